@@ -1,0 +1,51 @@
+# Every target builds what it needs; a fresh machine needs Python 3.11 or newer and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+# Torch in several test processes on few cores is faster with one thread each.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help demo test test-slow lint typecheck pytest wheel bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[plot,test]'
+	touch $(READY)
+
+demo: $(READY)  ## score the digits and breast cancer sets, write one picture
+	$(BIN)/python examples/plot_quickstart.py
+
+test: lint typecheck pytest  ## lint, types, tests and doctests
+
+pytest: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-slow: $(READY) wheel  ## acceptance tests of minutes, and the wheel in a clean venv
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+
+lint: $(READY)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(READY)  ## mypy, strict, on the package
+	$(BIN)/mypy
+
+wheel: $(READY)  ## build the wheel, install it in a clean venv, import it
+	rm -rf dist .venv-wheel
+	$(BIN)/python -m build --wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	.venv-wheel/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd .venv-wheel && bin/python ../tests/wheel_smoke.py
+	rm -rf .venv-wheel
+
+bench: $(READY)  ## speed of the gradient core, as ratios
+	$(BIN)/python benchmarks/gradient_speed.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .venv-wheel dist build output .mypy_cache .ruff_cache .pytest_cache .hypothesis
