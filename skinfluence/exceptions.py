@@ -1,0 +1,13 @@
+"""Errors and warnings of skinfluence, each also one of Python's or scikit-learn's own kinds."""
+
+
+class GradientMismatchError(ValueError):
+    """Per-sample gradients of the fast route disagree with one backward pass per row."""
+
+
+class HeldOutRowsWarning(UserWarning):
+    """The net's own `train_split` kept rows out of training, so their scores are out of sample."""
+
+
+class LeakyModuleWarning(UserWarning):
+    """The net holds a module instance, whose trained weights leak into every clone of the net."""

@@ -1,0 +1,158 @@
+"""Which parameters a caller asked for: layers by name, the last one, or all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from skinfluence.gradients._net_loss import Nested, NetLoss
+
+# The name of the layer that a module's own parameters form when no submodule holds them.
+ROOT = "<root>"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that holds trainable parameters, and those parameters.
+
+    Attributes
+    ----------
+    name : str
+        The module's path inside the net's module, `ROOT` for that module itself.
+    module : Module
+    parameters : dict of str to Parameter
+        Full parameter names, in the net's order; a tied parameter stands under its first name.
+    """
+
+    name: str
+    module: nn.Module
+    parameters: dict[str, nn.Parameter]
+
+    @property
+    def n_parameters(self) -> int:
+        """Count the layer's trainable numbers.
+
+        Returns
+        -------
+        int
+        """
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    @property
+    def own_names(self) -> set[str]:
+        """Name the parameters as the module itself does.
+
+        Returns
+        -------
+        set of str
+            Dotted for a parameter that a submodule holds.
+        """
+        prefix = "" if self.name == ROOT else f"{self.name}."
+        return {name.removeprefix(prefix) for name in self.parameters}
+
+
+def select_layers(net_loss: NetLoss, X: Nested, layers: str | Sequence[str]) -> list[Layer]:
+    """Resolve a choice of layers against a net.
+
+    Parameters
+    ----------
+    net_loss : NetLoss
+    X : nested tensors
+        A few rows; one forward pass over them shows which layer comes last.
+    layers : "last", "all", or sequence of str
+        "last" is the trainable layer that the forward pass enters last. Other names are layer
+        names or shell patterns such as ``"body.*"``.
+
+    Returns
+    -------
+    list of Layer
+        In the order of the net's parameters.
+
+    Raises
+    ------
+    ValueError
+        If the net has no trainable parameter, or a name matches no layer.
+    """
+    order = _call_order(net_loss, X)
+    available = _trainable_layers(net_loss.module, set(order))
+    if not available:
+        raise ValueError(
+            "The net has no trainable parameter, so there is no gradient to take: "
+            "every parameter has requires_grad=False, or the module has none."
+        )
+    names = [layer.name for layer in available]
+    if isinstance(layers, str) and layers == "all":
+        return available
+    if isinstance(layers, str) and layers == "last":
+        called = [name for name in order if name in names]
+        chosen = {called[-1] if called else names[-1]}
+    else:
+        patterns = [layers] if isinstance(layers, str) else list(layers)
+        chosen = _matching(names, patterns)
+    return [layer for layer in available if layer.name in chosen]
+
+
+def _matching(names: list[str], patterns: list[str]) -> set[str]:
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matches = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
+        if not matches:
+            raise ValueError(
+                f"layers={pattern!r} names no trainable layer of this net. "
+                f"Expected 'last', 'all', or names or patterns of: {', '.join(names)}."
+            )
+        chosen |= matches
+    if not chosen:
+        raise ValueError(
+            f"layers={patterns!r} is empty. Expected 'last', 'all', or names or patterns of: "
+            f"{', '.join(names)}."
+        )
+    return chosen
+
+
+def _call_order(net_loss: NetLoss, X: Nested) -> list[str]:
+    """Names of the modules in the order in which a forward pass enters them."""
+    order: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name or ROOT: order.append(name))
+        for name, module in net_loss.module.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            net_loss.forward(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order
+
+
+def _trainable_layers(module: nn.Module, called: set[str]) -> list[Layer]:
+    modules = dict(module.named_modules())
+    grouped: dict[str, dict[str, nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            owner = _owner(name, modules, called)
+            grouped.setdefault(owner, {})[name] = parameter
+    return [
+        Layer(name, modules["" if name == ROOT else name], parameters)
+        for name, parameters in grouped.items()
+    ]
+
+
+def _owner(parameter_name: str, modules: dict[str, nn.Module], called: set[str]) -> str:
+    """Find the layer a parameter belongs to."""
+    # What a parametrization holds belongs to the parametrized layer. A module that is never
+    # entered on its own (attention calls no forward of its out_proj) belongs to the nearest
+    # module above it that is, when that one holds parameters itself.
+    holder = parameter_name.split(".")[:-1]
+    if "parametrizations" in holder:
+        holder = holder[: holder.index("parametrizations")]
+    path = ".".join(holder)
+    above = path
+    while above and above not in called:
+        above = above.rpartition(".")[0]
+        if above in called and next(modules[above].parameters(recurse=False), None) is not None:
+            return above
+    return path or ROOT

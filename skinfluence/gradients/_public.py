@@ -1,0 +1,325 @@
+"""Per-sample gradients of a fitted skorch net: as a matrix, as norms, and checked."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from torch import Tensor
+
+from skinfluence._random import preserved_random_state
+from skinfluence.exceptions import GradientMismatchError
+from skinfluence.gradients._loop import BatchGradients, GradientLoop
+from skinfluence.gradients._net_loss import Nested
+from skinfluence.gradients._per_row import loop_gradients
+from skinfluence.gradients._skorch import is_fitted, iter_batches, module_dtype, net_loss_of
+
+
+class Gathered(NamedTuple):
+    """What a pass over all rows gave.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_samples, ...)
+    strategy : dict of str to str
+        The route each layer took.
+    """
+
+    values: NDArray[Any]
+    strategy: dict[str, str]
+
+
+def gather(
+    net: Any,
+    X: Any,
+    y: Any,
+    read: Callable[[BatchGradients], Tensor],
+    *,
+    layers: str | Sequence[str],
+    batch_size: int,
+    max_bytes: int | None = None,
+) -> Gathered:
+    """Run the batch loop over all rows and collect what is read off each batch.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted; left as it is.
+    X, y : what skorch takes
+    read : callable
+        From the gradients of a batch to a Tensor of shape (n_rows, ...).
+    layers : "last", "all", or sequence of str
+    batch_size : int
+    max_bytes : int, optional
+        Refuse before the pass if a matrix of all gradients would be larger.
+
+    Returns
+    -------
+    Gathered
+
+    Raises
+    ------
+    NotFittedError
+        If the net is not fitted.
+    ValueError
+        If there are no rows, or the matrix would exceed `max_bytes`.
+    """
+    with preserved_random_state():
+        loop, batches = _start(net, X, y, layers, batch_size)
+        rows = len(net.get_dataset(X, y))
+        if max_bytes is not None:
+            _refuse_wide_matrix(loop, rows, max_bytes)
+        parts = (read(gradients).detach().cpu().numpy() for gradients in loop.batches(batches))
+        return Gathered(_join(parts, rows), loop.strategy)
+
+
+def _join(parts: Iterator[NDArray[Any]], rows: int) -> NDArray[Any]:
+    """Concatenate into one array made once: a list would hold a wide matrix twice."""
+    first = next(parts)
+    values = np.empty((rows, *first.shape[1:]), first.dtype)
+    start = 0
+    for part in chain([first], parts):
+        values[start : start + len(part)] = part
+        start += len(part)
+    return values
+
+
+def per_sample_gradients(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    layers: str | Sequence[str] = "last",
+    batch_size: int = 256,
+    max_bytes: int = 2**30,
+) -> NDArray[Any]:
+    """Compute the gradient of every row's loss with respect to the net's parameters.
+
+    The loss of a row is what the net's own `get_loss` gives for that row alone, with the
+    criterion's reduction set to "sum": class weights, label smoothing and custom losses count as
+    in training, and nothing is divided by a batch size. Gradients are taken in eval mode, on the
+    rows as given (an augmentation that training used is not repeated).
+
+    Parameters
+    ----------
+    net : NeuralNet
+        A fitted skorch net. It is read, never written: parameters, mode, `requires_grad` and all
+        random generators stay as they are.
+    X, y : what the net was fitted on
+        Arrays, tensors, dicts of them, or a torch data set as `X` with ``y=None``. Floating
+        arrays are cast to the net's dtype batch by batch.
+    layers : "last", "all", or sequence of str, default="last"
+        Layers whose trainable parameters count: the one that the forward pass enters last, all,
+        or names and shell patterns such as ``"body.*"``. Parameters with `requires_grad` False
+        are left out.
+    batch_size : int, default=256
+        Rows per pass. It changes memory and speed, not the result.
+    max_bytes : int, default=2**30
+        Refuse a larger matrix before computing it.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_parameters)
+        In the net's dtype. Columns follow the layers in the order of the net's parameters; a
+        parameter is flattened row-major.
+
+    Raises
+    ------
+    ValueError
+        If the net is not fitted, is random in eval mode or couples the rows of a batch; if a
+        layer name does not exist; or if the matrix would exceed `max_bytes`.
+
+    See Also
+    --------
+    gradient_norms : Norms without the matrix.
+    check_per_sample_gradients : Compare with one backward pass per row.
+
+    Notes
+    -----
+    Cost: one forward pass for the last layer; one forward and one backward pass when every layer
+    is a `torch.nn.Linear`; other layers go through ``torch.func.vmap``, or one backward pass per
+    row where vmap refuses.
+
+    Examples
+    --------
+    With one output and squared error the gradient of a linear net is ``2 (w x + b - y) [x, 1]``:
+
+    >>> import numpy as np
+    >>> from skorch import NeuralNetRegressor
+    >>> from torch import nn
+    >>> from skinfluence.gradients import per_sample_gradients
+    >>> X = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> y = np.array([[1.0], [0.0]])
+    >>> net = NeuralNetRegressor(nn.Linear, module__in_features=2, module__out_features=1)
+    >>> net = net.initialize()
+    >>> gradients = per_sample_gradients(net, X, y)
+    >>> residual = net.predict(X.astype("float32")) - y
+    >>> np.allclose(gradients, 2 * residual * np.c_[X, [1, 1]], atol=1e-5)
+    True
+    """
+    return gather(
+        net, X, y, BatchGradients.dense, layers=layers, batch_size=batch_size, max_bytes=max_bytes
+    ).values
+
+
+def gradient_norms(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    layers: str | Sequence[str] = "last",
+    ord: int = 2,
+    batch_size: int = 256,
+) -> NDArray[Any]:
+    """Compute the norm of every row's loss gradient, without the matrix of gradients.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        A fitted skorch net; read, never written.
+    X, y : what the net was fitted on
+        As for `per_sample_gradients`.
+    layers : "last", "all", or sequence of str, default="last"
+        As for `per_sample_gradients`; the norm is taken over all of them together.
+    ord : {1, 2}, default=2
+        Sum of absolute values, or Euclidean.
+    batch_size : int, default=256
+        Rows per pass. It changes memory and speed, not the result.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        In the net's dtype. A large norm is a row the net still wants to change for.
+
+    Raises
+    ------
+    ValueError
+        As `per_sample_gradients`, and if `ord` is neither 1 nor 2.
+
+    Notes
+    -----
+    Cost as `per_sample_gradients`. Memory follows the batch: norms of `torch.nn.Linear` layers
+    are read off the factors of the gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skinfluence.gradients import gradient_norms, per_sample_gradients
+    >>> from skinfluence.nets import default_net
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(40, 5)).astype("float32"), np.tile([0, 1], 20)
+    >>> net = default_net(X, y, random_state=0).fit(X, y)
+    >>> norms = gradient_norms(net, X, y, layers="all")
+    >>> matrix = per_sample_gradients(net, X, y, layers="all")
+    >>> np.allclose(norms, np.linalg.norm(matrix, axis=1), rtol=1e-4)
+    True
+    """
+    if ord not in {1, 2}:
+        raise ValueError(f"Got ord={ord!r}, but expected 1 (sum of absolute values) or 2.")
+    return gather(
+        net, X, y, lambda batch: batch.norms(ord), layers=layers, batch_size=batch_size
+    ).values
+
+
+def check_per_sample_gradients(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    layers: str | Sequence[str] = "all",
+    batch_size: int = 256,
+    rtol: float | None = None,
+) -> dict[str, float]:
+    """Hold the fast per-sample gradients of a net against one backward pass per row.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        A fitted skorch net; read, never written.
+    X, y : what the net was fitted on
+        A few dozen rows are enough: the reference takes one backward pass for each.
+    layers : "last", "all", or sequence of str, default="all"
+        As for `per_sample_gradients`.
+    batch_size : int, default=256
+        Rows per pass of the fast route.
+    rtol : float, optional
+        Largest deviation of a layer's gradients, relative to the layer's largest entry. By
+        default 1e-8 for a float64 net and 1e-4 below.
+
+    Returns
+    -------
+    dict of str to float
+        That deviation for every layer.
+
+    Raises
+    ------
+    GradientMismatchError
+        Naming the layers that deviate by more than `rtol`, or whose gradient is not finite.
+    ValueError
+        As `per_sample_gradients`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skinfluence.gradients import check_per_sample_gradients
+    >>> from skinfluence.nets import default_net
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(30, 4)).astype("float32"), np.tile([0, 1, 2], 10)
+    >>> net = default_net(X, y, random_state=0).fit(X, y)
+    >>> sorted(check_per_sample_gradients(net, X, y))
+    ['hidden.0', 'hidden.2', 'output']
+    """
+    largest: dict[str, float] = {}
+    error: dict[str, float] = {}
+    with preserved_random_state():
+        loop, batches = _start(net, X, y, layers, batch_size)
+        for Xi, yi in batches:
+            expected = loop_gradients(loop.net_loss, loop.layers, Xi, yi)
+            parts = [batch.layers for batch in loop.batches([(Xi, yi)])]
+            for name, reference in expected.items():
+                fast = torch.cat([part[name].dense() for part in parts])
+                deviation = float((fast - reference).abs().max())
+                largest[name] = max(largest.get(name, 0.0), float(reference.abs().max()))
+                # max() would drop a NaN
+                error[name] = float(np.maximum(error.get(name, 0.0), deviation))
+        dtype = module_dtype(loop.net_loss.module)
+    relative = {name: error[name] / (largest[name] or 1.0) for name in error}
+    limit = rtol if rtol is not None else (1e-8 if dtype == torch.float64 else 1e-4)
+    wrong = {name: value for name, value in relative.items() if not value <= limit}
+    if wrong:
+        listing = ", ".join(f"{n} by {v:.1e} ({loop.strategy[n]})" for n, v in wrong.items())
+        raise GradientMismatchError(
+            f"Per-sample gradients deviate from one backward pass per row by more than {limit:g}: "
+            f"{listing}. Either a forward mixes the rows of a batch, which leaves rows without a "
+            "gradient of their own, or the route is at fault: please report the module."
+        )
+    return relative
+
+
+def _start(
+    net: Any, X: Any, y: Any, layers: str | Sequence[str], batch_size: int
+) -> tuple[GradientLoop, Iterator[tuple[Nested, Tensor]]]:
+    if not is_fitted(net):
+        raise NotFittedError(
+            f"{type(net).__name__} is not fitted, so it has no gradients yet. Call net.fit(X, y)."
+        )
+    batches = iter_batches(net, X, y, batch_size)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("X has 0 rows; expected at least one.")
+    return GradientLoop(net_loss_of(net), *first, layers), chain([first], batches)
+
+
+def _refuse_wide_matrix(loop: GradientLoop, rows: int, max_bytes: int) -> None:
+    itemsize = next(iter(loop.layers[0].parameters.values())).element_size()
+    needed = rows * loop.n_parameters * itemsize
+    if needed > max_bytes:
+        raise ValueError(
+            f"The gradients of {rows} rows with respect to {loop.n_parameters} parameters take "
+            f"{needed} bytes, more than max_bytes={max_bytes}. Choose fewer layers "
+            "(layers='last' or names), raise max_bytes, or use what needs no matrix: "
+            "gradient_norms, or NormDetector as the detector."
+        )

@@ -1,0 +1,314 @@
+"""Small skorch nets of many architectures, in float64, with rows to feed them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+N_CLASSES = 3
+
+
+class Mlp(nn.Sequential):
+    def __init__(self, n_inputs=4, n_hidden=5, n_outputs=N_CLASSES, inplace=False):
+        super().__init__(
+            nn.Linear(n_inputs, n_hidden),
+            nn.ReLU(inplace=inplace),
+            nn.Linear(n_hidden, n_hidden, bias=False),
+            nn.ReLU(inplace=inplace),
+            nn.Linear(n_hidden, n_outputs),
+        )
+
+
+class Cnn(nn.Sequential):
+    def __init__(self, norm=None):
+        super().__init__(
+            nn.Conv2d(2, 3, 3, padding=1),
+            norm or nn.Identity(),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(12, N_CLASSES),
+        )
+
+
+class BatchNormCnn(Cnn):
+    def __init__(self):
+        norm = nn.BatchNorm2d(3)
+        with torch.no_grad():  # as after training: nothing at its initial value
+            norm.running_mean.uniform_(-1, 1)
+            norm.running_var.uniform_(0.5, 2)
+            norm.weight.uniform_(0.5, 2)
+        super().__init__(norm)
+
+
+class LayerNormMlp(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, N_CLASSES))
+
+
+class EmbeddingBagOfWords(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 4)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        return self.head(self.embedding(X).mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.recurrent = kind(3, 4, batch_first=True)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        return self.head(self.recurrent(X)[0][:, -1])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(3, 4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        X = self.project(X)
+        return self.head(self.attention(X, X, X, need_weights=False)[0].mean(1))
+
+
+class SequenceFirst(nn.Module):
+    """The Linear layer sees positions on its first axis, rows on its second."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 4)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        return self.head(torch.tanh(self.inner(X.transpose(0, 1))).mean(0))
+
+
+class CalledTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        return self.head(torch.tanh(self.inner(torch.tanh(self.inner(X)))))
+
+
+class TiedWeights(nn.Module):
+    """Two Linear layers share one weight, and a function uses it a third time."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        X = torch.tanh(self.second(torch.tanh(self.first(X))))
+        return self.head(nn.functional.linear(X, self.first.weight))
+
+
+class WeightNorm(nn.Sequential):
+    def __init__(self):
+        super().__init__(weight_norm(nn.Linear(4, 5)), nn.Tanh(), weight_norm(nn.Linear(5, 3)))
+
+
+class DataDependent(nn.Module):
+    """Control flow on values, which vmap refuses; some rows never reach the inner layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        rows = [self.inner(x[None]) if x.sum().item() > 0 else x[None] for x in X]
+        return self.head(self.norm(torch.cat(rows)))
+
+
+class RootParameter(nn.Module):
+    """A parameter of the net's module itself, and one that the loss never reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.unused = nn.Linear(2, 2)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, X):
+        return self.head(X * self.scale)
+
+
+class PartlyFrozen(Mlp):
+    def __init__(self):
+        super().__init__()
+        self[0].weight.requires_grad_(False)
+        self[2].weight.requires_grad_(False)
+
+
+class KeywordInputs(nn.Module):
+    """Takes a dict of inputs, and calls its layer by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Linear(3, 4)
+        self.right = nn.Linear(2, 4)
+        self.head = nn.Linear(4, N_CLASSES)
+
+    def forward(self, left, right):
+        return self.head(input=torch.tanh(self.left(left) + self.right(right)))
+
+
+class FocalLoss(nn.Module):
+    """A criterion that averages over rows whatever it is told."""
+
+    def forward(self, output, target):
+        log_p = torch.log_softmax(output, 1)[torch.arange(len(target)), target]
+        return (-((1 - log_p.exp()) ** 2) * log_p).mean()
+
+
+class PenalisedNet(NeuralNetClassifier):
+    """Adds a weight penalty, so that every row's own loss holds it."""
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        penalty = self.module_[0].weight.square().sum()
+        return super().get_loss(y_pred, y_true, *args, **kwargs) + 0.1 * penalty
+
+
+class SoftmaxMlp(Mlp):
+    def forward(self, X):
+        return torch.softmax(super().forward(X), 1)
+
+
+class SqueezedMlp(Mlp):
+    def __init__(self):
+        super().__init__(n_outputs=1)
+
+    def forward(self, X):
+        return super().forward(X).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net and its data; `strategy` names the routes that must have been taken."""
+
+    module: Callable[..., nn.Module]
+    draw: Callable[[np.random.Generator, int], tuple[Any, Any]]
+    strategy: dict[str, str]
+    net: type[NeuralNet] = NeuralNetClassifier
+    criterion: Any = nn.CrossEntropyLoss
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    def fitted(self, seed=0):
+        torch.manual_seed(seed)
+        net = self.net(self.module, criterion=self.criterion, **dict(self.parameters))
+        net.initialize()
+        net.module_.double()
+        if isinstance(net.criterion_, nn.Module):
+            net.criterion_.double()
+        return net
+
+
+def table(*shape):
+    return lambda rng, n: (rng.normal(size=(n, *shape)), rng.integers(0, N_CLASSES, n))
+
+
+def tokens(rng, n):
+    return rng.integers(0, 7, size=(n, 5)), rng.integers(0, N_CLASSES, n)
+
+
+def two_inputs(rng, n):
+    X = {"left": rng.normal(size=(n, 3)), "right": rng.normal(size=(n, 2))}
+    return X, rng.integers(0, N_CLASSES, n)
+
+
+def sequences_of_classes(rng, n):
+    return rng.normal(size=(n, 6, 4)), rng.integers(0, N_CLASSES, (n, 6))
+
+
+def binary(rng, n):
+    return rng.normal(size=(n, 4)), rng.integers(0, 2, n)
+
+
+def one_target(rng, n):
+    return rng.normal(size=(n, 4)), rng.normal(size=n)
+
+
+def many_labels(rng, n):
+    return rng.normal(size=(n, 4)), rng.integers(0, 2, (n, N_CLASSES))
+
+
+class PositionsLast(nn.Module):
+    """A class per position: CrossEntropyLoss wants the classes on the second axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.mlp = Mlp()
+
+    def forward(self, X):
+        return self.mlp(X).mT
+
+
+FACTORED = {"0": "factored", "2": "factored", "4": "factored"}
+
+CASES = {
+    "mlp": Case(Mlp, table(4), FACTORED),
+    "inplace_relu": Case(Mlp, table(4), FACTORED, parameters=(("module__inplace", True),)),
+    "cnn": Case(Cnn, table(2, 5, 5), {"0": "functional", "5": "factored"}),
+    "batch_norm": Case(BatchNormCnn, table(2, 5, 5), {"0": "functional", "1": "functional"}),
+    "layer_norm": Case(LayerNormMlp, table(4), {"0": "factored", "1": "functional"}),
+    "embedding": Case(EmbeddingBagOfWords, tokens, {"embedding": "functional"}),
+    "lstm": Case(lambda: Recurrent(nn.LSTM), table(5, 3), {"recurrent": "loop"}),
+    "gru": Case(lambda: Recurrent(nn.GRU), table(5, 3), {"recurrent": "loop"}),
+    "attention": Case(Attention, table(5, 3), {"project": "factored", "attention": "functional"}),
+    "sequence_first": Case(SequenceFirst, table(3, 3), {"inner": "functional"}),
+    "called_twice": Case(CalledTwice, table(4), {"inner": "factored"}),
+    "tied": Case(TiedWeights, table(4), {"first": "functional", "second": "factored"}),
+    "weight_norm": Case(WeightNorm, table(4), {"0": "functional", "2": "functional"}),
+    "data_dependent": Case(DataDependent, table(4), {"inner": "loop", "norm": "loop"}),
+    "root_parameter": Case(RootParameter, table(4), {"<root>": "functional", "head": "factored"}),
+    "partly_frozen": Case(PartlyFrozen, table(4), {"0": "factored", "4": "factored"}),
+    "dict_input": Case(KeywordInputs, two_inputs, {"left": "factored", "head": "factored"}),
+    "positions": Case(
+        PositionsLast, sequences_of_classes, {f"mlp.{i}": "factored" for i in (0, 2, 4)}
+    ),
+    "class_weights": Case(
+        Mlp,
+        table(4),
+        FACTORED,
+        parameters=(
+            ("criterion__weight", torch.tensor([1.0, 2.0, 5.0])),
+            ("criterion__label_smoothing", 0.1),
+        ),
+    ),
+    "own_criterion": Case(Mlp, table(4), FACTORED, criterion=FocalLoss),
+    "own_get_loss": Case(Mlp, table(4), {"0": "functional", "2": "factored"}, net=PenalisedNet),
+    "nll_of_softmax": Case(SoftmaxMlp, table(4), FACTORED, criterion=nn.NLLLoss),
+    "binary": Case(
+        lambda: Mlp(n_outputs=1),
+        binary,
+        FACTORED,
+        net=NeuralNetBinaryClassifier,
+        criterion=nn.BCEWithLogitsLoss,
+    ),
+    "regression": Case(
+        lambda: Mlp(n_outputs=1), one_target, FACTORED, NeuralNetRegressor, nn.MSELoss
+    ),
+    "squeezed_regression": Case(
+        SqueezedMlp, one_target, FACTORED, NeuralNetRegressor, nn.SmoothL1Loss
+    ),
+    "multilabel": Case(Mlp, many_labels, FACTORED, NeuralNet, nn.BCEWithLogitsLoss),
+}
