@@ -10,7 +10,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_random_state
 
-from skinfluence.datasets import make_noisy_blobs, make_noisy_labels, make_noisy_moons
+from skinfluence.datasets import (
+    _draw_columns,
+    make_noisy_blobs,
+    make_noisy_labels,
+    make_noisy_moons,
+)
 
 NAMED_KINDS = ["symmetric", "pair", "instance"]
 EXACT_KINDS = ["symmetric", "pair"]
@@ -152,6 +157,8 @@ def test_none_gives_new_results(kind):
 )
 def test_global_generator_is_untouched(call, random_state):
     global_generator = check_random_state(None)
+    # Not a freshly seeded state, which a call that seeds it would leave as it was.
+    global_generator.standard_normal()
     before = global_generator.get_state(legacy=False)
     call(random_state)
     after = global_generator.get_state(legacy=False)
@@ -194,6 +201,17 @@ def test_permutation_matrix_leaves_nothing_to_chance(y, seed, order):
     matrix = np.eye(4)[order]
     y_noisy, _ = make_noisy_labels(y, kind=matrix, random_state=seed)
     np.testing.assert_array_equal(y_noisy, np.array(order)[y])
+
+
+@pytest.mark.parametrize(("draw", "column"), [(0.0, 1), (1 - 2**-53, 2)])
+def test_extreme_draws_miss_the_columns_of_probability_zero(draw, column):
+    class ConstantDraws(np.random.RandomState):
+        def random_sample(self, size=None):
+            return np.full(size, draw)
+
+    # The second row sums to a little less than 1, as rounding can have it.
+    probabilities = np.array([[0.0, 0.5, 0.5, 0.0], [0.0, 0.5, 0.5 - 1e-7, 0.0]])
+    np.testing.assert_array_equal(_draw_columns(probabilities, ConstantDraws()), [column] * 2)
 
 
 @pytest.mark.parametrize("kind", NAMED_KINDS)

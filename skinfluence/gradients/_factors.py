@@ -63,7 +63,7 @@ class DenseGradients:
         -------
         Tensor of shape (n_rows,)
         """
-        return _power(self.values, ord).sum(1)
+        return _power_sum(self.values, ord)
 
     def dense(self) -> Tensor:
         """Give the matrix itself; see `LayerGradients`.
@@ -107,18 +107,15 @@ class LinearGradients:
         -------
         Tensor of shape (n_rows,)
         """
-        total = self.b.new_zeros(self.b.shape[0])
-        if self.weight:
-            total = total + self._weight_power_sum(ord)
-        if self.bias:
-            total = total + _power(self.b.sum(1), ord).sum(1)
-        return total
+        if self.a.shape[1] == 1:  # the entries of an outer product: their powers factor too
+            back = _power_sum(self.b, ord)
+            return back * (_power_sum(self.a, ord) + self.bias) if self.weight else back
+        weight = self._weight_power_sum(ord) if self.weight else self.b.new_zeros(len(self.b))
+        return weight + _power_sum(self.b.sum(1), ord) if self.bias else weight
 
     def _weight_power_sum(self, ord: int) -> Tensor:
         a, b = self.a, self.b
         positions, n_inputs, n_outputs = a.shape[1], a.shape[2], b.shape[2]
-        if positions == 1:  # the entries of an outer product: their powers factor too
-            return _power(a, ord).sum((1, 2)) * _power(b, ord).sum((1, 2))
         if ord == 2 and positions * (n_inputs + n_outputs) < n_inputs * n_outputs:
             # ||sum_t b_t a_t^T||^2 = sum_ts <a_t, a_s> <b_t, b_s>
             def from_gram(rows: slice) -> Tensor:
@@ -127,7 +124,7 @@ class LinearGradients:
 
             return _in_blocks(from_gram, len(a), positions * positions)
         return _in_blocks(
-            lambda rows: _power(b[rows].mT @ a[rows], ord).sum((1, 2)), len(a), n_inputs * n_outputs
+            lambda rows: _power_sum(b[rows].mT @ a[rows], ord), len(a), n_inputs * n_outputs
         )
 
     def dense(self) -> Tensor:
@@ -146,8 +143,10 @@ class LinearGradients:
         return torch.cat(parts, 1)
 
 
-def _power(values: Tensor, ord: int) -> Tensor:
-    return values.abs() if ord == 1 else values.square()
+def _power_sum(values: Tensor, ord: int) -> Tensor:
+    """Sum |v|**ord over all axes but the first, without a temporary of the same size."""
+    norm = torch.linalg.vector_norm(values.flatten(1), ord, dim=1)
+    return norm if ord == 1 else norm.square()
 
 
 def _in_blocks(function: Callable[[slice], Tensor], n: int, elements_per_row: int) -> Tensor:

@@ -52,14 +52,15 @@ class LinearRule:
         -------
         LinearGradients
         """
-        a = torch.cat([_with_positions(call[0]) for call in calls], 1)
-        b = torch.cat([_with_positions(call[1]) for call in calls], 1)
+        a = _join_positions([a for a, _ in calls])
+        b = _join_positions([b for _, b in calls])
         return LinearGradients(a, b, weight="weight" in trainable, bias="bias" in trainable)
 
 
-def _with_positions(values: Tensor) -> Tensor:
-    """Flatten (n, ..., d) to (n, positions, d)."""
-    return values.reshape(values.shape[0], -1, values.shape[-1])
+def _join_positions(parts: list[Tensor]) -> Tensor:
+    """Flatten each (n, ..., d) to (n, positions, d) and lay them side by side."""
+    flat = [part.reshape(part.shape[0], -1, part.shape[-1]) for part in parts]
+    return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
 
 RULES: dict[type[nn.Module], LayerRule] = {nn.Linear: LinearRule()}

@@ -11,7 +11,14 @@ from skorch.dataset import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
-from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors, private_copy, take_rows
+from skinfluence.gradients._net_loss import (
+    Nested,
+    NetLoss,
+    map_tensors,
+    private_copy,
+    take_rows,
+    tensors_in,
+)
 
 # Losses of class indices; torch asks for int64 targets.
 _CLASS_INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
@@ -91,8 +98,20 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
     adds_up = _has_own_get_loss(net) and _is_torch_loss(criterion)
     align = _aligner(criterion)
 
+    overwrites: bool | None = None
+
     def forward(X: Nested) -> Nested:
-        return shadow.infer(map_tensors(torch.clone, X))  # a forward may overwrite its input
+        # A forward may overwrite its input, which must survive a second pass and belongs to the
+        # user. The first call finds out on a copy; most nets need none after that.
+        nonlocal overwrites
+        if overwrites is False:
+            return shadow.infer(X)
+        copied = map_tensors(torch.clone, X)
+        versions = [tensor._version for tensor in tensors_in(copied)]
+        output = shadow.infer(copied)
+        if overwrites is None:
+            overwrites = versions != [tensor._version for tensor in tensors_in(copied)]
+        return output
 
     def loss(output: Nested, y: Tensor, X: Nested) -> Tensor:
         if adds_up:
