@@ -1,0 +1,27 @@
+"""Which training samples hurt a model: detrimentality scores from loss gradients.
+
+    net (skorch) -> per-sample gradients -> gradient embedding -> detector
+        -> detrimentality_ (n_samples,), higher = more detrimental
+
+Public names by stage:
+
+* nets: `nets.default_net`
+* gradients: `gradients.per_sample_gradients`, `gradients.gradient_norms`,
+  `gradients.check_per_sample_gradients`
+* embedding: `GradientEmbedding`
+* scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
+* data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
+"""
+
+from skinfluence.base import BaseDetrimentality
+from skinfluence.embedding import GradientEmbedding
+from skinfluence.outlier import NormDetector, OutlierGradientDetector
+
+__all__ = [
+    "BaseDetrimentality",
+    "GradientEmbedding",
+    "NormDetector",
+    "OutlierGradientDetector",
+]
+
+__version__ = "0.1.0.dev0"

@@ -48,13 +48,31 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def own_random_state(random_state: object) -> np.random.RandomState:
+    """Make a generator from scikit-learn's `random_state`.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+        None draws fresh entropy and, unlike scikit-learn, leaves numpy's global generator alone.
+
+    Returns
+    -------
+    RandomState
+    """
+    if random_state is None:
+        return np.random.RandomState(np.random.MT19937(np.random.SeedSequence()))
+    generator: np.random.RandomState = check_random_state(random_state)
+    return generator
+
+
 def draw_seeds(random_state: object, n_seeds: int) -> list[int]:
     """Turn scikit-learn's `random_state` into seeds.
 
     Parameters
     ----------
     random_state : int, RandomState or None
-        None draws fresh entropy and, unlike scikit-learn, leaves numpy's global generator alone.
+        As for `own_random_state`.
     n_seeds : int
         How many seeds; the first ones do not depend on how many are drawn.
 
@@ -63,7 +81,5 @@ def draw_seeds(random_state: object, n_seeds: int) -> list[int]:
     list of int
         In [0, 2**31).
     """
-    if random_state is None:
-        random_state = int(np.random.SeedSequence().generate_state(1)[0])
-    generator = check_random_state(random_state)
+    generator = own_random_state(random_state)
     return [int(generator.randint(2**31 - 1)) for _ in range(n_seeds)]

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,33 +13,16 @@ from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
 
 
-@dataclass
-class LayerCalls:
-    """What one forward pass sent through a layer.
+class Call(NamedTuple):
+    """What one call of a layer took and gave, with the in-place counters of both at that time."""
 
-    Attributes
-    ----------
-    inputs, outputs : list of Tensor
-        One of each a call.
-    versions : list of (int, int)
-        In-place counters of both at the time of the call.
-    """
-
-    inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-    versions: list[tuple[int, int]] = field(default_factory=list)
+    a: Tensor
+    z: Tensor
+    version: int
 
     def overwritten(self) -> bool:
-        """Tell whether a later in-place operation changed a recorded tensor.
-
-        Returns
-        -------
-        bool
-        """
-        return any(
-            (a._version, z._version) != version
-            for a, z, version in zip(self.inputs, self.outputs, self.versions, strict=True)
-        )
+        """Tell whether a later in-place operation changed one of them."""
+        return self.a._version + self.z._version != self.version
 
 
 @dataclass(frozen=True)
@@ -50,14 +33,14 @@ class Capture:
     ----------
     loss : Tensor
         The summed loss, with its graph.
-    calls : dict of str to LayerCalls
+    calls : dict of str to list of Call
         By layer name.
     complete : dict of str to bool
         Whether the recorded calls are all the uses the loss makes of the layer's parameters.
     """
 
     loss: Tensor
-    calls: dict[str, LayerCalls]
+    calls: dict[str, list[Call]]
     complete: dict[str, bool]
 
     def call_gradients(self, names: Sequence[str]) -> dict[str, list[tuple[Tensor, Tensor]]]:
@@ -73,54 +56,97 @@ class Capture:
         dict of str to list of (Tensor, Tensor)
             For each layer and call, the input and the output's gradient.
         """
-        outputs = [z for name in names for z in self.calls[name].outputs]
-        gradients = (
-            torch.autograd.grad(self.loss, outputs, allow_unused=True, materialize_grads=True)
-            if outputs
-            else ()
-        )
-        following = iter(gradients)
-        return {name: [(a, next(following)) for a in self.calls[name].inputs] for name in names}
+        outputs = [call.z for name in names for call in self.calls[name]]
+        if not outputs:
+            return {name: [] for name in names}
+        gradients = iter(torch.autograd.grad(self.loss, outputs, allow_unused=True))
+        return {name: [_pair(call, next(gradients)) for call in self.calls[name]] for name in names}
 
 
-def capture(net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor) -> Capture:
-    """Run a batch forward and record what passes through some layers.
+def _pair(call: Call, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
+    return call.a, torch.zeros_like(call.z) if gradient is None else gradient
 
-    Only the parameters of `layers` require gradients, so the graph starts at the first of them.
-    The recorded tensors are copied only if the net overwrites them in place.
+
+class Recorder:
+    """Records what passes through some layers, batch after batch, while it is entered.
+
+    Only the parameters of the layers require gradients meanwhile, so graphs start at the first of
+    them. What is recorded is copied only if the net overwrites it in place.
 
     Parameters
     ----------
     net_loss : NetLoss
     layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-
-    Returns
-    -------
-    Capture
     """
-    result = _run(net_loss, layers, X, y, copies=False)
-    if any(calls.overwritten() for calls in result.calls.values()):
-        return _run(net_loss, layers, X, y, copies=True)
-    return result
 
+    def __init__(self, net_loss: NetLoss, layers: Sequence[Layer]) -> None:
+        self.net_loss = net_loss
+        self.layers = layers
+        self._copies = False
+        self._calls: dict[str, list[Call]] | None = None
+        self._undo = ExitStack()
 
-def _run(
-    net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, *, copies: bool
-) -> Capture:
-    calls = {layer.name: LayerCalls() for layer in layers}
-    with require_gradients_of(net_loss.module, layers), _recording(layers, calls, copies):
-        loss = net_loss(X, y)
-    uses = _parameter_uses(loss)
-    complete = {
-        layer.name: all(
-            uses[id(parameter)] == len(calls[layer.name].outputs)
-            for parameter in layer.parameters.values()
-        )
-        for layer in layers
-    }
-    return Capture(loss, calls, complete)
+    def __enter__(self) -> Self:
+        """Set hooks and `requires_grad` on the private module."""
+        self._undo.enter_context(require_gradients_of(self.net_loss.module, self.layers))
+        for layer in self.layers:
+            handle = layer.module.register_forward_hook(self._hook(layer.name), with_kwargs=True)
+            self._undo.callback(handle.remove)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Take them away again."""
+        self._undo.close()
+
+    def record(self, X: Nested, y: Tensor) -> Capture:
+        """Run a batch forward.
+
+        Parameters
+        ----------
+        X : nested tensors of shape (n_rows, ...)
+        y : Tensor of shape (n_rows, ...)
+
+        Returns
+        -------
+        Capture
+        """
+        result = self._run(X, y)
+        if not self._copies and any(
+            call.overwritten() for calls in result.calls.values() for call in calls
+        ):
+            self._copies = True
+            result = self._run(X, y)
+        return result
+
+    def _run(self, X: Nested, y: Tensor) -> Capture:
+        calls: dict[str, list[Call]] = {layer.name: [] for layer in self.layers}
+        self._calls = calls
+        try:
+            loss = self.net_loss(X, y)
+        finally:
+            self._calls = None
+        uses = _parameter_uses(loss)
+        complete = {
+            layer.name: all(
+                uses[id(parameter)] == len(calls[layer.name])
+                for parameter in layer.parameters.values()
+            )
+            for layer in self.layers
+        }
+        return Capture(loss, calls, complete)
+
+    def _hook(self, name: str) -> Any:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+        ) -> Tensor | None:
+            if self._calls is None:  # a pass of another route
+                return None
+            a = (args[0] if args else kwargs["input"]).detach()
+            a = a.clone() if self._copies else a
+            self._calls[name].append(Call(a, output, a._version + output._version))
+            return output.clone() if self._copies else None
+
+        return hook
 
 
 @contextmanager
@@ -147,36 +173,6 @@ def require_gradients_of(module: nn.Module, layers: Sequence[Layer]) -> Iterator
     finally:
         for parameter, flag in before:
             parameter.requires_grad_(flag)
-
-
-@contextmanager
-def _recording(
-    layers: Sequence[Layer], calls: dict[str, LayerCalls], copies: bool
-) -> Iterator[None]:
-    def hook_for(name: str) -> Any:
-        record = calls[name]
-
-        def hook(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-        ) -> Tensor | None:
-            a = (args[0] if args else kwargs["input"]).detach()
-            a = a.clone() if copies else a
-            record.inputs.append(a)
-            record.outputs.append(output)
-            record.versions.append((a._version, output._version))
-            return output.clone() if copies else None
-
-        return hook
-
-    handles = [
-        layer.module.register_forward_hook(hook_for(layer.name), with_kwargs=True)
-        for layer in layers
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _parameter_uses(loss: Tensor) -> Counter[int]:

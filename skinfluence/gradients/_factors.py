@@ -83,9 +83,9 @@ class LinearGradients:
 
     Attributes
     ----------
-    a : Tensor of shape (n_rows, n_positions, n_inputs)
-        The layer's input; `n_positions` is 1 without a sequence axis.
-    b : Tensor of shape (n_rows, n_positions, n_outputs)
+    a : Tensor of shape (n_rows, n_inputs) or (n_rows, n_positions, n_inputs)
+        The layer's input.
+    b : Tensor of shape (n_rows, n_outputs) or (n_rows, n_positions, n_outputs)
         The gradient of the loss with respect to the layer's output.
     weight, bias : bool
         Whether the weight and the bias are among the parameters.
@@ -107,7 +107,7 @@ class LinearGradients:
         -------
         Tensor of shape (n_rows,)
         """
-        if self.a.shape[1] == 1:  # the entries of an outer product: their powers factor too
+        if self.a.dim() == 2:  # the entries of an outer product: their powers factor too
             back = _power_sum(self.b, ord)
             return back * (_power_sum(self.a, ord) + self.bias) if self.weight else back
         weight = self._weight_power_sum(ord) if self.weight else self.b.new_zeros(len(self.b))
@@ -135,18 +135,23 @@ class LinearGradients:
         Tensor of shape (n_rows, n_parameters)
             The weight's columns (row-major), then the bias's.
         """
+        a, b = (self.a, self.b) if self.a.dim() == 3 else (self.a[:, None], self.b[:, None])
         parts = []
         if self.weight:
-            parts.append((self.b.mT @ self.a).flatten(1))
+            parts.append((b.mT @ a).flatten(1))
         if self.bias:
-            parts.append(self.b.sum(1))
+            parts.append(b.sum(1))
         return torch.cat(parts, 1)
 
 
 def _power_sum(values: Tensor, ord: int) -> Tensor:
-    """Sum |v|**ord over all axes but the first, without a temporary of the same size."""
-    norm = torch.linalg.vector_norm(values.flatten(1), ord, dim=1)
-    return norm if ord == 1 else norm.square()
+    """Sum |v|**ord over all axes but the first."""
+    values = values if values.dim() == 2 else values.flatten(1)
+    if ord == 1:  # here the vector norm is several times slower
+        return values.abs().sum(1)
+    # one read and no temporary of the same size
+    norm: Tensor = torch.linalg.vector_norm(values, dim=1)
+    return norm.square_()
 
 
 def _in_blocks(function: Callable[[slice], Tensor], n: int, elements_per_row: int) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skinfluence.gradients._capture import Capture, capture
+from skinfluence.gradients._capture import Capture, Recorder
 from skinfluence.gradients._factors import DenseGradients, LayerGradients
 from skinfluence.gradients._layers import Layer, select_layers
 from skinfluence.gradients._net_loss import (
@@ -46,7 +46,8 @@ class BatchGradients:
         -------
         Tensor of shape (n_rows,)
         """
-        total = torch.stack([layer.power_sum(ord) for layer in self.layers.values()]).sum(0)
+        sums = [layer.power_sum(ord) for layer in self.layers.values()]
+        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
         return total if ord == 1 else total.sqrt()
 
     def dense(self) -> Tensor:
@@ -115,17 +116,20 @@ class GradientLoop:
         BatchGradients
             One a batch, or several for a batch whose dense gradients would not fit.
         """
-        for X, y in batches:
-            rows, step = n_rows(y), self._rows_at_once()
-            for start in range(0, rows, min(step, rows)):
-                part = slice(start, start + step)
-                yield self._gradients(take_rows(X, part), y[part])
+        with Recorder(self.net_loss, self._on("factored")) as recorder:
+            for X, y in batches:
+                step = self._rows_at_once()
+                if len(y) <= step:
+                    yield self._gradients(recorder, X, y)
+                    continue
+                for start in range(0, len(y), step):
+                    part = slice(start, start + step)
+                    yield self._gradients(recorder, take_rows(X, part), y[part])
 
-    def _gradients(self, X: Nested, y: Tensor) -> BatchGradients:
-        found: dict[str, LayerGradients] = {}
-        factored = self._on("factored")
-        if factored:
-            found.update(self._factored(factored, X, y))
+    def _gradients(self, recorder: Recorder, X: Nested, y: Tensor) -> BatchGradients:
+        found = self._factored(recorder, X, y) if recorder.layers else {}
+        if len(found) == len(self.layers):
+            return BatchGradients(found)
         for route, gradients in (("functional", functional_gradients), ("loop", loop_gradients)):
             per_row = self._on(route)
             if per_row:
@@ -133,15 +137,16 @@ class GradientLoop:
                 found.update({name: DenseGradients(values) for name, values in dense.items()})
         return BatchGradients({layer.name: found[layer.name] for layer in self.layers})
 
-    def _factored(self, layers: list[Layer], X: Nested, y: Tensor) -> dict[str, LayerGradients]:
-        record = capture(self.net_loss, layers, X, y)
-        unseen = [layer for layer in layers if not _has_rows_first(record, layer, n_rows(y))]
+    def _factored(self, recorder: Recorder, X: Nested, y: Tensor) -> dict[str, LayerGradients]:
+        record = recorder.record(X, y)
+        layers = self._on("factored")
+        unseen = [layer for layer in layers if not _has_rows_first(record, layer, len(y))]
         if unseen:  # this batch takes another way through the net than the first rows did
             for layer in unseen:
                 self.strategy[layer.name] = "functional"
             self._route_per_row(X, y)
-            layers = [layer for layer in layers if layer not in unseen]
-        return _apply_rules(record, layers, n_rows(y))
+            layers = self._on("factored")
+        return _apply_rules(record, layers, len(y))
 
     def _on(self, route: str) -> list[Layer]:
         return [layer for layer in self.layers if self.strategy[layer.name] == route]
@@ -166,8 +171,9 @@ class GradientLoop:
         # The axis that follows the number of rows is the batch axis: two sizes tell it from a
         # sequence axis that happens to be as long.
         for size in (2, 3):
-            index = [i % n_rows(y) for i in range(size)]
-            record = capture(self.net_loss, candidates, take_rows(X, index), y[index])
+            index = [i % len(y) for i in range(size)]
+            with Recorder(self.net_loss, candidates) as recorder:
+                record = recorder.record(take_rows(X, index), y[index])
             candidates = [c for c in candidates if _has_rows_first(record, c, size)]
         for layer in candidates:
             self.strategy[layer.name] = "factored"
@@ -186,8 +192,7 @@ class GradientLoop:
 def _has_rows_first(record: Capture, layer: Layer, rows: int) -> bool:
     calls = record.calls[layer.name]
     return record.complete[layer.name] and all(
-        a.dim() > 1 and len(a) == rows and len(z) == rows
-        for a, z in zip(calls.inputs, calls.outputs, strict=True)
+        call.a.dim() > 1 and call.a.shape[0] == rows and call.z.shape[0] == rows for call in calls
     )
 
 

@@ -88,14 +88,14 @@ def loop_gradients(
     """
     parameters = [p for layer in layers for p in layer.parameters.values()]
     rows: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
-    for i in range(n_rows(y)):
-        row = slice(i, i + 1)
-        with require_gradients_of(net_loss.module, layers):
+    with require_gradients_of(net_loss.module, layers):
+        for i in range(n_rows(y)):
+            row = slice(i, i + 1)
             loss = net_loss(take_rows(X, row), y[row])
-        gradients = iter(_gradients_or_zeros(loss, parameters))
-        for layer in layers:
-            parts = [next(gradients).flatten() for _ in layer.parameters]
-            rows[layer.name].append(torch.cat(parts))
+            gradients = iter(_gradients_or_zeros(loss, parameters))
+            for layer in layers:
+                parts = [next(gradients).flatten() for _ in layer.parameters]
+                rows[layer.name].append(torch.cat(parts))
     return {name: torch.stack(values) for name, values in rows.items()}
 
 

@@ -15,7 +15,13 @@ from skinfluence.exceptions import GradientMismatchError
 from skinfluence.gradients._loop import BatchGradients, GradientLoop
 from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._per_row import loop_gradients
-from skinfluence.gradients._skorch import is_fitted, iter_batches, module_dtype, net_loss_of
+from skinfluence.gradients._skorch import (
+    as_dataset,
+    is_fitted,
+    iter_batches,
+    module_dtype,
+    net_loss_of,
+)
 
 
 class Gathered(NamedTuple):
@@ -69,7 +75,7 @@ def gather(
     """
     with preserved_random_state():
         loop, batches = _start(net, X, y, layers, batch_size)
-        rows = len(net.get_dataset(X, y))
+        rows = len(as_dataset(net, X, y))
         if max_bytes is not None:
             _refuse_wide_matrix(loop, rows, max_bytes)
         parts = (read(gradients).detach().cpu().numpy() for gradients in loop.batches(batches))

@@ -59,8 +59,9 @@ class LinearRule:
 
 def _join_positions(parts: list[Tensor]) -> Tensor:
     """Flatten each (n, ..., d) to (n, positions, d) and lay them side by side."""
-    flat = [part.reshape(part.shape[0], -1, part.shape[-1]) for part in parts]
-    return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+    if len(parts) == 1 and parts[0].dim() == 2:
+        return parts[0]
+    return torch.cat([part.reshape(part.shape[0], -1, part.shape[-1]) for part in parts], 1)
 
 
 RULES: dict[type[nn.Module], LayerRule] = {nn.Linear: LinearRule()}

@@ -1,6 +1,7 @@
 """The adapter: from a fitted skorch net to its differentiable loss and its batches in row order."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset
+from skorch.utils import is_dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -36,6 +38,39 @@ _ELEMENTWISE_LOSSES = (
 _SKORCH_NETS = (NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor, NeuralNet)
 
 
+class _Relabelled(torch.utils.data.Dataset[Any]):
+    """A data set's inputs with other targets."""
+
+    def __init__(self, dataset: Any, y: Any) -> None:
+        self.dataset = dataset
+        self.y = y
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
+        return self.dataset[i][0], self.y[i]
+
+
+def as_dataset(net: NeuralNet, X: Any, y: Any) -> Any:
+    """Join inputs and targets as the net's own data set.
+
+    Parameters
+    ----------
+    net : NeuralNet
+    X : what skorch takes
+    y : array-like or None
+        For a torch data set, None keeps its own targets and anything else replaces them.
+
+    Returns
+    -------
+    Dataset
+    """
+    if is_dataset(X) and y is not None:
+        return _Relabelled(X, y)
+    return net.get_dataset(X, y)
+
+
 def is_fitted(net: NeuralNet) -> bool:
     """Tell whether a net has a module to take gradients of.
 
@@ -48,6 +83,60 @@ def is_fitted(net: NeuralNet) -> bool:
     bool
     """
     return bool(getattr(net, "initialized_", False))
+
+
+def is_net(candidate: object) -> bool:
+    """Tell a skorch net from anything else."""
+    return isinstance(candidate, NeuralNet)
+
+
+def kind_of(net: NeuralNet) -> str:
+    """Name what a net predicts.
+
+    Parameters
+    ----------
+    net : NeuralNet
+
+    Returns
+    -------
+    {"binary", "classes", "regression", "other"}
+    """
+    kinds = {
+        NeuralNetBinaryClassifier: "binary",
+        NeuralNetClassifier: "classes",
+        NeuralNetRegressor: "regression",
+    }
+    return next((name for base, name in kinds.items() if isinstance(net, base)), "other")
+
+
+def compares_elementwise(net: NeuralNet) -> bool:
+    """Tell whether the criterion would broadcast targets of another shape.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(net.criterion_, _ELEMENTWISE_LOSSES)
+
+
+def takes_class_indices(net: NeuralNet) -> bool:
+    """Tell whether the criterion's targets are the indices of outputs.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(net.criterion_, _CLASS_INDEX_LOSSES)
 
 
 def shadow_of(net: NeuralNet) -> NeuralNet:
@@ -150,7 +239,7 @@ def iter_batches(
     ValueError
         If the net's validation loader changes the order or the number of rows.
     """
-    dataset = net.get_dataset(X, y)
+    dataset = as_dataset(net, X, y)
     cast_input, cast_target = _input_cast(net, X), _target_cast(net)
     n_seen = 0
     for Xi, yi in _raw_batches(net, dataset, batch_size):
@@ -256,9 +345,10 @@ def _target_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
 
 def _raw_batches(net: NeuralNet, dataset: Any, batch_size: int) -> Iterator[tuple[Nested, Any]]:
     if _slices_like_loader(net, dataset):
+        X, y = _to_tensors(dataset.X), _to_tensors(dataset.y)
         for start in range(0, len(dataset), batch_size):
-            Xi, yi = dataset[start : start + batch_size]
-            yield _to_tensors(Xi), _to_tensors(yi)
+            rows = slice(start, start + batch_size)
+            yield take_rows(X, rows), y[rows]
         return
     shadow = object.__new__(type(net))
     shadow.__dict__.update(net.__dict__)
@@ -293,10 +383,13 @@ def _is_sliceable(X: Any) -> bool:
 
 
 def _to_tensors(value: Any) -> Nested:
+    """View arrays as tensors; the loop never writes to its batches."""
     if isinstance(value, Mapping):
         return {key: _to_tensors(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        if value.flags.writeable and min(value.strides, default=0) >= 0:
+        if min(value.strides, default=0) < 0:
+            value = value.copy()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return torch.as_tensor(value)
-        return torch.as_tensor(value.copy())
     return value

@@ -1,0 +1,353 @@
+"""A trained net, and inputs and targets in the form in which it takes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+
+from skinfluence._net_arrays import (
+    cast_inputs,
+    cast_targets,
+    initialized_copy,
+    output_shape,
+    predict,
+    root_mean_squared_error,
+)
+from skinfluence._random import draw_seeds
+from skinfluence._validation import (
+    check_class_labels,
+    check_finite,
+    check_inputs,
+    check_targets,
+    is_table_or_images,
+    n_samples_of,
+)
+from skinfluence.gradients._skorch import compares_elementwise, is_fitted, is_net, kind_of
+from skinfluence.nets import default_net, fit_net
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a classifier.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        What the user calls them.
+    codes : ndarray of shape (n_classes,)
+        What the net calls them: the index of an output, or 0 and 1.
+    """
+
+    classes: NDArray[Any]
+    codes: NDArray[Any]
+
+    def encode(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Turn labels into codes.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n_samples,)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If a label is none of the classes.
+        """
+        code_of = dict(zip(self.classes.tolist(), self.codes.tolist(), strict=True))
+        present, position = np.unique(labels, return_inverse=True)
+        unknown = [label for label in present.tolist() if label not in code_of]
+        if unknown:
+            raise ValueError(
+                f"y holds labels the net was never trained on: {unknown[:5]}. It knows "
+                f"{self.classes.tolist()}. Encode y as in training, or train on all classes."
+            )
+        return np.array([code_of[label] for label in present.tolist()])[position]
+
+
+@dataclass(frozen=True)
+class TrainedNet:
+    """A fitted net, and how inputs, targets and predicted targets are put to it.
+
+    Attributes
+    ----------
+    net : NeuralNet
+        Fitted; the user's own object when it was frozen.
+    labels : Labels or None
+        For a classifier whose labels are known.
+    residual : ndarray of shape (n_outputs,) or None
+        Root mean squared error on the training rows, for a regression.
+    """
+
+    net: Any
+    labels: Labels | None
+    residual: NDArray[Any] | None
+
+    @property
+    def can_predict_targets(self) -> bool:
+        """Whether `predicted_targets` means something for this kind of net."""
+        return kind_of(self.net) != "other"
+
+    def inputs(self, X: Any) -> Any:
+        """Cast inputs to what the module computes in.
+
+        Parameters
+        ----------
+        X : ndarray, dict of arrays, or torch data set
+            Checked.
+
+        Returns
+        -------
+        ndarray, or `X` itself if it is none
+        """
+        X = cast_inputs(self.net, X)
+        if isinstance(X, np.ndarray):
+            check_finite(X, f"X as {X.dtype}")
+        return X
+
+    def targets(self, X: Any, y: Any) -> Any:
+        """Encode given targets.
+
+        Parameters
+        ----------
+        X : what `inputs` returns
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
+            None only if `X` is a torch data set.
+
+        Returns
+        -------
+        ndarray or None
+            As the net's criterion takes them.
+
+        Raises
+        ------
+        ValueError
+            If `y` is missing, unsuited, or holds a label the net does not know.
+        """
+        if y is None and not is_table_or_images(X):
+            return None
+        return _encoded(self.net, self.labels, check_targets(y, n_samples_of(X)))
+
+    def predicted_targets(self, X: Any) -> NDArray[Any]:
+        """Predict what stands in for targets that are not given.
+
+        Parameters
+        ----------
+        X : what `inputs` returns
+
+        Returns
+        -------
+        ndarray
+            Predicted classes as the net codes them; for a regression the prediction less the
+            training error, because the residual at the prediction itself is zero.
+        """
+        predicted = predict(self.net, X)
+        if self.residual is not None:
+            return np.asarray(predicted - self.residual, dtype=predicted.dtype)
+        return cast_targets(self.net, predicted)
+
+
+def fit_net_of(estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    """Train the net of an estimator and set what every estimator with a net has.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With `net` and `random_state`; gets `net_`, `classes_` for a classifier, and
+        `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
+    X, y : what the user gave
+
+    Returns
+    -------
+    inputs, targets
+        Both as the net takes them.
+    """
+    X = check_inputs(estimator, X, reset=True)
+    trained = train_net(estimator.net, X, y, estimator.random_state)
+    estimator._trained = trained
+    estimator.net_ = trained.net
+    vars(estimator).pop("classes_", None)  # of an earlier fit
+    if trained.labels is not None:
+        estimator.classes_ = trained.labels.classes
+    inputs = trained.inputs(X)
+    return inputs, trained.targets(inputs, y)
+
+
+def can_predict_targets(estimator: Any) -> bool:
+    """Tell whether predicted labels can stand in for given ones, for `available_if`.
+
+    Parameters
+    ----------
+    estimator : estimator
+
+    Returns
+    -------
+    bool
+        True before fit.
+
+    Raises
+    ------
+    AttributeError
+        If the net is neither a classifier nor a regressor.
+    """
+    if hasattr(estimator, "_trained") and not estimator._trained.can_predict_targets:
+        raise AttributeError(
+            f"{type(estimator).__name__} has no transform for a plain NeuralNet, which predicts "
+            "neither classes nor numbers to take gradients at. Use the method that takes labels: "
+            "embed(X, y) or score_detrimentality(X, y)."
+        )
+    return True
+
+
+def train_net(net: Any, X: Any, y: Any, random_state: object) -> TrainedNet:
+    """Train a clone of a net or the default net, or take a frozen one as it is.
+
+    Parameters
+    ----------
+    net : NeuralNet, FrozenEstimator of a fitted NeuralNet, or None
+        None for `default_net`.
+    X : ndarray, dict of arrays, or torch data set
+        Checked.
+    y : array-like or None
+        None only for a torch data set, which holds its targets.
+    random_state : int, RandomState or None
+
+    Returns
+    -------
+    TrainedNet
+
+    Raises
+    ------
+    TypeError
+        If `net` is no skorch net.
+    ValueError
+        If the targets do not suit the net, or the net not the inputs.
+    """
+    (seed,) = draw_seeds(random_state, 1)
+    checked = None if y is None and not is_table_or_images(X) else check_targets(y, n_samples_of(X))
+    if isinstance(net, FrozenEstimator):
+        return _frozen(net.estimator, X, checked)
+    if net is None:
+        if checked is None or not is_table_or_images(X):
+            raise ValueError(
+                f"Got X of type {type(X).__name__} and no net; the default net takes arrays. "
+                "Pass a skorch net whose module takes these inputs."
+            )
+        net = default_net(X, checked, random_state=seed)
+    elif not is_net(net):
+        raise TypeError(
+            f"Got net={net!r}, but expected a skorch net, a FrozenEstimator of a fitted one, or "
+            "None for the default net. Wrap a torch module in skorch.NeuralNetClassifier or "
+            "NeuralNetRegressor."
+        )
+    return _trained(clone(net), X, checked, seed)
+
+
+def _trained(net: Any, X: Any, y: NDArray[Any] | None, seed: int) -> TrainedNet:
+    labels = _labels_in(net, y)
+    sketch = initialized_copy(net, seed)
+    X = cast_inputs(sketch, X)
+    target = None if y is None else _encoded(sketch, labels, y)
+    target = _fitting_outputs(sketch, labels, X, target)
+    if isinstance(X, np.ndarray) and not X.flags.writeable:
+        X = X.copy()  # torch warns of read-only arrays
+    fit_net(net, X, target, seed)
+    return TrainedNet(net, labels, _residual(net, X, target))
+
+
+def _frozen(net: Any, X: Any, y: NDArray[Any] | None) -> TrainedNet:
+    if not is_net(net):
+        raise TypeError(
+            f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "
+            "pipeline, freeze the net alone and leave the other steps to the pipeline."
+        )
+    if not is_fitted(net):
+        raise NotFittedError(
+            f"The frozen {type(net).__name__} is not fitted. Call net.fit(X, y) before "
+            "FrozenEstimator(net), or pass the net itself to have it trained."
+        )
+    labels = _labels_of_fitted(net)
+    X = cast_inputs(net, X)
+    target = None if y is None else _encoded(net, labels, y)
+    target = _fitting_outputs(net, labels, X, target)
+    return TrainedNet(net, labels, _residual(net, X, target))
+
+
+def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
+    kind = kind_of(net)
+    if y is None or kind not in {"classes", "binary"}:
+        return None
+    classes = np.unique(check_class_labels(y))
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
+            "Check how the rows were selected."
+        )
+    if kind == "binary" and len(classes) > 2:
+        raise ValueError(
+            f"{type(net).__name__} tells two classes apart, but y holds {len(classes)}: "
+            f"{classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
+        )
+    return Labels(classes, np.arange(len(classes)))
+
+
+def _labels_of_fitted(net: Any) -> Labels | None:
+    kind = kind_of(net)
+    if kind == "binary":
+        return Labels(np.arange(2), np.arange(2))
+    if kind != "classes":
+        return None
+    named = getattr(net, "classes", None)
+    if named is not None:
+        return Labels(np.asarray(named), np.arange(len(named)))
+    # skorch does not encode: without names, a class is the index of its output
+    seen = getattr(net, "classes_inferred_", None)
+    return None if seen is None else Labels(np.asarray(seen), np.asarray(seen))
+
+
+def _encoded(net: Any, labels: Labels | None, y: NDArray[Any]) -> NDArray[Any]:
+    if labels is not None:
+        return cast_targets(net, labels.encode(check_class_labels(y)))
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Got y of dtype {y.dtype} with values such as {y.ravel()[0]!r}, but "
+            f"{type(net).__name__} takes numbers. Use NeuralNetClassifier, whose labels are "
+            "encoded, or encode them yourself."
+        )
+    return cast_targets(net, y)
+
+
+def _fitting_outputs(
+    net: Any, labels: Labels | None, X: Any, target: NDArray[Any] | None
+) -> NDArray[Any] | None:
+    """Refuse a net whose outputs do not suit the targets; give targets the outputs' shape."""
+    shape = output_shape(net, X, target)
+    if kind_of(net) == "classes" and labels is not None and len(shape) > 0:
+        needed = int(labels.codes.max()) + 1
+        if shape[0] < needed:
+            raise ValueError(
+                f"The net has {shape[0]} outputs, but y holds {needed} classes. Set the module's "
+                f"number of outputs to {needed}, for example module__n_outputs={needed}."
+            )
+    if target is None or not compares_elementwise(net) or target.shape[1:] == shape:
+        return target
+    if int(np.prod(target.shape[1:])) != int(np.prod(shape)):
+        raise ValueError(
+            f"The net's output has shape (n, {', '.join(map(str, shape))}), but y has shape "
+            f"{target.shape}. The loss compares them element by element: make the module's "
+            "number of outputs the number of columns of y."
+        )
+    return target.reshape(len(target), *shape)  # (n,) against (n, 1) would broadcast to (n, n)
+
+
+def _residual(net: Any, X: Any, target: NDArray[Any] | None) -> NDArray[Any] | None:
+    if kind_of(net) != "regression":
+        return None
+    return root_mean_squared_error(net, X, target)

@@ -1,0 +1,167 @@
+"""What all methods share: fit, the scores, and what a Pipeline asks for."""
+
+from abc import ABCMeta, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skinfluence._trained_net import can_predict_targets, fit_net_of
+from skinfluence._validation import check_finite, check_inputs
+
+
+def _judges_new_rows(estimator: Any) -> bool:
+    return bool(estimator._judges_new_rows())
+
+
+def _judges_new_rows_unlabelled(estimator: Any) -> bool:
+    return _judges_new_rows(estimator) and can_predict_targets(estimator)
+
+
+class BaseDetrimentality(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Base of all methods that give every training row one detrimentality score.
+
+    Higher = more detrimental, for every method. A subclass implements `_check_parameters`,
+    `_fit_scores` and, if it can judge rows it was not fitted on, `_score` and
+    `_judges_new_rows`. Before anything else is added here: a function would do.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        Float64, finite. Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first; ties in the order of the rows.
+    net_ : NeuralNet
+        The trained net.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    n_features_in_ : int
+        For arrays and data frames.
+    """
+
+    net: Any
+    random_state: Any
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the net and score every training row at its given label.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Numbers of any dtype; or a dict of arrays, a skorch SliceDict, or a torch data set.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels of any kind, or numbers. None only for a data set that holds its targets.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, or the
+            net does not fit the data.
+        """
+        self._check_parameters()
+        inputs, targets = fit_net_of(self, X, y)
+        scores = np.asarray(self._fit_scores(inputs, targets), dtype=np.float64)
+        check_finite(scores, "detrimentality_")
+        self.detrimentality_ = scores
+        self.ranking_ = np.argsort(-scores, kind="stable")
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float64]:
+        """Train the net and return the scores of the training rows at their given labels.
+
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            As for `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 1)
+            `detrimentality_`. Higher = more detrimental.
+        """
+        column: NDArray[np.float64] = self.fit(X, y).detrimentality_[:, np.newaxis]
+        return column
+
+    @available_if(_judges_new_rows_unlabelled)
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Score rows at their predicted labels.
+
+        A wrong label cannot show in this score, because no label is given: it says how unusual a
+        row is when the net's own prediction is believed. For labelled rows use
+        `score_detrimentality`; for the training rows, `detrimentality_`. A regression is judged
+        at a residual as large as the training error.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 1)
+            Higher = more detrimental.
+        """
+        check_is_fitted(self)
+        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
+        scores = self._score(inputs, self._trained.predicted_targets(inputs))
+        return np.asarray(scores, dtype=np.float64)[:, np.newaxis]
+
+    @available_if(_judges_new_rows)
+    def score_detrimentality(self, X: Any, y: Any = None) -> NDArray[np.float64]:
+        """Score labelled rows as if they were training rows, without training on them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels from `classes_`, or numbers. None only for a data set that holds its targets.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Higher = more detrimental.
+        """
+        check_is_fitted(self)
+        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
+        scores = self._score(inputs, self._trained.targets(inputs, y))
+        return np.asarray(scores, dtype=np.float64)
+
+    @abstractmethod
+    def _check_parameters(self) -> None:
+        """Raise ValueError for a parameter that is out of range."""
+
+    @abstractmethod
+    def _fit_scores(self, inputs: Any, targets: Any) -> NDArray[Any]:
+        """Score the training rows; higher = more detrimental."""
+
+    def _score(self, inputs: Any, targets: Any) -> NDArray[Any]:
+        """Score other rows; needed where `_judges_new_rows` says True."""
+        raise NotImplementedError
+
+    def _judges_new_rows(self) -> bool:
+        """Tell whether rows not fitted on can be scored."""
+        return False
+
+    @property
+    def _n_features_out(self) -> int:
+        return 1
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []  # scores are float64 whatever comes in
+        return tags

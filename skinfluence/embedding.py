@@ -1,0 +1,209 @@
+"""The gradient embedding: every row as the gradient of its loss."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skinfluence._trained_net import can_predict_targets, fit_net_of
+from skinfluence._validation import check_inputs, check_positive_integer
+from skinfluence.gradients._loop import BatchGradients
+from skinfluence.gradients._public import Gathered, gather
+
+
+class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Embed every row as the gradient of its loss with respect to a net's parameters.
+
+    A net is trained on the rows and their labels. Rows the net agrees with have small gradients;
+    a mislabelled row pulls on the parameters in a direction of its own, which is what outlier
+    detectors find. Gradients are taken in eval mode, on the rows as given: an augmentation that
+    training used is not repeated.
+
+    ``fit_transform(X, y)`` and ``embed(X, y)`` use the labels given. ``transform(X)`` has no
+    labels and uses the predicted ones, so on the training rows it differs from
+    ``fit_transform`` wherever the net disagrees with a label, which is the very thing a search
+    for wrong labels looks at.
+
+    Parameters
+    ----------
+    net : NeuralNet, FrozenEstimator or None, default=None
+        An unfitted skorch net, of which a clone is trained; a fitted one in scikit-learn's
+        `FrozenEstimator`, which is taken as it is and left as it is; or None for
+        `skinfluence.nets.default_net`. skorch's default split, which would keep a fifth of the
+        rows out of training, is switched off unless a callback watches the validation rows.
+    layers : "last", "all", or sequence of str, default="last"
+        Layers whose trainable parameters count: the one the forward pass enters last, all, or
+        names and shell patterns such as ``"body.*"``.
+    max_bytes : int, default=2**30
+        Refuse a larger embedding before computing it.
+    batch_size : int, default=256
+        Rows per gradient pass. It changes memory and speed, not the result.
+    random_state : int, RandomState or None, default=None
+        Seed of the training. Global generators are neither used nor changed.
+
+    Attributes
+    ----------
+    embedding_ : ndarray of shape (n_samples, n_parameters)
+        The gradients of the training rows at their given labels, in the net's dtype, of the loss
+        summed over a row's outputs (not averaged over a batch).
+    net_ : NeuralNet
+        The trained net.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    strategy_ : dict of str to str
+        The route each layer's gradients took: "factored", "functional" or "loop". They give the
+        same numbers.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    See Also
+    --------
+    OutlierGradientDetector : Scores of the training rows from this embedding.
+    skinfluence.gradients.per_sample_gradients : The same of a fitted net, as a function.
+
+    Notes
+    -----
+    Cost: one training, then one forward pass over the rows for the last layer, and about one
+    forward and backward pass for all layers of a perceptron.
+
+    Examples
+    --------
+    The literal pipeline of outlier gradient analysis:
+
+    >>> from pyod.models.knn import KNN
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skinfluence import GradientEmbedding
+    >>> X, y = load_iris(return_X_y=True)
+    >>> GradientEmbedding(random_state=0).fit_transform(X, y).shape
+    (150, 195)
+    >>> pipeline = make_pipeline(GradientEmbedding(random_state=0), KNN()).fit(X, y)
+    >>> pipeline[-1].decision_scores_.shape
+    (150,)
+    """
+
+    def __init__(
+        self,
+        net: Any = None,
+        *,
+        layers: str | Sequence[str] = "last",
+        max_bytes: int = 2**30,
+        batch_size: int = 256,
+        random_state: Any = None,
+    ) -> None:
+        self.net = net
+        self.layers = layers
+        self.max_bytes = max_bytes
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the net and embed the training rows at their given labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Numbers of any dtype; or a dict of arrays, a skorch SliceDict, or a torch data set.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels of any kind, or numbers. None only for a data set that holds its targets.
+
+        Returns
+        -------
+        self
+        """
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
+        """Train the net and return the gradients of the training rows at their given labels.
+
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            As for `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_parameters)
+            `embedding_`.
+
+        Raises
+        ------
+        ValueError
+            If a row holds NaN, `y` is missing or unsuited, the net does not fit the data, a layer
+            name does not exist, or the embedding would exceed `max_bytes`.
+        """
+        check_positive_integer("batch_size", self.batch_size)
+        check_positive_integer("max_bytes", self.max_bytes)
+        inputs, targets = fit_net_of(self, X, y)
+        self.embedding_, self.strategy_ = self._gather(inputs, targets)
+        return self.embedding_
+
+    @available_if(can_predict_targets)
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the gradients of rows at their predicted labels.
+
+        A classifier's gradient is taken at the class it predicts. A regression's would be zero at
+        the prediction itself; it is taken at a residual as large as the training error.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_parameters)
+        """
+        check_is_fitted(self)
+        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
+        return self._gather(inputs, self._trained.predicted_targets(inputs)).values
+
+    def embed(self, X: Any, y: Any = None) -> NDArray[Any]:
+        """Return the gradients of rows at given labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels from `classes_`, or numbers. None only for a data set that holds its targets.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_parameters)
+        """
+        check_is_fitted(self)
+        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
+        return self._gather(inputs, self._trained.targets(inputs, y)).values
+
+    def _gather(self, inputs: Any, targets: Any) -> Gathered:
+        return gather(
+            self.net_,
+            inputs,
+            targets,
+            BatchGradients.dense,
+            layers=self.layers,
+            batch_size=self.batch_size,
+            max_bytes=self.max_bytes,
+        )
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(np.shape(self.embedding_)[1])
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]  # the default net's own
+        return tags
