@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skinfluence._random import preserved_random_state, seeded
+from skinfluence._validation import check_finite
 from skinfluence.gradients._net_loss import tensors_in
 from skinfluence.gradients._skorch import (
     compares_elementwise,
@@ -123,12 +124,20 @@ def cast_inputs(net: Any, X: Any) -> Any:
     -------
     ndarray, or `X` itself if it is none
         Floating in the module's dtype; integers as int64 if the module has an Embedding.
+
+    Raises
+    ------
+    ValueError
+        If a row is not finite in that dtype.
     """
     if not isinstance(X, np.ndarray):
         return X
     if X.dtype.kind in "iu" and takes_integers(net.module_):
         return X.astype(np.int64, copy=False)
-    return X.astype(_numpy_dtype(net), copy=False)
+    with np.errstate(over="ignore"):
+        X = X.astype(_numpy_dtype(net), copy=False)
+    check_finite(X, f"X as {X.dtype}")
+    return X
 
 
 def cast_targets(net: Any, y: NDArray[Any]) -> NDArray[Any]:

@@ -20,7 +20,6 @@ from skinfluence._net_arrays import (
 from skinfluence._random import draw_seeds
 from skinfluence._validation import (
     check_class_labels,
-    check_finite,
     check_inputs,
     check_targets,
     is_table_or_images,
@@ -107,10 +106,7 @@ class TrainedNet:
         -------
         ndarray, or `X` itself if it is none
         """
-        X = cast_inputs(self.net, X)
-        if isinstance(X, np.ndarray):
-            check_finite(X, f"X as {X.dtype}")
-        return X
+        return cast_inputs(self.net, X)
 
     def targets(self, X: Any, y: Any) -> Any:
         """Encode given targets.
@@ -256,8 +252,8 @@ def _trained(net: Any, X: Any, y: NDArray[Any] | None, seed: int) -> TrainedNet:
     X = cast_inputs(sketch, X)
     target = None if y is None else _encoded(sketch, labels, y)
     target = _fitting_outputs(sketch, labels, X, target)
-    if isinstance(X, np.ndarray) and not X.flags.writeable:
-        X = X.copy()  # torch warns of read-only arrays
+    if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
+        X = np.require(X, requirements=["C", "W"])
     fit_net(net, X, target, seed)
     return TrainedNet(net, labels, _residual(net, X, target))
 
@@ -317,7 +313,7 @@ def _encoded(net: Any, labels: Labels | None, y: NDArray[Any]) -> NDArray[Any]:
         return cast_targets(net, labels.encode(check_class_labels(y)))
     if y.dtype.kind not in "biuf":
         raise ValueError(
-            f"Got y of dtype {y.dtype} with values such as {y.ravel()[0]!r}, but "
+            f"Got y of dtype {y.dtype} with values such as {y.ravel().tolist()[0]!r}, but "
             f"{type(net).__name__} takes numbers. Use NeuralNetClassifier, whose labels are "
             "encoded, or encode them yourself."
         )

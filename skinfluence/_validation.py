@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
 # How many rows an error message names.
@@ -24,13 +25,12 @@ def is_table_or_images(X: Any) -> bool:
     bool
         False for dicts of inputs, torch data sets, and skorch's views of both.
     """
+    if issparse(X):  # a dict of keys among them; scikit-learn's own check refuses it
+        return True
     is_view = hasattr(X, "dataset") and hasattr(X, "idx")
     is_array_like = isinstance(X, list | tuple) or hasattr(X, "shape") or hasattr(X, "__array__")
-    return (
-        not isinstance(X, Mapping)
-        and not is_view
-        and (is_array_like or not (hasattr(X, "__getitem__") and hasattr(X, "__len__")))
-    )
+    is_dataset = not is_array_like and hasattr(X, "__getitem__") and hasattr(X, "__len__")
+    return not (isinstance(X, Mapping) or is_view or is_dataset)
 
 
 def n_samples_of(X: Any) -> int:

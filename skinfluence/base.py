@@ -96,7 +96,6 @@ class BaseDetrimentality(
         column: NDArray[np.float64] = self.fit(X, y).detrimentality_[:, np.newaxis]
         return column
 
-    @available_if(_judges_new_rows_unlabelled)
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Score rows at their predicted labels.
 
@@ -165,3 +164,9 @@ class BaseDetrimentality(
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []  # scores are float64 whatever comes in
         return tags
+
+
+# scikit-learn's output wrapper, put around transform when the class is made, would hide it
+BaseDetrimentality.transform = available_if(  # type: ignore[method-assign]
+    _judges_new_rows_unlabelled
+)(BaseDetrimentality.transform)

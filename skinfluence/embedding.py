@@ -150,7 +150,6 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.embedding_, self.strategy_ = self._gather(inputs, targets)
         return self.embedding_
 
-    @available_if(can_predict_targets)
     def transform(self, X: Any) -> NDArray[Any]:
         """Return the gradients of rows at their predicted labels.
 
@@ -207,3 +206,9 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]  # the default net's own
         return tags
+
+
+# scikit-learn's output wrapper, put around transform when the class is made, would hide it
+GradientEmbedding.transform = available_if(can_predict_targets)(  # type: ignore[method-assign]
+    GradientEmbedding.transform
+)

@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import type_of_target
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import ValidSplit
+from skorch.utils import is_dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skinfluence._random import seeded
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
+from skinfluence.gradients._skorch import as_dataset
 
 _BATCH_SIZE = 64
 # Small sets get more epochs, so that every net takes about this many steps.
@@ -236,6 +238,7 @@ def fit_net(net: NeuralNet, X: Any, y: Any, seed: int) -> NeuralNet:
     net : NeuralNet
         Unfitted and the caller's to change.
     X, y : what skorch takes
+        Targets given besides a torch data set replace its own.
     seed : int
 
     Returns
@@ -269,7 +272,7 @@ def fit_net(net: NeuralNet, X: Any, y: Any, seed: int) -> NeuralNet:
             stacklevel=2,
         )
     with seeded(seed):
-        return net.fit(X, y)
+        return net.fit(as_dataset(net, X, y), None) if is_dataset(X) else net.fit(X, y)
 
 
 def _target_traits(

@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_random_state
 
+from skinfluence._label_noise import draw_columns
 from skinfluence.datasets import (
-    _draw_columns,
     make_noisy_blobs,
     make_noisy_labels,
     make_noisy_moons,
@@ -211,7 +211,7 @@ def test_extreme_draws_miss_the_columns_of_probability_zero(draw, column):
 
     # The second row sums to a little less than 1, as rounding can have it.
     probabilities = np.array([[0.0, 0.5, 0.5, 0.0], [0.0, 0.5, 0.5 - 1e-7, 0.0]])
-    np.testing.assert_array_equal(_draw_columns(probabilities, ConstantDraws()), [column] * 2)
+    np.testing.assert_array_equal(draw_columns(probabilities, ConstantDraws()), [column] * 2)
 
 
 @pytest.mark.parametrize("kind", NAMED_KINDS)

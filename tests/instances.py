@@ -1,0 +1,9 @@
+"""The smallest instance of every public estimator; a class missing from it fails the tests."""
+
+from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
+
+SMALLEST = {
+    GradientEmbedding: GradientEmbedding(),
+    NormDetector: NormDetector(),
+    OutlierGradientDetector: OutlierGradientDetector(),
+}

@@ -1,0 +1,242 @@
+"""Every public estimator against scikit-learn's checks and the project's own."""
+
+import inspect
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from instances import SMALLEST
+from problems import blobs, classifier, fitted_classifier, noisy_blobs
+from pyod.models.knn import KNN
+from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skinfluence
+from skinfluence import (
+    BaseDetrimentality,
+    GradientEmbedding,
+    NormDetector,
+    OutlierGradientDetector,
+)
+
+METHODS = [
+    OutlierGradientDetector(random_state=0),
+    OutlierGradientDetector(detector=NormDetector(), random_state=0),
+    OutlierGradientDetector(detector=NormDetector(ord=1), layers="all", random_state=0),
+    OutlierGradientDetector(classifier(), detector=KNN(), random_state=0),
+]
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: repr(m.detector))
+# Detectors that draw no random numbers: the scores of a frozen net depend on the rows alone.
+DETERMINISTIC = METHODS[1:]
+every_deterministic = pytest.mark.parametrize(
+    "method", DETERMINISTIC, ids=lambda m: f"{m.detector!r} {m.layers}"
+)
+WITH_NET = [*METHODS, GradientEmbedding(random_state=0)]
+
+
+@parametrize_with_checks(list(SMALLEST.values()))
+def test_sklearn_check(estimator, check):
+    check(estimator)
+
+
+def test_table_of_instances_is_complete():
+    public = {
+        value
+        for value in vars(skinfluence).values()
+        if inspect.isclass(value) and issubclass(value, BaseEstimator)
+    }
+    assert {cls for cls in public if not inspect.isabstract(cls)} == set(SMALLEST)
+
+
+def test_public_names_are_listed():
+    assert set(skinfluence.__all__) == {
+        name for name, value in vars(skinfluence).items() if inspect.isclass(value)
+    }
+
+
+@every_method
+def test_planted_flips_score_above_clean_rows(method):
+    X, y, is_noisy = noisy_blobs(n=120)
+    scores = clone(method).fit(X, y).detrimentality_
+    assert np.median(scores[is_noisy]) > np.quantile(scores[~is_noisy], 0.95)
+
+
+@every_method
+def test_shape_dtype_and_ranking(method):
+    X, y, _ = noisy_blobs()
+    fitted = clone(method).fit(X, y)
+    assert fitted.detrimentality_.shape == (len(X),)
+    assert fitted.detrimentality_.dtype == np.float64
+    assert np.isfinite(fitted.detrimentality_).all()
+    assert sorted(fitted.ranking_) == list(range(len(X)))
+    assert (np.diff(fitted.detrimentality_[fitted.ranking_]) <= 0).all()
+    assert fitted.fit_transform(X, y).shape == (len(X), 1)
+    assert fitted.transform(X[:5]).shape == (5, 1)
+    assert fitted.score_detrimentality(X[:5], y[:5]).shape == (5,)
+
+
+def test_ties_are_ranked_in_the_order_of_the_rows():
+    X, y, _ = noisy_blobs()
+    X[:] = X[0]  # one input: the score depends on the label alone
+    method = OutlierGradientDetector(detector=NormDetector(), random_state=0).fit(X, y)
+    for label in np.unique(y):
+        rows = method.ranking_[y[method.ranking_] == label]
+        assert (np.diff(rows) > 0).all()
+
+
+@every_deterministic
+def test_rows_may_come_in_any_order(method):
+    X, y, _ = noisy_blobs()
+    frozen = FrozenEstimator(fitted_classifier(X, y))
+    order = np.random.default_rng(0).permutation(len(X))
+    straight = clone(method).set_params(net=frozen).fit(X, y).detrimentality_
+    permuted = clone(method).set_params(net=frozen).fit(X[order], y[order]).detrimentality_
+    np.testing.assert_allclose(permuted, straight[order], rtol=1e-5, atol=1e-6)
+
+
+@every_method
+@pytest.mark.parametrize(
+    "names", [["a", "b", "c"], [-1, 7, 100], [0.0, 1.0, 2.0]], ids=["strings", "gaps", "floats"]
+)
+def test_names_of_labels_do_not_count(method, names):
+    X, y, _ = noisy_blobs()
+    plain = clone(method).fit(X, y)
+    named = clone(method).fit(X, np.array(names)[y])
+    np.testing.assert_array_equal(named.detrimentality_, plain.detrimentality_)
+    assert list(named.classes_) == names
+
+
+@every_deterministic
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_batch_size_changes_nothing(method, batch_size):
+    X, y, _ = noisy_blobs()
+    frozen = FrozenEstimator(fitted_classifier(X, y))
+    method = clone(method).set_params(net=frozen)
+    expected = method.fit(X, y).detrimentality_
+    found = clone(method).set_params(batch_size=batch_size).fit(X, y).detrimentality_
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", WITH_NET, ids=lambda e: type(e).__name__)
+def test_net_is_left_as_it_was(estimator):
+    X, y, _ = noisy_blobs()
+    net = fitted_classifier(X, y)
+    net.module_.train()
+    state = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    attributes = set(vars(net))
+    fitted = clone(estimator).set_params(net=FrozenEstimator(net)).fit(X, y)
+    fitted.transform(X)
+    assert fitted.net_ is net
+    assert net.module_.training
+    assert set(vars(net)) == attributes
+    for name, value in net.module_.state_dict().items():
+        assert torch.equal(value, state[name])
+    unfitted = classifier()
+    clone(estimator).set_params(net=unfitted).fit(X, y)
+    assert not getattr(unfitted, "initialized_", False)
+
+
+@pytest.mark.parametrize("estimator", WITH_NET, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("random_state", [0, None])
+def test_global_generators_and_threads_are_left_alone(estimator, random_state):
+    X, y, _ = noisy_blobs()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    threads = torch.get_num_threads()
+    fitted = clone(estimator).set_params(random_state=random_state).fit(X, y)
+    fitted.transform(X)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert random.getstate() == states[2]
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("estimator", WITH_NET, ids=lambda e: type(e).__name__)
+def test_seed_alone_decides(estimator):
+    X, y, _ = noisy_blobs()
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = clone(estimator).fit_transform(X, y)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    np.testing.assert_array_equal(clone(estimator).fit_transform(X, y), first)
+    other = clone(estimator).set_params(random_state=1).fit_transform(X, y)
+    assert not np.array_equal(other, first)
+    again = clone(estimator).set_params(random_state=np.random.RandomState(5))
+    same = clone(estimator).set_params(random_state=np.random.RandomState(5))
+    np.testing.assert_array_equal(again.fit_transform(X, y), same.fit_transform(X, y))
+
+
+@pytest.mark.parametrize("estimator", WITH_NET, ids=lambda e: type(e).__name__)
+def test_clone_and_pickle(estimator):
+    X, y, _ = noisy_blobs()
+    fitted = clone(estimator).fit(X, y)
+    restored = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(restored.transform(X), fitted.transform(X))
+    fresh = clone(fitted)
+    assert not hasattr(fresh, "net_")
+
+
+@every_method
+def test_given_and_predicted_labels_differ_and_say_so(method):
+    X, y, is_noisy = noisy_blobs(n=120)
+    fitted = clone(method).fit(X, y)
+    given, predicted = fitted.detrimentality_, fitted.transform(X)[:, 0]
+    assert (given[is_noisy] > predicted[is_noisy] * (1 + 1e-6)).mean() > 0.9
+    for function in (method.transform, method.fit_transform, GradientEmbedding.transform):
+        assert "predicted labels" in function.__doc__
+    # where the label given is the one predicted, the two agree unless a detector knows its own
+    # training rows (as KNN does)
+    if isinstance(fitted.detector_, NormDetector):
+        agree = ~is_noisy
+        np.testing.assert_allclose(predicted[agree], given[agree], rtol=1e-3, atol=1e-5)
+
+
+@every_method
+@pytest.mark.parametrize("contamination", [0, -0.1, 0.51, 1.0, "auto", None, True])
+def test_contamination_is_checked_at_fit(method, contamination):
+    X, y = blobs(30)
+    with pytest.raises(ValueError, match=r"contamination=.*expected a float in \(0, 0.5\]"):
+        clone(method).set_params(contamination=contamination).fit(X, y)
+
+
+@every_method
+def test_contamination_marks_that_share(method):
+    X, y, _ = noisy_blobs(n=100)
+    for contamination in (0.05, 0.5):
+        fitted = clone(method).set_params(contamination=contamination).fit(X, y)
+        assert set(fitted.labels_) <= {0, 1}
+        np.testing.assert_array_equal(fitted.labels_, fitted.detrimentality_ > fitted.threshold_)
+        assert fitted.labels_.sum() <= contamination * 100
+
+
+def test_base_class_cannot_be_used_alone():
+    with pytest.raises(TypeError, match="abstract"):
+        BaseDetrimentality()
+
+
+@pytest.mark.parametrize("cls", [*SMALLEST, BaseDetrimentality], ids=lambda cls: cls.__name__)
+def test_every_constructor_parameter_and_default_is_documented(cls):
+    if inspect.isabstract(cls):
+        assert "Higher = more detrimental" in inspect.getdoc(cls)
+        return
+    document = inspect.getdoc(cls)
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        if name == "self":
+            continue
+        lines = [line for line in document.splitlines() if line.startswith(f"{name} : ")]
+        assert lines, f"{cls.__name__}: {name} is not documented"
+        default = repr(parameter.default).replace("'", '"')
+        if isinstance(parameter.default, int) and parameter.default == 2**30:
+            default = "2**30"
+        assert f"default={default}" in lines[0] or "optional" in lines[0], lines[0]
+
+
+def test_every_score_states_its_sign():
+    for cls in SMALLEST:
+        if issubclass(cls, BaseDetrimentality):
+            assert "Higher =\n        more detrimental" in cls.__doc__ or (
+                "Higher = more detrimental" in cls.__doc__
+            )
