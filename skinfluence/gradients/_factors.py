@@ -135,13 +135,19 @@ class LinearGradients:
         Tensor of shape (n_rows, n_parameters)
             The weight's columns (row-major), then the bias's.
         """
-        a, b = (self.a, self.b) if self.a.dim() == 3 else (self.a[:, None], self.b[:, None])
-        parts = []
+        a, b = self.a, self.b
+        n, n_inputs, n_outputs = len(a), a.shape[-1], b.shape[-1]
+        n_weights = n_inputs * n_outputs if self.weight else 0
+        values = a.new_empty(n, n_weights + (n_outputs if self.bias else 0))
         if self.weight:
-            parts.append((b.mT @ a).flatten(1))
+            weight = values[:, :n_weights].unflatten(1, (n_outputs, n_inputs))
+            if a.dim() == 2:  # several times faster than a product of n thin matrices
+                torch.mul(b[:, :, None], a[:, None, :], out=weight)
+            else:
+                weight.copy_(b.mT @ a)
         if self.bias:
-            parts.append(b.sum(1))
-        return torch.cat(parts, 1)
+            values[:, n_weights:] = b if b.dim() == 2 else b.sum(1)
+        return values
 
 
 def _power_sum(values: Tensor, ord: int) -> Tensor:

@@ -57,7 +57,8 @@ class BatchGradients:
         -------
         Tensor of shape (n_rows, n_parameters)
         """
-        return torch.cat([layer.dense() for layer in self.layers.values()], 1)
+        parts = [layer.dense() for layer in self.layers.values()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class GradientLoop:
