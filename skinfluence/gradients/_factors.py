@@ -140,7 +140,7 @@ class LinearGradients:
         n_weights = n_inputs * n_outputs if self.weight else 0
         values = a.new_empty(n, n_weights + (n_outputs if self.bias else 0))
         if self.weight:
-            weight = values[:, :n_weights].unflatten(1, (n_outputs, n_inputs))
+            weight = values[:, :n_weights].view(n, n_outputs, n_inputs)
             if a.dim() == 2:  # several times faster than a product of n thin matrices
                 torch.mul(b[:, :, None], a[:, None, :], out=weight)
             else:
