@@ -1,5 +1,6 @@
 """Arrays to and from a net: the dtypes it takes, the shapes it gives, what it predicts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -122,14 +123,18 @@ def cast_inputs(net: Any, X: Any) -> Any:
 
     Returns
     -------
-    ndarray, or `X` itself if it is none
-        Floating in the module's dtype; integers as int64 if the module has an Embedding.
+    ndarray, dict of arrays, or `X` itself
+        Floating in the module's dtype; integers as int64 if the module has an Embedding. In a
+        dict, integers stay as they are.
 
     Raises
     ------
     ValueError
         If a row is not finite in that dtype.
     """
+    if isinstance(X, Mapping):
+        floats = {k: v for k, v in X.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
+        return type(X)(**{**X, **{name: cast_inputs(net, v) for name, v in floats.items()}})
     if not isinstance(X, np.ndarray):
         return X
     if X.dtype.kind in "iu" and takes_integers(net.module_):

@@ -1,7 +1,7 @@
 """A trained net, and inputs and targets in the form in which it takes them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from skinfluence._net_arrays import (
     predict,
     root_mean_squared_error,
 )
-from skinfluence._random import draw_seeds
 from skinfluence._validation import (
     check_class_labels,
     check_inputs,
@@ -26,7 +25,21 @@ from skinfluence._validation import (
     n_samples_of,
 )
 from skinfluence.gradients._skorch import compares_elementwise, is_fitted, is_net, kind_of
-from skinfluence.nets import default_net, fit_net
+from skinfluence.nets import default_net, fit_net, warn_of_rows_kept_out
+
+
+class Rows(NamedTuple):
+    """Rows as a net takes them.
+
+    Attributes
+    ----------
+    inputs : ndarray, dict of arrays, or torch data set
+    targets : ndarray or None
+        None if a data set holds them.
+    """
+
+    inputs: Any
+    targets: Any
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,8 @@ class TrainedNet:
     @property
     def can_predict_targets(self) -> bool:
         """Whether `predicted_targets` means something for this kind of net."""
-        return kind_of(self.net) != "other"
+        kind = kind_of(self.net)
+        return kind != "other" and (kind != "regression" or self.residual is not None)
 
     def inputs(self, X: Any) -> Any:
         """Cast inputs to what the module computes in.
@@ -131,6 +145,16 @@ class TrainedNet:
             return None
         return _encoded(self.net, self.labels, check_targets(y, n_samples_of(X)))
 
+    def rows(self, X: Any, y: Any) -> Rows:
+        """Put checked inputs and given targets as the net takes them; see `inputs`, `targets`."""
+        inputs = self.inputs(X)
+        return Rows(inputs, self.targets(inputs, y))
+
+    def predicted_rows(self, X: Any) -> Rows:
+        """Put checked inputs and predicted targets as the net takes them."""
+        inputs = self.inputs(X)
+        return Rows(inputs, self.predicted_targets(inputs))
+
     def predicted_targets(self, X: Any) -> NDArray[Any]:
         """Predict what stands in for targets that are not given.
 
@@ -150,30 +174,29 @@ class TrainedNet:
         return cast_targets(self.net, predicted)
 
 
-def fit_net_of(estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
+def fit_net_of(estimator: Any, X: Any, y: Any, seed: int) -> Rows:
     """Train the net of an estimator and set what every estimator with a net has.
 
     Parameters
     ----------
     estimator : estimator
-        With `net` and `random_state`; gets `net_`, `classes_` for a classifier, and
+        With `net`; gets `net_`, `classes_` for a classifier, and
         `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
     X, y : what the user gave
+    seed : int
 
     Returns
     -------
-    inputs, targets
-        Both as the net takes them.
+    Rows
     """
     X = check_inputs(estimator, X, reset=True)
-    trained = train_net(estimator.net, X, y, estimator.random_state)
+    trained = train_net(estimator.net, X, y, seed)
     estimator._trained = trained
     estimator.net_ = trained.net
     vars(estimator).pop("classes_", None)  # of an earlier fit
     if trained.labels is not None:
         estimator.classes_ = trained.labels.classes
-    inputs = trained.inputs(X)
-    return inputs, trained.targets(inputs, y)
+    return trained.rows(X, y)
 
 
 def can_predict_targets(estimator: Any) -> bool:
@@ -195,14 +218,14 @@ def can_predict_targets(estimator: Any) -> bool:
     """
     if hasattr(estimator, "_trained") and not estimator._trained.can_predict_targets:
         raise AttributeError(
-            f"{type(estimator).__name__} has no transform for a plain NeuralNet, which predicts "
-            "neither classes nor numbers to take gradients at. Use the method that takes labels: "
-            "embed(X, y) or score_detrimentality(X, y)."
+            f"{type(estimator).__name__} has no transform for a net whose outputs are neither "
+            "classes nor predictions of the target to take gradients at. Use the method that takes "
+            "labels: embed(X, y) or score_detrimentality(X, y)."
         )
     return True
 
 
-def train_net(net: Any, X: Any, y: Any, random_state: object) -> TrainedNet:
+def train_net(net: Any, X: Any, y: Any, seed: int) -> TrainedNet:
     """Train a clone of a net or the default net, or take a frozen one as it is.
 
     Parameters
@@ -213,7 +236,7 @@ def train_net(net: Any, X: Any, y: Any, random_state: object) -> TrainedNet:
         Checked.
     y : array-like or None
         None only for a torch data set, which holds its targets.
-    random_state : int, RandomState or None
+    seed : int
 
     Returns
     -------
@@ -226,7 +249,6 @@ def train_net(net: Any, X: Any, y: Any, random_state: object) -> TrainedNet:
     ValueError
         If the targets do not suit the net, or the net not the inputs.
     """
-    (seed,) = draw_seeds(random_state, 1)
     checked = None if y is None and not is_table_or_images(X) else check_targets(y, n_samples_of(X))
     if isinstance(net, FrozenEstimator):
         return _frozen(net.estimator, X, checked)
@@ -269,6 +291,7 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None) -> TrainedNet:
             f"The frozen {type(net).__name__} is not fitted. Call net.fit(X, y) before "
             "FrozenEstimator(net), or pass the net itself to have it trained."
         )
+    warn_of_rows_kept_out(net)
     labels = _labels_of_fitted(net)
     X = cast_inputs(net, X)
     target = None if y is None else _encoded(net, labels, y)
@@ -280,7 +303,14 @@ def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
     kind = kind_of(net)
     if y is None or kind not in {"classes", "binary"}:
         return None
-    classes = np.unique(check_class_labels(y))
+    checked = check_class_labels(y)
+    try:
+        classes = np.unique(checked)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in checked.tolist()}))
+        raise ValueError(
+            f"y mixes labels of types {kinds}, which have no order. Make them all of one type."
+        ) from error
     if len(classes) < 2:
         raise ValueError(
             f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
@@ -291,6 +321,9 @@ def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
             f"{type(net).__name__} tells two classes apart, but y holds {len(classes)}: "
             f"{classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
         )
+    named = getattr(net, "classes", None)
+    if kind == "classes" and named is not None:  # the order that class weights follow
+        return Labels(np.asarray(named), np.arange(len(named)))
     return Labels(classes, np.arange(len(classes)))
 
 
@@ -332,18 +365,25 @@ def _fitting_outputs(
                 f"The net has {shape[0]} outputs, but y holds {needed} classes. Set the module's "
                 f"number of outputs to {needed}, for example module__n_outputs={needed}."
             )
-    if target is None or not compares_elementwise(net) or target.shape[1:] == shape:
+    if target is None or target.shape[1:] == shape:
         return target
-    if int(np.prod(target.shape[1:])) != int(np.prod(shape)):
+    if int(np.prod(target.shape[1:])) == int(np.prod(shape)):
+        # (n,) against (n, 1) would broadcast to (n, n)
+        same_meaning = compares_elementwise(net) or kind_of(net) == "regression"
+        return target.reshape(len(target), *shape) if same_meaning else target
+    if compares_elementwise(net):
         raise ValueError(
             f"The net's output has shape (n, {', '.join(map(str, shape))}), but y has shape "
             f"{target.shape}. The loss compares them element by element: make the module's "
             "number of outputs the number of columns of y."
         )
-    return target.reshape(len(target), *shape)  # (n,) against (n, 1) would broadcast to (n, n)
+    return target
 
 
 def _residual(net: Any, X: Any, target: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Measure a regression's error, where its outputs are predictions of the targets."""
     if kind_of(net) != "regression":
         return None
+    if target is not None and output_shape(net, X, target) != target.shape[1:]:
+        return None  # such as a mean and a variance for one target
     return root_mean_squared_error(net, X, target)

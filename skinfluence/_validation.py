@@ -142,7 +142,7 @@ def check_targets(y: Any, n_samples: int) -> NDArray[Any]:
     if len(targets) != n_samples:
         check_consistent_length(np.empty(n_samples), targets)
     if targets.dtype.kind == "O":
-        missing = np.array([value is None or value != value for value in targets.ravel()])  # noqa: PLR0124 - NaN
+        missing = np.array([_is_missing(value) for value in targets.ravel()])
         rows = np.flatnonzero(missing.reshape(len(targets), -1).any(1))
         if len(rows):
             raise ValueError(
@@ -241,6 +241,15 @@ def check_positive_integer(name: str, value: Any) -> None:
     check_parameter(
         name, value, "an integer >= 1", holds=lambda v: _is_number(v, Integral) and v >= 1
     )
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return bool(value != value)  # noqa: PLR0124 - NaN and NaT differ from themselves
+    except TypeError:  # pandas' NA has no truth value
+        return True
 
 
 def _is_number(value: Any, kind: type) -> bool:

@@ -10,7 +10,8 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._trained_net import can_predict_targets, fit_net_of
+from skinfluence._random import draw_seeds
+from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
 from skinfluence._validation import check_finite, check_inputs
 
 
@@ -47,8 +48,9 @@ class BaseDetrimentality(
 
     net: Any
     random_state: Any
+    _trained: Any
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
         """Train the net and score every training row at its given label.
 
         Parameters
@@ -57,6 +59,8 @@ class BaseDetrimentality(
             Numbers of any dtype; or a dict of arrays, a skorch SliceDict, or a torch data set.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any kind, or numbers. None only for a data set that holds its targets.
+        X_val, y_val : like X and y, optional
+            Trusted rows that the net is not trained on, for methods that need them.
 
         Returns
         -------
@@ -69,14 +73,35 @@ class BaseDetrimentality(
             net does not fit the data.
         """
         self._check_parameters()
-        inputs, targets = fit_net_of(self, X, y)
-        scores = np.asarray(self._fit_scores(inputs, targets), dtype=np.float64)
+        self._check_validation(X_val)
+        self._seeds = draw_seeds(self.random_state, 3)
+        rows = fit_net_of(self, X, y, self._seeds[0])
+        validation = None
+        if X_val is not None:
+            X_val = check_inputs(self, X_val, reset=False)
+            validation = self._trained.rows(X_val, y_val)
+        scores = np.asarray(self._fit_scores(rows, validation), dtype=np.float64)
         check_finite(scores, "detrimentality_")
         self.detrimentality_ = scores
         self.ranking_ = np.argsort(-scores, kind="stable")
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float64]:
+    def _check_validation(self, X_val: Any) -> None:
+        name = type(self).__name__
+        if self._needs_validation() and X_val is None:
+            raise ValueError(
+                f"{name} needs trusted rows besides the training rows, but X_val is None. Call "
+                "fit(X, y, X_val=..., y_val=...); in a Pipeline, name X_val in transform_input."
+            )
+        if X_val is not None and not self._needs_validation():
+            raise ValueError(
+                f"Got X_val, but {name} does not use validation rows as it is set. Leave X_val "
+                "out, or choose parameters that use it."
+            )
+
+    def fit_transform(
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
         Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
@@ -87,14 +112,16 @@ class BaseDetrimentality(
             As for `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             As for `fit`.
+        X_val, y_val : like X and y, optional
+            As for `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, 1)
             `detrimentality_`. Higher = more detrimental.
         """
-        column: NDArray[np.float64] = self.fit(X, y).detrimentality_[:, np.newaxis]
-        return column
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).detrimentality_
+        return scores[:, np.newaxis]
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Score rows at their predicted labels.
@@ -114,8 +141,8 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
-        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
-        scores = self._score(inputs, self._trained.predicted_targets(inputs))
+        rows = self._trained.predicted_rows(check_inputs(self, X, reset=False))
+        scores = self._score(rows)
         return np.asarray(scores, dtype=np.float64)[:, np.newaxis]
 
     @available_if(_judges_new_rows)
@@ -134,8 +161,8 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
-        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
-        scores = self._score(inputs, self._trained.targets(inputs, y))
+        rows = self._trained.rows(check_inputs(self, X, reset=False), y)
+        scores = self._score(rows)
         return np.asarray(scores, dtype=np.float64)
 
     @abstractmethod
@@ -143,12 +170,16 @@ class BaseDetrimentality(
         """Raise ValueError for a parameter that is out of range."""
 
     @abstractmethod
-    def _fit_scores(self, inputs: Any, targets: Any) -> NDArray[Any]:
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[Any]:
         """Score the training rows; higher = more detrimental."""
 
-    def _score(self, inputs: Any, targets: Any) -> NDArray[Any]:
+    def _score(self, rows: Rows) -> NDArray[Any]:
         """Score other rows; needed where `_judges_new_rows` says True."""
         raise NotImplementedError
+
+    def _needs_validation(self) -> bool:
+        """Tell whether the method, as it is set, uses X_val and y_val."""
+        return False
 
     def _judges_new_rows(self) -> bool:
         """Tell whether rows not fitted on can be scored."""

@@ -10,10 +10,86 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._trained_net import can_predict_targets, fit_net_of
-from skinfluence._validation import check_inputs, check_positive_integer
-from skinfluence.gradients._loop import BatchGradients
-from skinfluence.gradients._public import Gathered, gather
+from skinfluence._random import draw_seeds
+from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
+from skinfluence._validation import check_inputs, check_parameter, check_positive_integer
+from skinfluence.gradients._loop import GradientLoop
+from skinfluence.gradients._public import Gathered, check_matrix_fits, gather
+from skinfluence.gradients._readings import Dense, Projected, Reading
+from skinfluence.projection import Projection
+
+# The width that n_components="auto" keeps.
+_AUTO_COMPONENTS = 1024
+
+
+def check_n_components(n_components: Any) -> None:
+    """Refuse an `n_components` that is neither "auto" nor None nor a positive integer.
+
+    Parameters
+    ----------
+    n_components : "auto", None or int
+
+    Raises
+    ------
+    ValueError
+        With the value.
+    """
+    if n_components is not None and n_components != "auto":
+        check_positive_integer("n_components", n_components)
+
+
+def gather_embedding(
+    net: Any,
+    inputs: Any,
+    targets: Any,
+    *,
+    layers: str | Sequence[str],
+    n_components: int | str | None,
+    projection_seed: int,
+    max_bytes: int,
+    batch_size: int,
+) -> Gathered:
+    """Compute the gradient embedding of rows: their gradients, projected if that is narrower.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted.
+    inputs, targets : what the net takes
+    layers : "last", "all", or sequence of str
+    n_components : int, "auto" or None
+    projection_seed : int
+        The same seed gives comparable rows, whatever the batch, process or machine.
+    max_bytes, batch_size : int
+
+    Returns
+    -------
+    Gathered
+        With values of shape (n_samples, n_components).
+    """
+
+    def choose(loop: GradientLoop, rows: int) -> Reading:
+        width = loop.n_parameters
+        if n_components == "auto":
+            columns = min(width, _AUTO_COMPONENTS)
+        elif n_components is None:
+            columns = width
+        else:
+            columns = int(n_components)
+            check_parameter(
+                "n_components",
+                columns,
+                f"at most {width}, the number of parameters of the chosen layers",
+                holds=lambda value: value <= width,
+                fix="None keeps the full width.",
+            )
+        check_matrix_fits(loop, rows, columns, max_bytes)
+        if columns == width:
+            return Dense()
+        places = {layer.name: place for place, layer in enumerate(loop.layers)}
+        return Projected(Projection(columns, projection_seed), places)
+
+    return gather(net, inputs, targets, choose, layers=layers, batch_size=batch_size)
 
 
 class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -39,18 +115,26 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     layers : "last", "all", or sequence of str, default="last"
         Layers whose trainable parameters count: the one the forward pass enters last, all, or
         names and shell patterns such as ``"body.*"``.
+    n_components : int, "auto" or None, default="auto"
+        Width of the embedding. "auto" keeps the gradients as they are up to 1,024 parameters and
+        projects them to 1,024 components beyond; None never projects; an int projects to that
+        width. The random projection keeps inner products up to a relative error of about
+        ``1 / sqrt(n_components)``, and is applied to the factors of the gradients.
     max_bytes : int, default=2**30
         Refuse a larger embedding before computing it.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
-        Seed of the training. Global generators are neither used nor changed.
+        Seed of the training and the projection. Global generators are neither used nor changed.
 
     Attributes
     ----------
-    embedding_ : ndarray of shape (n_samples, n_parameters)
+    embedding_ : ndarray of shape (n_samples, n_columns)
         The gradients of the training rows at their given labels, in the net's dtype, of the loss
-        summed over a row's outputs (not averaged over a batch).
+        summed over a row's outputs (not averaged over a batch); `n_columns` is the number of
+        parameters, or of components.
+    projection_seed_ : int
+        Seed of the projection: rows embedded with the same seed and net compare.
     net_ : NeuralNet
         The trained net.
     classes_ : ndarray of shape (n_classes,)
@@ -94,12 +178,14 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         net: Any = None,
         *,
         layers: str | Sequence[str] = "last",
+        n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
         batch_size: int = 256,
         random_state: Any = None,
     ) -> None:
         self.net = net
         self.layers = layers
+        self.n_components = n_components
         self.max_bytes = max_bytes
         self.batch_size = batch_size
         self.random_state = random_state
@@ -135,7 +221,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
         Returns
         -------
-        ndarray of shape (n_samples, n_parameters)
+        ndarray of shape (n_samples, n_columns)
             `embedding_`.
 
         Raises
@@ -146,8 +232,10 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         """
         check_positive_integer("batch_size", self.batch_size)
         check_positive_integer("max_bytes", self.max_bytes)
-        inputs, targets = fit_net_of(self, X, y)
-        self.embedding_, self.strategy_ = self._gather(inputs, targets)
+        check_n_components(self.n_components)
+        train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
+        rows = fit_net_of(self, X, y, train_seed)
+        self.embedding_, self.strategy_ = self._gather(rows)
         return self.embedding_
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -162,11 +250,11 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
         Returns
         -------
-        ndarray of shape (n_samples, n_parameters)
+        ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
-        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
-        return self._gather(inputs, self._trained.predicted_targets(inputs)).values
+        X = check_inputs(self, X, reset=False)
+        return self._gather(self._trained.predicted_rows(X)).values
 
     def embed(self, X: Any, y: Any = None) -> NDArray[Any]:
         """Return the gradients of rows at given labels.
@@ -179,21 +267,22 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
         Returns
         -------
-        ndarray of shape (n_samples, n_parameters)
+        ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
-        inputs = self._trained.inputs(check_inputs(self, X, reset=False))
-        return self._gather(inputs, self._trained.targets(inputs, y)).values
+        X = check_inputs(self, X, reset=False)
+        return self._gather(self._trained.rows(X, y)).values
 
-    def _gather(self, inputs: Any, targets: Any) -> Gathered:
-        return gather(
+    def _gather(self, rows: Rows) -> Gathered:
+        return gather_embedding(
             self.net_,
-            inputs,
-            targets,
-            BatchGradients.dense,
+            rows.inputs,
+            rows.targets,
             layers=self.layers,
-            batch_size=self.batch_size,
+            n_components=self.n_components,
+            projection_seed=self.projection_seed_,
             max_bytes=self.max_bytes,
+            batch_size=self.batch_size,
         )
 
     @property

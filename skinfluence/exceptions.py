@@ -11,3 +11,7 @@ class HeldOutRowsWarning(UserWarning):
 
 class LeakyModuleWarning(UserWarning):
     """The net holds a module instance, whose trained weights leak into every clone of the net."""
+
+
+class SmallClassWarning(UserWarning):
+    """A class has too few rows for a detector of its own, and is judged by that of all classes."""

@@ -1,5 +1,6 @@
 """Neural nets that need no torch code: a perceptron for tables and a small CNN for images."""
 
+import inspect
 import warnings
 from contextlib import nullcontext
 from functools import partial
@@ -88,6 +89,7 @@ class _StandardizedModule(nn.Module):
         Tensor of shape (n_rows, n_outputs)
         """
         per_channel = (-1, *(1 for _ in X.shape[2:]))
+        X = X.to(self.output.weight.dtype)
         standardized = (X - self.center.view(per_channel)) / self.scale.view(per_channel)
         outputs: Tensor = self.output(self.hidden(standardized))
         return self.output_center + self.output_scale * outputs
@@ -189,10 +191,11 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
     net_class, criterion, n_outputs, center, scale = _target_traits(y)
     axes = (0, *range(2, X.ndim))
     steps = -(-len(X) // _BATCH_SIZE)
+    center_of_X = X.mean(axes, dtype=np.float64)
     return net_class(
         module,
-        module__center=X.mean(axes, dtype=np.float64),
-        module__scale=_positive(X.std(axes, dtype=np.float64)),
+        module__center=center_of_X,
+        module__scale=_positive(X.std(axes, dtype=np.float64), center_of_X),
         module__n_outputs=n_outputs,
         module__output_center=center,
         module__output_scale=scale,
@@ -263,16 +266,32 @@ def fit_net(net: NeuralNet, X: Any, y: Any, seed: int) -> NeuralNet:
         )
     if _has_default_split(net) and not _watches_validation(net):
         net.set_params(train_split=None)
-    if _keeps_rows_out(net):
-        warnings.warn(
-            "The net's train_split keeps rows out of training; their gradients are out of sample "
-            "and their scores larger than those of the rows trained on. Set train_split=None to "
-            "score all rows alike.",
-            HeldOutRowsWarning,
-            stacklevel=2,
-        )
+    warn_of_rows_kept_out(net)
     with seeded(seed):
         return net.fit(as_dataset(net, X, y), None) if is_dataset(X) else net.fit(X, y)
+
+
+def warn_of_rows_kept_out(net: NeuralNet) -> None:
+    """Warn if a net's own split keeps rows out of training.
+
+    Parameters
+    ----------
+    net : NeuralNet
+
+    Warns
+    -----
+    HeldOutRowsWarning
+    """
+    # skorch's predefined_split is a partial that validates on other rows and trains on all
+    if net.train_split is None or isinstance(net.train_split, partial):
+        return
+    warnings.warn(
+        "The net's train_split keeps rows out of training; their gradients are out of sample "
+        "and their scores larger than those of the rows trained on. Set train_split=None to "
+        "score all rows alike.",
+        HeldOutRowsWarning,
+        stacklevel=2,
+    )
 
 
 def _target_traits(
@@ -281,7 +300,7 @@ def _target_traits(
     """Net class, criterion, number of outputs, and the outputs' standardisation."""
     if is_regression_target(y):
         columns = y.reshape(len(y), -1).astype(np.float64)
-        scale = _positive(columns.std(0))
+        scale = _positive(columns.std(0), columns.mean(0))
         return NeuralNetRegressor, nn.MSELoss, columns.shape[1], columns.mean(0), scale
     if y.ndim == 1 or y.shape[1:] == (1,):
         return NeuralNetClassifier, nn.CrossEntropyLoss, len(np.unique(y)), 0.0, 1.0
@@ -294,8 +313,8 @@ def _target_traits(
     )
 
 
-def _positive(scale: NDArray[Any]) -> NDArray[Any]:
-    return np.where(scale > 0, scale, 1.0)  # a constant column is only centred
+def _positive(scale: NDArray[Any], center: NDArray[Any]) -> NDArray[Any]:
+    return np.where(scale > 1e-6 * np.abs(center), scale, 1.0)  # a constant column is only centred
 
 
 def _has_default_split(net: NeuralNet) -> bool:
@@ -303,12 +322,15 @@ def _has_default_split(net: NeuralNet) -> bool:
     return type(split) is ValidSplit and split.cv == 5 and split.random_state is None
 
 
-def _keeps_rows_out(net: NeuralNet) -> bool:
-    # skorch's predefined_split is a partial that validates on other rows and trains on all
-    return net.train_split is not None and not isinstance(net.train_split, partial)
-
-
 def _watches_validation(net: NeuralNet) -> bool:
+    """Tell whether a callback reads a column of the history that training alone does not fill."""
+    settings = [value for name, value in net.get_params().items() if name.endswith("__monitor")]
     callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
-    watched = (c[1] if isinstance(c, tuple) else c for c in callbacks)
-    return any(str(getattr(callback, "monitor", "")).startswith("valid") for callback in watched)
+    for entry in callbacks:
+        callback = entry[1] if isinstance(entry, tuple) else entry
+        if isinstance(callback, type):
+            parameter = inspect.signature(callback).parameters.get("monitor")
+            settings.append(None if parameter is None else parameter.default)
+        else:
+            settings.append(getattr(callback, "monitor", None))
+    return any(isinstance(value, str) and not value.startswith("train") for value in settings)

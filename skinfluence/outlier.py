@@ -6,10 +6,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skinfluence._random import draw_seeds
+from skinfluence._detectors import (
+    ClassConditionalDetector,
+    can_score_rows,
+    check_detector,
+    fit_detector,
+    score_rows,
+)
+from skinfluence._trained_net import Rows
 from skinfluence._validation import (
     check_contamination,
     check_finite,
@@ -17,148 +23,11 @@ from skinfluence._validation import (
     check_positive_integer,
 )
 from skinfluence.base import BaseDetrimentality
-from skinfluence.gradients._loop import BatchGradients
+from skinfluence.embedding import check_n_components, gather_embedding
 from skinfluence.gradients._public import Gathered, gather
+from skinfluence.gradients._readings import Norm
 
-# PyOD detectors that rank a new row among the rows it is scored with.
-_SCORES_BY_BATCH = frozenset({"COPOD", "ECOD"})
 _FLOATS = [np.float64, np.float32]
-
-
-def fit_detector(detector: Any, embedding: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """Fit an outlier detector and read its scores of the rows it was fitted on.
-
-    Parameters
-    ----------
-    detector : PyOD or scikit-learn detector, or Pipeline ending in one
-        Fitted in place. A `random_state` that is None is set.
-    embedding : ndarray of shape (n_samples, n_features)
-    seed : int
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Higher = more outlying, whatever the detector's own sign.
-
-    Raises
-    ------
-    TypeError
-        If it is no outlier detector.
-    ValueError
-        If its contamination is out of range, or its scores are not finite.
-    """
-    _check_detector(detector)
-    unset = {
-        name: seed
-        for name, value in detector.get_params().items()
-        if name.split("__")[-1] == "random_state" and value is None
-    }
-    detector.set_params(**unset)
-    try:
-        detector.fit(embedding)
-    except Exception as error:
-        error.add_note(
-            f"Raised by {_name(detector)} on a gradient embedding of shape {embedding.shape}. "
-            "Well-fitted nets give many rows near-identical gradients, which some detectors "
-            "cannot take; IForest, KNN and NormDetector can."
-        )
-        raise
-    return _finite(detector, _training_scores(detector, embedding))
-
-
-def score_rows(detector: Any, embedding: NDArray[Any]) -> NDArray[np.float64]:
-    """Score rows by a fitted detector.
-
-    Parameters
-    ----------
-    detector : fitted PyOD or scikit-learn detector, or Pipeline ending in one
-    embedding : ndarray of shape (n_samples, n_features)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Higher = more outlying. A row's score does not depend on the other rows.
-    """
-    final = _final(detector)
-    if type(final).__name__ in _SCORES_BY_BATCH:
-        rows = [detector.decision_function(embedding[i : i + 1]) for i in range(len(embedding))]
-        return _finite(detector, np.concatenate(rows))
-    if hasattr(final, "decision_scores_"):
-        return _finite(detector, detector.decision_function(embedding))
-    return _finite(detector, -_normality(detector, embedding))
-
-
-def can_score_rows(detector: Any) -> bool:
-    """Tell whether a detector scores rows it was not fitted on.
-
-    Parameters
-    ----------
-    detector : detector
-
-    Returns
-    -------
-    bool
-        False for scikit-learn's LocalOutlierFactor with ``novelty=False``.
-    """
-    final = _final(detector)
-    return hasattr(final, "decision_function") or hasattr(final, "score_samples")
-
-
-def _check_detector(detector: Any) -> None:
-    if not (hasattr(detector, "fit") and hasattr(detector, "get_params")) or isinstance(
-        detector, type
-    ):
-        raise TypeError(
-            f"Got detector={detector!r}, but expected an instance of a PyOD or scikit-learn "
-            "outlier detector, such as pyod.models.iforest.IForest(), or NormDetector()."
-        )
-    # PyOD checks this in its constructor only, so a grid search gets past it
-    own = _final(detector).get_params().get("contamination")
-    if isinstance(own, float | int):
-        check_contamination(own)
-
-
-def _training_scores(detector: Any, embedding: NDArray[Any]) -> NDArray[Any]:
-    # Never by scoring the rows again: in KNN and LOF a training row would be its own neighbour.
-    final = _final(detector)
-    if hasattr(final, "decision_scores_"):
-        return np.asarray(final.decision_scores_)
-    if hasattr(final, "negative_outlier_factor_"):
-        return -np.asarray(final.negative_outlier_factor_)
-    if not can_score_rows(detector):
-        raise TypeError(
-            f"{_name(detector)} has neither decision_scores_ nor score_samples nor "
-            "decision_function after fit, so it is no outlier detector. Use one of PyOD's or "
-            "scikit-learn's, or NormDetector."
-        )
-    return -_normality(detector, embedding)
-
-
-def _normality(detector: Any, embedding: NDArray[Any]) -> NDArray[Any]:
-    """Scikit-learn's own sign: higher = more normal."""
-    if hasattr(detector, "score_samples"):
-        return np.asarray(detector.score_samples(embedding))
-    return np.asarray(detector.decision_function(embedding))
-
-
-def _finite(detector: Any, scores: NDArray[Any]) -> NDArray[np.float64]:
-    scores = np.asarray(scores, dtype=np.float64).reshape(-1)
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        raise ValueError(
-            f"{_name(detector)} gave {len(bad)} of {len(scores)} rows a score that is not finite "
-            f"(the first is row {bad[0]}). Gradients that are zero or repeated, as well-fitted "
-            "nets give them, break it; use IForest, KNN or NormDetector."
-        )
-    return scores
-
-
-def _final(detector: Any) -> Any:
-    return detector[-1] if isinstance(detector, Pipeline) else detector
-
-
-def _name(detector: Any) -> str:
-    return type(_final(detector)).__name__
 
 
 def _threshold(scores: NDArray[np.float64], contamination: float) -> float:
@@ -289,8 +158,19 @@ class OutlierGradientDetector(BaseDetrimentality):
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks. It does not change the
         scores. The detector's own contamination counts for nothing here.
+    class_conditional : bool, default=False
+        Fit one detector for every given class, since gradients at different labels lie in
+        different cones. A class of fewer than 10 rows is judged by a detector of all classes, with
+        a `SmallClassWarning`. Scores stay in each detector's own unit. A norm is the same for
+        every class, so it changes nothing for `NormDetector`.
+    semi_supervised : bool, default=False
+        Fit the detector on the gradients of `X_val` at `y_val`, rows that are trusted, instead of
+        on those of the training rows.
     layers : "last", "all", or sequence of str, default="last"
         Layers whose gradients count; see `GradientEmbedding`.
+    n_components : int, "auto" or None, default="auto"
+        Width of the embedding the detector sees; see `GradientEmbedding`. `NormDetector` sees the
+        gradients themselves.
     max_bytes : int, default=2**30
         Refuse a larger gradient matrix before computing it. `NormDetector` needs none.
     batch_size : int, default=256
@@ -309,8 +189,10 @@ class OutlierGradientDetector(BaseDetrimentality):
         The score above which `labels_` is 1.
     labels_ : ndarray of shape (n_samples,)
         1 for the rows above the threshold, else 0.
-    detector_ : detector
-        The fitted detector.
+    detector_ : detector or ClassConditionalDetector
+        The fitted detector; with `class_conditional`, one a class in its `by_class_`.
+    projection_seed_ : int
+        Seed of the random projection.
     net_ : NeuralNet
         The trained net.
     classes_ : ndarray of shape (n_classes,)
@@ -369,7 +251,10 @@ class OutlierGradientDetector(BaseDetrimentality):
         *,
         detector: Any = None,
         contamination: float = 0.1,
+        class_conditional: bool = False,
+        semi_supervised: bool = False,
         layers: str | Sequence[str] = "last",
+        n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
         batch_size: int = 256,
         random_state: Any = None,
@@ -377,7 +262,10 @@ class OutlierGradientDetector(BaseDetrimentality):
         self.net = net
         self.detector = detector
         self.contamination = contamination
+        self.class_conditional = class_conditional
+        self.semi_supervised = semi_supervised
         self.layers = layers
+        self.n_components = n_components
         self.max_bytes = max_bytes
         self.batch_size = batch_size
         self.random_state = random_state
@@ -386,50 +274,101 @@ class OutlierGradientDetector(BaseDetrimentality):
         check_contamination(self.contamination)
         check_positive_integer("batch_size", self.batch_size)
         check_positive_integer("max_bytes", self.max_bytes)
+        check_n_components(self.n_components)
         if self.detector is not None:
-            _check_detector(self.detector)
+            check_detector(self.detector)
+        if self.semi_supervised and not self._judges_new_rows():
+            raise ValueError(
+                f"semi_supervised=True fits on validation rows and scores the training rows, but "
+                f"{self.detector!r} scores none but its own. Use novelty=True, or another detector."
+            )
 
-    def _fit_scores(self, inputs: Any, targets: Any) -> NDArray[np.float64]:
-        self.detector_ = _default_detector() if self.detector is None else clone(self.detector)
-        gathered = self._gather(inputs, targets)
+    def _needs_validation(self) -> bool:
+        return self.semi_supervised
+
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+        detector = _default_detector() if self.detector is None else clone(self.detector)
+        self.detector_ = detector
+        _, detector_seed, self.projection_seed_ = self._seeds
+        gathered = self._gather(rows)
         self.strategy_ = gathered.strategy
-        if isinstance(self.detector_, NormDetector):
-            self.detector_._check_parameters()
-            scores = self.detector_._fit_norms(_norms_of(gathered)).decision_scores_
+        trusted = None if validation is None else self._gather(validation).values
+        if isinstance(detector, NormDetector):
+            scores = _fit_norm_detector(detector, gathered.values, trusted)
         else:
             check_finite(gathered.values, "The gradient embedding")
-            scores = fit_detector(self.detector_, gathered.values, self._detector_seed())
+            if self.class_conditional:
+                self.detector_ = ClassConditionalDetector(detector, detector_seed)
+            scores = self._fit_detector(gathered.values, rows, trusted, validation)
         self.threshold_ = _threshold(scores, self.contamination)
         self.labels_ = (scores > self.threshold_).astype(np.int64)
         return scores
 
-    def _score(self, inputs: Any, targets: Any) -> NDArray[np.float64]:
-        gathered = self._gather(inputs, targets)
+    def _fit_detector(
+        self,
+        embedding: NDArray[Any],
+        rows: Rows,
+        trusted: NDArray[Any] | None,
+        validation: Rows | None,
+    ) -> NDArray[np.float64]:
+        reference = embedding if trusted is None else trusted
+        if isinstance(self.detector_, ClassConditionalDetector):
+            codes = self._codes(rows)
+            known = codes if validation is None else self._codes(validation)
+            scores = self.detector_.fit(reference, known, np.unique(codes))
+            return scores if trusted is None else self.detector_.score(embedding, codes)
+        scores = fit_detector(self.detector_, reference, self._seeds[1])
+        return scores if trusted is None else score_rows(self.detector_, embedding)
+
+    def _score(self, rows: Rows) -> NDArray[np.float64]:
+        values = self._gather(rows).values
         if isinstance(self.detector_, NormDetector):
-            return _norms_of(gathered)
-        return score_rows(self.detector_, gathered.values)
+            return np.asarray(values, dtype=np.float64)
+        if isinstance(self.detector_, ClassConditionalDetector):
+            return self.detector_.score(values, self._codes(rows))
+        return score_rows(self.detector_, values)
 
     def _judges_new_rows(self) -> bool:
         return self.detector is None or can_score_rows(self.detector)
 
-    def _gather(self, inputs: Any, targets: Any) -> Gathered:
-        norm = self.detector_ if isinstance(self.detector_, NormDetector) else None
-        return gather(
+    def _codes(self, rows: Rows) -> NDArray[Any]:
+        if self._trained.labels is None or rows.targets is None:
+            raise ValueError(
+                "class_conditional=True needs a classifier and labels given as y; got "
+                f"{type(self.net_).__name__} and y of type {type(rows.targets).__name__}."
+            )
+        return np.asarray(rows.targets)
+
+    def _gather(self, rows: Rows) -> Gathered:
+        if isinstance(self.detector_, NormDetector):
+            norm = Norm(self.detector_.ord)
+            return gather(
+                self.net_,
+                rows.inputs,
+                rows.targets,
+                lambda *_: norm,
+                layers=self.layers,
+                batch_size=self.batch_size,
+            )
+        return gather_embedding(
             self.net_,
-            inputs,
-            targets,
-            BatchGradients.dense if norm is None else lambda batch: batch.norms(norm.ord),
+            rows.inputs,
+            rows.targets,
             layers=self.layers,
+            n_components=self.n_components,
+            projection_seed=self.projection_seed_,
+            max_bytes=self.max_bytes,
             batch_size=self.batch_size,
-            max_bytes=self.max_bytes if norm is None else None,
         )
 
-    def _detector_seed(self) -> int:
-        return draw_seeds(self.random_state, 2)[1]  # the first one trained the net
 
-
-def _norms_of(gathered: Gathered) -> NDArray[np.float64]:
-    return np.asarray(gathered.values, dtype=np.float64)
+def _fit_norm_detector(
+    detector: NormDetector, norms: NDArray[Any], trusted: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    detector._check_parameters()
+    reference = norms if trusted is None else trusted
+    detector._fit_norms(np.asarray(reference, dtype=np.float64))
+    return np.asarray(norms, dtype=np.float64)
 
 
 def _default_detector() -> Any:

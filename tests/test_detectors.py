@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
 from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
-from skinfluence.outlier import fit_detector, score_rows
+from skinfluence._detectors import fit_detector, score_rows
 
 DETECTORS = [
     ABOD(),

@@ -1,9 +1,10 @@
 """The factored route: one forward and one backward pass, asking for activation gradients only."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -37,34 +38,74 @@ class Capture:
         By layer name.
     complete : dict of str to bool
         Whether the recorded calls are all the uses the loss makes of the layer's parameters.
+    roots : list of Tensor
+        Recorded outputs that no other recorded output leads to: a backward pass to these passes
+        all the others.
     """
 
     loss: Tensor
     calls: dict[str, list[Call]]
     complete: dict[str, bool]
+    roots: list[Tensor]
 
-    def call_gradients(self, names: Sequence[str]) -> dict[str, list[tuple[Tensor, Tensor]]]:
-        """Differentiate the loss with respect to recorded outputs; frees the graph.
+    def backward(
+        self, names: Sequence[str], done: Callable[[str, list[tuple[Tensor, Tensor]]], None]
+    ) -> None:
+        """Run one backward pass and hand over each layer as soon as it has been passed.
+
+        The gradients of activations are not kept together, so that memory peaks as in training.
+        Frees the graph and the record.
 
         Parameters
         ----------
         names : sequence of str
             Layers whose record is complete.
-
-        Returns
-        -------
-        dict of str to list of (Tensor, Tensor)
-            For each layer and call, the input and the output's gradient.
+        done : callable
+            ``done(name, pairs)`` gets, for each call of a layer, the input and the gradient with
+            respect to the output.
         """
-        outputs = [call.z for name in names for call in self.calls[name]]
-        if not outputs:
-            return {name: [] for name in names}
-        gradients = iter(torch.autograd.grad(self.loss, outputs, allow_unused=True))
-        return {name: [_pair(call, next(gradients)) for call in self.calls[name]] for name in names}
+        waiting = {name: _Waiting(name, self.calls.pop(name), done) for name in names}
+        if self.roots:
+            torch.autograd.grad(self.loss, self.roots, allow_unused=True)
+        for layer in waiting.values():
+            layer.finish()
 
 
-def _pair(call: Call, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
-    return call.a, torch.zeros_like(call.z) if gradient is None else gradient
+class _Waiting:
+    """The calls of a layer whose output gradients are still to come."""
+
+    def __init__(
+        self,
+        name: str,
+        calls: list[Call],
+        done: Callable[[str, list[tuple[Tensor, Tensor]]], None],
+    ) -> None:
+        self._name = name
+        self._done = done
+        self._calls = calls
+        self._gradients: list[Tensor | None] = [None] * len(calls)
+        self._missing = len(calls)
+        self._finished = False
+        for i, call in enumerate(calls):
+            call.z.register_hook(partial(self._arrive, i))  # type: ignore[no-untyped-call]
+
+    def _arrive(self, i: int, gradient: Tensor) -> None:
+        self._gradients[i] = gradient
+        self._missing -= 1
+        if not self._missing:
+            self.finish()
+
+    def finish(self) -> None:
+        """Hand over what has come; an output the loss does not depend on has gradient zero."""
+        if self._finished:
+            return
+        self._finished = True
+        pairs = [
+            (call.a, torch.zeros_like(call.z) if gradient is None else gradient)
+            for call, gradient in zip(self._calls, self._gradients, strict=True)
+        ]
+        self._calls, self._gradients = [], []
+        self._done(self._name, pairs)
 
 
 class Recorder:
@@ -125,7 +166,8 @@ class Recorder:
             loss = self.net_loss(X, y)
         finally:
             self._calls = None
-        uses = _parameter_uses(loss)
+        outputs = [call.z for layer_calls in calls.values() for call in layer_calls]
+        uses, roots = explore_graph(loss, outputs)
         complete = {
             layer.name: all(
                 uses[id(parameter)] == len(calls[layer.name])
@@ -133,7 +175,7 @@ class Recorder:
             )
             for layer in self.layers
         }
-        return Capture(loss, calls, complete)
+        return Capture(loss, calls, complete, roots)
 
     def _hook(self, name: str) -> Any:
         def hook(
@@ -175,25 +217,33 @@ def require_gradients_of(module: nn.Module, layers: Sequence[Layer]) -> Iterator
             parameter.requires_grad_(flag)
 
 
-def _parameter_uses(loss: Tensor) -> Counter[int]:
-    """Count the places where the graph of the loss reads each parameter."""
+def explore_graph(loss: Tensor, outputs: list[Tensor]) -> tuple[Counter[int], list[Tensor]]:
+    """Count the places where the graph of the loss reads each parameter; find the roots."""
     # A Linear layer's forward reads its weight once. More reads than recorded calls mean that the
     # weight is also used elsewhere (tied to another layer, passed to a function, penalised in the
     # loss), where no hook sees it.
     uses: Counter[int] = Counter()
-    seen: set[Any] = set()
-    stack = [loss.grad_fn] if loss.grad_fn is not None else []
+    recorded = {z.grad_fn: z for z in outputs if z.grad_fn is not None}
+    leads_on: dict[Any, bool] = {}  # whether a recorded output lies at a node or beyond it
+    roots: list[Tensor] = []
+    stack = [(loss.grad_fn, False)] if loss.grad_fn is not None else []
     while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        for following, _ in node.next_functions:
-            if following is None:
+        node, expanded = stack.pop()
+        following = [f for f, _ in node.next_functions if f is not None]
+        if not expanded:
+            if node in leads_on:
                 continue
-            parameter = getattr(following, "variable", None)
-            if parameter is not None:
-                uses[id(parameter)] += 1
-            else:
-                stack.append(following)
-    return uses
+            leads_on[node] = False
+            stack.append((node, True))
+            for child in following:
+                parameter = getattr(child, "variable", None)
+                if parameter is not None:
+                    uses[id(parameter)] += 1
+                elif child not in leads_on:
+                    stack.append((child, False))
+            continue
+        beyond = any(leads_on.get(child, False) for child in following)
+        if node in recorded and not beyond:
+            roots.append(recorded[node])
+        leads_on[node] = beyond or node in recorded
+    return uses, roots

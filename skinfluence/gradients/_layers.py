@@ -75,7 +75,13 @@ def select_layers(net_loss: NetLoss, X: Nested, layers: str | Sequence[str]) -> 
     ValueError
         If the net has no trainable parameter, or a name matches no layer.
     """
-    order = _call_order(net_loss, X)
+    if not isinstance(layers, str) and not (
+        isinstance(layers, Sequence) and all(isinstance(name, str) for name in layers)
+    ):
+        raise ValueError(
+            f"Got layers={layers!r}, but expected 'last', 'all', or a list of layer names."
+        )
+    order = call_order(net_loss, X)
     available = _trainable_layers(net_loss.module, set(order))
     if not available:
         raise ValueError(
@@ -112,7 +118,7 @@ def _matching(names: list[str], patterns: list[str]) -> set[str]:
     return chosen
 
 
-def _call_order(net_loss: NetLoss, X: Nested) -> list[str]:
+def call_order(net_loss: NetLoss, X: Nested) -> list[str]:
     """Names of the modules in the order in which a forward pass enters them."""
     order: list[str] = []
     handles = [

@@ -1,14 +1,19 @@
 """The one batch loop: every method of the package reads its per-sample gradients here."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from skinfluence.gradients._capture import Capture, Recorder
+from skinfluence.gradients._capture import (
+    Capture,
+    Recorder,
+    explore_graph,
+    require_gradients_of,
+)
 from skinfluence.gradients._factors import DenseGradients, LayerGradients
-from skinfluence.gradients._layers import Layer, select_layers
+from skinfluence.gradients._layers import Layer, call_order, select_layers
 from skinfluence.gradients._net_loss import (
     Nested,
     NetLoss,
@@ -17,48 +22,11 @@ from skinfluence.gradients._net_loss import (
     tensors_in,
 )
 from skinfluence.gradients._per_row import functional_gradients, loop_gradients
+from skinfluence.gradients._readings import Kept, Reading
 from skinfluence.gradients._rules import rule_for
 
 # Gradients that no rule factors are dense: rows are taken a few at a time so that they fit.
 _DENSE_BYTES = 2**28
-
-
-@dataclass(frozen=True)
-class BatchGradients:
-    """The per-sample gradients of one batch, layer by layer.
-
-    Attributes
-    ----------
-    layers : dict of str to LayerGradients
-        In the order of the net's parameters.
-    """
-
-    layers: dict[str, LayerGradients]
-
-    def norms(self, ord: int) -> Tensor:
-        """Take the norm of each row's whole gradient.
-
-        Parameters
-        ----------
-        ord : {1, 2}
-
-        Returns
-        -------
-        Tensor of shape (n_rows,)
-        """
-        sums = [layer.power_sum(ord) for layer in self.layers.values()]
-        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
-        return total if ord == 1 else total.sqrt()
-
-    def dense(self) -> Tensor:
-        """Build the matrix of this batch.
-
-        Returns
-        -------
-        Tensor of shape (n_rows, n_parameters)
-        """
-        parts = [layer.dense() for layer in self.layers.values()]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class GradientLoop:
@@ -91,9 +59,11 @@ class GradientLoop:
         X, y = take_rows(X, slice(0, 3)), y[:3]
         _check_rows_are_independent(net_loss, X)
         self.layers = select_layers(net_loss, X, layers)
+        _check_graph_reaches(net_loss, self.layers, X, y)
         self.strategy = dict.fromkeys((layer.name for layer in self.layers), "functional")
         self._route_factored(X, y)
         self._route_per_row(X, y)
+        self._try_routes(X, y)
 
     @property
     def n_parameters(self) -> int:
@@ -105,40 +75,46 @@ class GradientLoop:
         """
         return sum(layer.n_parameters for layer in self.layers)
 
-    def batches(self, batches: Iterable[tuple[Nested, Tensor]]) -> Iterator[BatchGradients]:
-        """Take the gradients of each batch in turn.
+    def batches(self, batches: Iterable[tuple[Nested, Tensor]], reading: Reading) -> Iterator[Any]:
+        """Read one quantity off the gradients of each batch in turn.
 
         Parameters
         ----------
         batches : iterable of (nested tensors, Tensor)
+        reading : Reading
 
         Yields
         ------
-        BatchGradients
-            One a batch, or several for a batch whose dense gradients would not fit.
+        object
+            What the reading makes of a batch: one for each, or several for a batch whose dense
+            gradients would not fit.
         """
         with Recorder(self.net_loss, self._on("factored")) as recorder:
             for X, y in batches:
                 step = self._rows_at_once()
                 if len(y) <= step:
-                    yield self._gradients(recorder, X, y)
+                    yield self._read(recorder, X, y, reading)
                     continue
                 for start in range(0, len(y), step):
                     part = slice(start, start + step)
-                    yield self._gradients(recorder, take_rows(X, part), y[part])
+                    yield self._read(recorder, take_rows(X, part), y[part], reading)
 
-    def _gradients(self, recorder: Recorder, X: Nested, y: Tensor) -> BatchGradients:
-        found = self._factored(recorder, X, y) if recorder.layers else {}
-        if len(found) == len(self.layers):
-            return BatchGradients(found)
+    def _read(self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading) -> Any:
+        found = self._factored(recorder, X, y, reading) if recorder.layers else {}
         for route, gradients in (("functional", functional_gradients), ("loop", loop_gradients)):
-            per_row = self._on(route)
-            if per_row:
-                dense = gradients(self.net_loss, per_row, X, y)
-                found.update({name: DenseGradients(values) for name, values in dense.items()})
-        return BatchGradients({layer.name: found[layer.name] for layer in self.layers})
+            layers = self._on(route)
+            if not layers:
+                continue
+            dense = gradients(self.net_loss, layers, X, y)
+            for layer in layers:
+                kind = type(layer.module).__name__
+                values = DenseGradients(dense.pop(layer.name), kind)
+                found[layer.name] = reading.layer(layer, values)
+        return reading.total(self.layers, [found[layer.name] for layer in self.layers])
 
-    def _factored(self, recorder: Recorder, X: Nested, y: Tensor) -> dict[str, LayerGradients]:
+    def _factored(
+        self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading
+    ) -> dict[str, Any]:
         record = recorder.record(X, y)
         layers = self._on("factored")
         unseen = [layer for layer in layers if not _has_rows_first(record, layer, len(y))]
@@ -147,7 +123,14 @@ class GradientLoop:
                 self.strategy[layer.name] = "functional"
             self._route_per_row(X, y)
             layers = self._on("factored")
-        return _apply_rules(record, layers, len(y))
+        by_name = {layer.name: layer for layer in layers}
+        found: dict[str, Any] = {}
+
+        def done(name: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
+            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, len(y)))
+
+        record.backward(list(by_name), done)
+        return found
 
     def _on(self, route: str) -> list[Layer]:
         return [layer for layer in self.layers if self.strategy[layer.name] == route]
@@ -175,9 +158,37 @@ class GradientLoop:
             index = [i % len(y) for i in range(size)]
             with Recorder(self.net_loss, candidates) as recorder:
                 record = recorder.record(take_rows(X, index), y[index])
-            candidates = [c for c in candidates if _has_rows_first(record, c, size)]
+            candidates = [
+                c for c in candidates if record.calls[c.name] and _has_rows_first(record, c, size)
+            ]
         for layer in candidates:
             self.strategy[layer.name] = "factored"
+
+    def _try_routes(self, X: Nested, y: Tensor) -> None:
+        """Hold every fast route against one backward pass a row, on the rows at hand."""
+        expected = loop_gradients(self.net_loss, self.layers, X, y)
+        forwards = list(range(len(y)))
+        next_route = {"factored": "functional", "functional": "loop"}
+        wrong: list[Layer] = self.layers
+        while wrong:  # at most twice: a route that fails is left for a slower one
+            wrong = []
+            for order in (forwards, forwards[::-1]):  # a net that sorts its rows shows in one
+                found = self._trial(take_rows(X, order), y[order])
+                wrong += [
+                    layer
+                    for layer in self.layers
+                    if self.strategy[layer.name] in next_route
+                    and layer not in wrong
+                    and not _close(found[layer.name], expected[layer.name][order])
+                ]
+            for layer in wrong:
+                self.strategy[layer.name] = next_route[self.strategy[layer.name]]
+            self._route_per_row(X, y)
+
+    def _trial(self, X: Nested, y: Tensor) -> dict[str, Tensor]:
+        with Recorder(self.net_loss, self._on("factored")) as recorder:
+            gradients = self._read(recorder, X, y, Kept())
+        return {name: part.dense() for name, part in gradients.items()}
 
     def _route_per_row(self, X: Nested, y: Tensor) -> None:
         layers = self._on("functional")
@@ -197,18 +208,33 @@ def _has_rows_first(record: Capture, layer: Layer, rows: int) -> bool:
     )
 
 
-def _apply_rules(record: Capture, layers: list[Layer], rows: int) -> dict[str, LayerGradients]:
-    gradients = record.call_gradients([layer.name for layer in layers])
-    found: dict[str, LayerGradients] = {}
-    for layer in layers:
-        calls, rule = gradients[layer.name], rule_for(layer.module)
-        if rule is None or not calls:  # never entered: the loss does not depend on it
-            some_parameter = next(iter(layer.parameters.values()))
-            zeros = some_parameter.new_zeros(rows, layer.n_parameters, requires_grad=False)
-            found[layer.name] = DenseGradients(zeros)
-        else:
-            found[layer.name] = rule.gradients(layer.module, calls, layer.own_names)
-    return found
+def _apply_rule(layer: Layer, pairs: list[tuple[Tensor, Tensor]], rows: int) -> LayerGradients:
+    rule = rule_for(layer.module)
+    if rule is None or not pairs:  # not entered this time: the loss does not depend on it
+        some_parameter = next(iter(layer.parameters.values()))
+        return DenseGradients(some_parameter.detach().new_zeros(rows, layer.n_parameters))
+    return rule.gradients(layer.module, pairs, layer.own_names)
+
+
+def _check_graph_reaches(net_loss: NetLoss, layers: list[Layer], X: Nested, y: Tensor) -> None:
+    """Refuse nets whose loss cannot be differentiated by the parameters that were asked for."""
+    with require_gradients_of(net_loss.module, layers):
+        loss = net_loss(X, y)
+    uses, _ = explore_graph(loss, [])
+    if not net_loss.originals.isdisjoint(uses):
+        raise ValueError(
+            "The net's forward uses parameters that are not those of its submodules, as a lambda "
+            "or a hook does that was made with the module and holds on to it. A copy of the "
+            "module cannot follow; make it a method or a submodule."
+        )
+    called = set(call_order(net_loss, X))
+    if not loss.requires_grad and any(layer.name in called for layer in layers):
+        names = ", ".join(layer.name for layer in layers)
+        raise ValueError(
+            f"The forward pass enters {names}, but the loss does not depend on them as far as "
+            "autograd sees. Likely causes are torch.no_grad, detach, and checkpointing with "
+            "use_reentrant=True; use use_reentrant=False."
+        )
 
 
 def _check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
@@ -226,7 +252,10 @@ def _check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
         )
     for position, output in enumerate(together):
         parts = [single[position] for single in alone]
-        if output.dim() and len(output) == rows and not _close(output, torch.cat(parts)):
+        # outputs of other shapes (squeezed, padded to the longest row) cannot be compared
+        if all(part.shape == (1, *output.shape[1:]) for part in parts) and (
+            len(output) == rows and not _close(output, torch.cat(parts))
+        ):
             raise ValueError(
                 "The net's output for a row depends on the other rows of its batch, so a row has "
                 "no gradient of its own. A likely cause is batch normalisation without running "
@@ -237,7 +266,8 @@ def _check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
 
 def _close(one: Tensor, two: Tensor) -> bool:
     """Compare to what the order of floating-point sums may change, NaNs being equal."""
-    if not one.is_floating_point():
+    one, two = one.detach(), two.detach()
+    if one.shape != two.shape or not one.is_floating_point():
         return bool(torch.equal(one, two))
     scale = float(two.nan_to_num().abs().max()) if two.numel() else 0.0
     tolerance = torch.finfo(one.dtype).eps ** 0.5

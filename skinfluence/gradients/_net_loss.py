@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 # What a data loader yields and a module takes or returns: a tensor, or dicts and sequences of them.
@@ -23,16 +22,19 @@ class NetLoss:
         `requires_grad` may be set on it while the net stays as it is.
     forward : callable
         ``forward(X) -> output`` runs `module` on a batch.
-    loss : callable
-        ``loss(output, y, X) -> scalar``, the sum over the batch of each row's own loss.
+    losses : callable
+        ``losses(output, y, X) -> (n_rows,)``, each row's own loss.
+    originals : frozenset of int
+        Identities of the net's own parameters, which no graph of the copy may reach.
     """
 
     module: nn.Module
     forward: Callable[[Nested], Nested]
-    loss: Callable[[Nested, Tensor, Nested], Tensor]
+    losses: Callable[[Nested, Tensor, Nested], Tensor]
+    originals: frozenset[int] = frozenset()
 
-    def __call__(self, X: Nested, y: Tensor) -> Tensor:
-        """Sum the losses of a batch.
+    def row_losses(self, X: Nested, y: Tensor) -> Tensor:
+        """Compute the loss of every row of a batch.
 
         Parameters
         ----------
@@ -41,10 +43,13 @@ class NetLoss:
 
         Returns
         -------
-        Tensor
-            A scalar.
+        Tensor of shape (n_rows,)
         """
-        return self.loss(self.forward(X), y, X)
+        return self.losses(self.forward(X), y, X)
+
+    def __call__(self, X: Nested, y: Tensor) -> Tensor:
+        """Sum the losses of a batch; a scalar."""
+        return self.row_losses(X, y).sum()
 
 
 def private_copy(module: nn.Module) -> nn.Module:
@@ -58,17 +63,19 @@ def private_copy(module: nn.Module) -> nn.Module:
     -------
     Module
         In eval mode. Parameters are new objects on the same storage (ties are kept), so that
-        their `requires_grad` and `grad` are the copy's own; nothing of the original is written.
+        their `requires_grad` and `grad` are the copy's own; buffers, which a forward may write
+        to, are copied. Nothing of the original is written.
     """
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
-    for buffer in module.buffers():
-        memo[id(buffer)] = buffer.detach()
     for child in module.modules():
+        if isinstance(child, nn.Embedding | nn.EmbeddingBag) and child.max_norm is not None:
+            own = nn.Parameter(child.weight.detach().clone(), child.weight.requires_grad)
+            memo[id(child.weight)] = own  # a look-up rescales the table
         for value in vars(child).values():
             if isinstance(value, Tensor):  # such as the weight an old-style weight norm computes
-                memo[id(value)] = value.detach()
+                memo.setdefault(id(value), value.detach())
     return copy.deepcopy(module, memo).eval()
 
 
@@ -158,18 +165,3 @@ def n_rows(value: Nested) -> int:
             "The net's data loader must yield (X, y) with tensors, or dicts or tuples of them."
         )
     return int(tensors[0].shape[0])
-
-
-def join_rows(parts: list[Tensor]) -> Tensor:
-    """Concatenate results of successive batches.
-
-    Parameters
-    ----------
-    parts : list of Tensor of shape (n_rows_of_part, ...)
-
-    Returns
-    -------
-    Tensor of shape (n_rows, ...)
-        The part itself when there is only one.
-    """
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -15,8 +15,13 @@ from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors, n_rows, take_rows
 
 
-class _LossModule(nn.Module):
-    """Forward and loss as one module, so that functional_call swaps parameters for both."""
+class LossModule(nn.Module):
+    """Forward and losses as one module, so that functional_call swaps parameters for both.
+
+    Parameters
+    ----------
+    net_loss : NetLoss
+    """
 
     def __init__(self, net_loss: NetLoss) -> None:
         super().__init__()
@@ -24,7 +29,8 @@ class _LossModule(nn.Module):
         self._net_loss = net_loss
 
     def forward(self, X: Nested, y: Tensor) -> Tensor:
-        return self._net_loss(X, y)
+        """Compute the loss of every row; of shape (n_rows,)."""
+        return self._net_loss.row_losses(X, y)
 
 
 def functional_gradients(
@@ -44,12 +50,12 @@ def functional_gradients(
     dict of str to Tensor of shape (n_rows, n_parameters)
         By layer name.
     """
-    loss_module = _LossModule(net_loss)
+    loss_module = LossModule(net_loss)
 
     def row_loss(parameters: dict[str, Tensor], x: Nested, target: Tensor) -> Tensor:
         row = (map_tensors(lambda tensor: tensor.unsqueeze(0), x), target.unsqueeze(0))
-        total: Tensor = functional_call(loss_module, parameters, row)
-        return total
+        losses: Tensor = functional_call(loss_module, parameters, row)
+        return losses.sum()
 
     # vmap has no rule for the fused attention kernels, the plain one is matrix products
     with (

@@ -11,13 +11,16 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from skinfluence._random import preserved_random_state
+from skinfluence._validation import check_positive_integer
 from skinfluence.exceptions import GradientMismatchError
-from skinfluence.gradients._loop import BatchGradients, GradientLoop
+from skinfluence.gradients._loop import GradientLoop
 from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._per_row import loop_gradients
+from skinfluence.gradients._readings import Dense, Kept, Norm, Reading
 from skinfluence.gradients._skorch import (
     as_dataset,
     is_fitted,
+    is_net,
     iter_batches,
     module_dtype,
     net_loss_of,
@@ -42,11 +45,10 @@ def gather(
     net: Any,
     X: Any,
     y: Any,
-    read: Callable[[BatchGradients], Tensor],
+    choose: Callable[[GradientLoop, int], Reading],
     *,
     layers: str | Sequence[str],
     batch_size: int,
-    max_bytes: int | None = None,
 ) -> Gathered:
     """Run the batch loop over all rows and collect what is read off each batch.
 
@@ -55,12 +57,11 @@ def gather(
     net : NeuralNet
         Fitted; left as it is.
     X, y : what skorch takes
-    read : callable
-        From the gradients of a batch to a Tensor of shape (n_rows, ...).
+    choose : callable
+        ``choose(loop, n_samples)`` gives the reading, of a Tensor (n_rows, ...) a batch, once
+        the layers are known and before anything large is computed.
     layers : "last", "all", or sequence of str
     batch_size : int
-    max_bytes : int, optional
-        Refuse before the pass if a matrix of all gradients would be larger.
 
     Returns
     -------
@@ -71,15 +72,19 @@ def gather(
     NotFittedError
         If the net is not fitted.
     ValueError
-        If there are no rows, or the matrix would exceed `max_bytes`.
+        If there are no rows.
     """
     with preserved_random_state():
         loop, batches = _start(net, X, y, layers, batch_size)
         rows = len(as_dataset(net, X, y))
-        if max_bytes is not None:
-            _refuse_wide_matrix(loop, rows, max_bytes)
-        parts = (read(gradients).detach().cpu().numpy() for gradients in loop.batches(batches))
+        reading = choose(loop, rows)
+        parts = (_as_array(part) for part in loop.batches(batches, reading))
         return Gathered(_join(parts, rows), loop.strategy)
+
+
+def _as_array(part: Tensor) -> NDArray[Any]:
+    part = part.detach().cpu()
+    return np.asarray((part.float() if part.dtype == torch.bfloat16 else part).numpy())
 
 
 def _join(parts: Iterator[NDArray[Any]], rows: int) -> NDArray[Any]:
@@ -166,9 +171,13 @@ def per_sample_gradients(
     >>> np.allclose(gradients, 2 * residual * np.c_[X, [1, 1]], atol=1e-5)
     True
     """
-    return gather(
-        net, X, y, BatchGradients.dense, layers=layers, batch_size=batch_size, max_bytes=max_bytes
-    ).values
+
+    def dense(loop: GradientLoop, rows: int) -> Reading:
+        check_positive_integer("max_bytes", max_bytes)
+        check_matrix_fits(loop, rows, loop.n_parameters, max_bytes)
+        return Dense()
+
+    return gather(net, X, y, dense, layers=layers, batch_size=batch_size).values
 
 
 def gradient_norms(
@@ -225,9 +234,7 @@ def gradient_norms(
     """
     if ord not in {1, 2}:
         raise ValueError(f"Got ord={ord!r}, but expected 1 (sum of absolute values) or 2.")
-    return gather(
-        net, X, y, lambda batch: batch.norms(ord), layers=layers, batch_size=batch_size
-    ).values
+    return gather(net, X, y, lambda *_: Norm(ord), layers=layers, batch_size=batch_size).values
 
 
 def check_per_sample_gradients(
@@ -284,7 +291,7 @@ def check_per_sample_gradients(
         loop, batches = _start(net, X, y, layers, batch_size)
         for Xi, yi in batches:
             expected = loop_gradients(loop.net_loss, loop.layers, Xi, yi)
-            parts = [batch.layers for batch in loop.batches([(Xi, yi)])]
+            parts = list(loop.batches([(Xi, yi)], Kept()))
             for name, reference in expected.items():
                 fast = torch.cat([part[name].dense() for part in parts])
                 deviation = float((fast - reference).abs().max())
@@ -308,6 +315,12 @@ def check_per_sample_gradients(
 def _start(
     net: Any, X: Any, y: Any, layers: str | Sequence[str], batch_size: int
 ) -> tuple[GradientLoop, Iterator[tuple[Nested, Tensor]]]:
+    check_positive_integer("batch_size", batch_size)
+    if not is_net(net):
+        raise TypeError(
+            f"Got net={net!r}, but expected a fitted skorch net. Unwrap a FrozenEstimator by its "
+            "attribute `estimator`; wrap a torch module in a skorch net."
+        )
     if not is_fitted(net):
         raise NotFittedError(
             f"{type(net).__name__} is not fitted, so it has no gradients yet. Call net.fit(X, y)."
@@ -319,13 +332,27 @@ def _start(
     return GradientLoop(net_loss_of(net), *first, layers), chain([first], batches)
 
 
-def _refuse_wide_matrix(loop: GradientLoop, rows: int, max_bytes: int) -> None:
+def check_matrix_fits(loop: GradientLoop, rows: int, columns: int, max_bytes: int) -> None:
+    """Refuse a matrix of gradients before it is computed.
+
+    Parameters
+    ----------
+    loop : GradientLoop
+    rows, columns : int
+    max_bytes : int
+
+    Raises
+    ------
+    ValueError
+        If it would be larger; names the number of columns that fits.
+    """
     itemsize = next(iter(loop.layers[0].parameters.values())).element_size()
-    needed = rows * loop.n_parameters * itemsize
+    needed = rows * columns * itemsize
     if needed > max_bytes:
+        fits = max_bytes // (rows * itemsize)
         raise ValueError(
-            f"The gradients of {rows} rows with respect to {loop.n_parameters} parameters take "
-            f"{needed} bytes, more than max_bytes={max_bytes}. Choose fewer layers "
-            "(layers='last' or names), raise max_bytes, or use what needs no matrix: "
+            f"{columns} columns of gradients for {rows} rows take {needed} bytes, more than "
+            f"max_bytes={max_bytes}. Choose fewer layers (layers='last' or names), raise "
+            f"max_bytes, project to n_components={fits} or fewer, or use what needs no matrix: "
             "gradient_norms, or NormDetector as the detector."
         )

@@ -65,23 +65,24 @@ def as_dataset(net: NeuralNet, X: Any, y: Any) -> Any:
     Returns
     -------
     Dataset
+
+    Raises
+    ------
+    ValueError
+        If there are no targets.
     """
-    if is_dataset(X) and y is not None:
-        return _Relabelled(X, y)
+    if is_dataset(X):
+        return X if y is None else _Relabelled(X, y)
+    if y is None:
+        raise ValueError(
+            "Got y=None, but the gradient of a row's loss needs its target. Only a torch data "
+            "set as X brings its own."
+        )
     return net.get_dataset(X, y)
 
 
 def is_fitted(net: NeuralNet) -> bool:
-    """Tell whether a net has a module to take gradients of.
-
-    Parameters
-    ----------
-    net : NeuralNet
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether a net has a module to take gradients of."""
     return bool(getattr(net, "initialized_", False))
 
 
@@ -110,32 +111,12 @@ def kind_of(net: NeuralNet) -> str:
 
 
 def compares_elementwise(net: NeuralNet) -> bool:
-    """Tell whether the criterion would broadcast targets of another shape.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether the criterion would broadcast targets of another shape."""
     return isinstance(net.criterion_, _ELEMENTWISE_LOSSES)
 
 
 def takes_class_indices(net: NeuralNet) -> bool:
-    """Tell whether the criterion's targets are the indices of outputs.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether the criterion's targets are the indices of outputs."""
     return isinstance(net.criterion_, _CLASS_INDEX_LOSSES)
 
 
@@ -150,22 +131,26 @@ def shadow_of(net: NeuralNet) -> NeuralNet:
     Returns
     -------
     NeuralNet
-        Of the same class, with a private copy of the module (unwrapped if compiled) in eval mode.
+        Of the same class, with private copies of the module (unwrapped if compiled, in eval mode)
+        and the criterion, and a validation loader that keeps the order of the rows.
     """
     # Not copy.copy, which pickles the weights; not setattr, which registers modules on the class.
     shadow = object.__new__(type(net))
     shadow.__dict__.update(net.__dict__)
     module = getattr(net.module_, "_orig_mod", net.module_)
     shadow.__dict__["module_"] = private_copy(module)
+    shadow.__dict__["criterion_"] = copy.deepcopy(net.criterion_)
+    _keep_order(shadow)
     return shadow
 
 
 def net_loss_of(net: NeuralNet) -> NetLoss:
     """Express a net's own forward pass and loss as functions of its parameters.
 
-    The loss is the net's `get_loss` with the reductions of a copied criterion set to "sum". It is
-    trusted to add up over rows when both are skorch's and torch's own; any other `get_loss` or
-    criterion is called one row at a time.
+    The loss is the net's `get_loss` with a copied criterion. Where both are skorch's and torch's
+    own, the criterion's reduction is set to "none" and a batch is computed at once. Any other
+    `get_loss` or criterion is called one row at a time, with reductions set to "sum": "mean"
+    would divide a class weight away.
 
     Parameters
     ----------
@@ -177,14 +162,16 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
     NetLoss
     """
     shadow = shadow_of(net)
-    criterion = copy.deepcopy(net.criterion_)
+    criterion = shadow.criterion_
+    by_batch = _uses_skorch_get_loss(net) and _is_torch_loss(criterion)
     if isinstance(criterion, nn.Module):
         criterion.eval()
-        for part in criterion.modules():
-            if getattr(part, "reduction", None) in {"mean", "batchmean"}:
-                vars(part)["reduction"] = "sum"
-    shadow.__dict__["criterion_"] = criterion
-    adds_up = _has_own_get_loss(net) and _is_torch_loss(criterion)
+        _set_reductions(criterion, by_batch)
+    # In float32, p - 1 keeps no digits once the net is sure of a row, and most rows are such. (The
+    # log skorch takes for NLLLoss adds an epsilon that depends on the dtype: left alone.)
+    in_double = by_batch and not isinstance(criterion, nn.NLLLoss) and _has_double(net)
+    if in_double:
+        criterion.double()
     align = _aligner(criterion)
 
     overwrites: bool | None = None
@@ -202,17 +189,25 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
             overwrites = versions != [tensor._version for tensor in tensors_in(copied)]
         return output
 
-    def loss(output: Nested, y: Tensor, X: Nested) -> Tensor:
-        if adds_up:
-            return _total(shadow.get_loss(output, align(output, y), X=X, training=False))
-        losses = []
+    select = _RowSelector(forward)
+
+    def losses(output: Nested, y: Tensor, X: Nested) -> Tensor:
+        if by_batch:
+            if in_double and isinstance(output, Tensor):
+                output, y = output.double(), y.double() if y.is_floating_point() else y
+            loss: Tensor = shadow.get_loss(output, align(output, y), X=X, training=False)
+            return loss if loss.dim() == 1 else loss.flatten(1).sum(1)
+        rows = []
+        select.learn(output, X)
         for i in range(len(y)):
             row = slice(i, i + 1)
-            one, target = take_rows(output, row), align(take_rows(output, row), y[row])
-            losses.append(_total(shadow.get_loss(one, target, X=take_rows(X, row), training=False)))
-        return torch.stack(losses).sum()
+            one, target = select(output, i), y[row].clone()  # a loss may write to its target
+            target = align(one, target)
+            rows.append(shadow.get_loss(one, target, X=take_rows(X, row), training=False).sum())
+        return torch.stack(rows)
 
-    return NetLoss(shadow.module_, forward, loss)
+    originals = frozenset(id(parameter) for parameter in net.module_.parameters())
+    return NetLoss(shadow.module_, forward, losses, originals)
 
 
 def iter_batches(
@@ -231,8 +226,8 @@ def iter_batches(
     Yields
     ------
     (nested tensors, Tensor)
-        Inputs in the floating dtype of the module; integer arrays as int64 if the module has an
-        Embedding, else in that dtype too. Targets in the dtype the criterion takes.
+        Floating inputs in the dtype of the module, integers as int64 if the module has an
+        Embedding. Targets in the dtype the criterion takes.
 
     Raises
     ------
@@ -240,7 +235,7 @@ def iter_batches(
         If the net's validation loader changes the order or the number of rows.
     """
     dataset = as_dataset(net, X, y)
-    cast_input, cast_target = _input_cast(net, X), _target_cast(net)
+    cast_input, cast_target = _input_cast(net), _target_cast(net)
     n_seen = 0
     for Xi, yi in _raw_batches(net, dataset, batch_size):
         n_seen += len(yi)
@@ -253,17 +248,7 @@ def iter_batches(
 
 
 def module_dtype(module: nn.Module) -> torch.dtype:
-    """Find the floating dtype a module computes in.
-
-    Parameters
-    ----------
-    module : Module
-
-    Returns
-    -------
-    dtype
-        Of the first floating parameter; torch's default without one.
-    """
+    """Find the dtype of the first floating parameter; torch's default without one."""
     for parameter in module.parameters():
         if parameter.is_floating_point():
             return parameter.dtype
@@ -271,21 +256,11 @@ def module_dtype(module: nn.Module) -> torch.dtype:
 
 
 def takes_integers(module: nn.Module) -> bool:
-    """Tell whether an integer array is meant as indices.
-
-    Parameters
-    ----------
-    module : Module
-
-    Returns
-    -------
-    bool
-        Whether the module has an Embedding.
-    """
+    """Tell whether integers are meant as indices: whether the module has an Embedding."""
     return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
 
 
-def _has_own_get_loss(net: NeuralNet) -> bool:
+def _uses_skorch_get_loss(net: NeuralNet) -> bool:
     return any(type(net).get_loss is base.get_loss for base in _SKORCH_NETS)
 
 
@@ -293,8 +268,44 @@ def _is_torch_loss(criterion: Any) -> bool:
     return type(criterion).__module__.startswith("torch.nn.") and hasattr(criterion, "reduction")
 
 
-def _total(loss: Tensor) -> Tensor:
-    return loss if loss.dim() == 0 else loss.sum()
+def _has_double(net: NeuralNet) -> bool:
+    return all(p.device.type != "mps" for p in net.module_.parameters())
+
+
+def _set_reductions(criterion: nn.Module, by_batch: bool) -> None:
+    if by_batch:
+        vars(criterion)["reduction"] = "none"
+        return
+    for part in criterion.modules():
+        weighted = getattr(part, "weight", None) is not None
+        if weighted and getattr(part, "reduction", None) == "mean":
+            vars(part)["reduction"] = "sum"
+
+
+class _RowSelector:
+    """Selects a row of those outputs that have one for each row of the batch."""
+
+    def __init__(self, forward: Callable[[Nested], Nested]) -> None:
+        self._forward = forward
+        self._follows: list[bool] | None = None
+
+    def learn(self, output: Nested, X: Nested) -> None:
+        """Compare with the output of one row; once, on the first batch of several rows."""
+        rows = len(tensors_in(X)[0])
+        if isinstance(output, Tensor) or (self._follows is not None and rows > 1):
+            return
+        with torch.no_grad():
+            alone = tensors_in(self._forward(take_rows(X, slice(0, 1))))
+        pairs = zip(alone, tensors_in(output), strict=True)
+        follows = [t.shape[:1] == (1,) and u.shape[:1] == (rows,) for t, u in pairs]
+        if self._follows is None or rows > 1:
+            self._follows = follows
+
+    def __call__(self, output: Nested, i: int) -> Nested:
+        if isinstance(output, Tensor):
+            return output[i : i + 1]
+        following = iter(self._follows or [])
+        return map_tensors(lambda t: t[i : i + 1] if next(following) else t, output)
 
 
 def _aligner(criterion: Any) -> Callable[[Nested, Tensor], Tensor]:
@@ -316,17 +327,14 @@ def _aligner(criterion: Any) -> Callable[[Nested, Tensor], Tensor]:
     return lambda _, y: y
 
 
-def _input_cast(net: NeuralNet, X: Any) -> Callable[[Tensor], Tensor]:
+def _input_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     dtype = module_dtype(net.module_)
-    is_array = isinstance(X, np.ndarray | Tensor)
-    integers = dtype if is_array and not takes_integers(net.module_) else None
+    as_indices = takes_integers(net.module_)
 
     def cast(tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():
             return tensor.to(dtype)
-        if integers is not None and tensor.dtype != torch.bool:
-            return tensor.to(integers)
-        return tensor
+        return tensor.long() if as_indices and tensor.dtype != torch.bool else tensor
 
     return cast
 
@@ -348,13 +356,13 @@ def _raw_batches(net: NeuralNet, dataset: Any, batch_size: int) -> Iterator[tupl
         X, y = _to_tensors(dataset.X), _to_tensors(dataset.y)
         for start in range(0, len(dataset), batch_size):
             rows = slice(start, start + batch_size)
-            yield take_rows(X, rows), y[rows]
+            # a copy: a forward or a loss that overwrites its input must not reach the user's rows
+            yield map_tensors(lambda tensor: tensor[rows].clone(), X), y[rows].clone()  # noqa: B023
         return
     shadow = object.__new__(type(net))
     shadow.__dict__.update(net.__dict__)
-    order = {"batch_size": batch_size, "shuffle": False, "sampler": None, "batch_sampler": None}
-    for name, value in {**order, "drop_last": False}.items():
-        shadow.__dict__[f"iterator_valid__{name}"] = value
+    _keep_order(shadow)
+    shadow.__dict__["iterator_valid__batch_size"] = batch_size
     loader = shadow.get_iterator(dataset, training=False)
     if isinstance(loader, DataLoader) and not isinstance(loader.sampler, SequentialSampler):
         raise ValueError(
@@ -362,7 +370,33 @@ def _raw_batches(net: NeuralNet, dataset: Any, batch_size: int) -> Iterator[tupl
             "the order of the rows; scores could not be told apart. Use a plain DataLoader as "
             "iterator_valid."
         )
+    collate = getattr(loader, "collate_fn", None)
+    if "collate_fn" in net.get_params_for("iterator_valid") and collate is not None:
+        _check_collate_keeps_order(dataset, collate)
     yield from loader
+
+
+def _check_collate_keeps_order(dataset: Any, collate: Callable[[list[Any]], Any]) -> None:
+    rows = [dataset[i] for i in range(min(4, len(dataset)))]
+    for given in (rows, rows[::-1]):  # one of the two is out of order for a function that sorts
+        together = tensors_in(collate(given))
+        alone = [tensors_in(collate([row])) for row in given]
+        for position, tensor in enumerate(together):
+            parts = [single[position] for single in alone]
+            if all(part.shape[1:] == tensor.shape[1:] for part in parts) and not torch.equal(
+                torch.cat(parts), tensor
+            ):
+                raise ValueError(
+                    "The net's collate_fn changes the order of the rows in a batch, or a row by "
+                    "its neighbours, so scores could not be told apart. Use one that keeps them."
+                )
+
+
+def _keep_order(shadow: NeuralNet) -> None:
+    order = {"shuffle": False, "sampler": None, "batch_sampler": None, "drop_last": False}
+    for name, value in order.items():
+        if name == "shuffle" or f"iterator_valid__{name}" in shadow.__dict__:
+            shadow.__dict__[f"iterator_valid__{name}"] = value
 
 
 def _slices_like_loader(net: NeuralNet, dataset: Any) -> bool:

@@ -1,0 +1,106 @@
+"""Peak memory of the gradient core on a ResNet-18, beside that of one training step.
+
+    python benchmarks/gradient_memory.py [--rows 2000] [--batch-size 128]
+
+Every line is a process of its own, because a process's peak never falls. Reported is the peak
+beyond what data and net take; the training step is one forward and backward pass and one step of
+plain SGD on one batch.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+
+import numpy as np
+import torch
+from resnet18 import ResNet18
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from skinfluence.gradients import gradient_norms
+from skinfluence.gradients._directional import inner_products, split_direction
+from skinfluence.gradients._public import _start
+from skinfluence.gradients._readings import InnerProduct
+
+
+def problem(n_rows):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_rows, 3, 32, 32)).astype(np.float32)
+    y = rng.integers(0, 10, n_rows)
+    torch.manual_seed(0)
+    return NeuralNetClassifier(ResNet18, criterion=nn.CrossEntropyLoss).initialize(), X, y
+
+
+def training_step(net, X, y, batch_size):
+    """One step of SGD on the first batch."""
+    module = net.module_.train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    inputs, targets = torch.as_tensor(X[:batch_size]), torch.as_tensor(y[:batch_size])
+    nn.functional.cross_entropy(module(inputs), targets).backward()
+    optimizer.step()
+
+
+def norms(net, X, y, batch_size):
+    """L2 norms of all rows, all layers."""
+    gradient_norms(net, X, y, layers="all", batch_size=batch_size)
+
+
+def last_layer_norms(net, X, y, batch_size):
+    """L2 norms of all rows, last layer."""
+    gradient_norms(net, X, y, batch_size=batch_size)
+
+
+def factored_products(net, X, y, batch_size):
+    """Inner products of all rows with one direction, from factors."""
+    loop, batches = _start(net, X, y, "all", batch_size)
+    direction = torch.ones(loop.n_parameters)
+    for _ in loop.batches(batches, InnerProduct(split_direction(direction, loop.layers))):
+        pass
+
+
+def forward_products(net, X, y, batch_size):
+    """Inner products of all rows with one direction, by forward mode."""
+    loop, batches = _start(net, X, y, "all", batch_size)
+    direction = torch.ones(loop.n_parameters)
+    for Xi, yi in batches:
+        inner_products(loop.net_loss, loop.layers, Xi, yi, direction)
+
+
+RUNS = (training_step, norms, factored_products, forward_products, last_layer_norms)
+
+
+def _measure(run, n_rows, batch_size, threads, queue):
+    torch.set_num_threads(threads)
+    net, X, y = problem(n_rows)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    run(net, X, y, batch_size)
+    seconds = time.perf_counter() - start
+    queue.put(((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, seconds))
+
+
+def main(n_rows, batch_size, threads):
+    """Print one line a run."""
+    context = multiprocessing.get_context("spawn")
+    print(f"ResNet-18, {n_rows} rows of 3x32x32, batch {batch_size}, {threads} thread(s)")
+    print(f"{'':<20}{'peak MiB':>10}{'/ training step':>17}{'seconds':>10}")
+    reference = None
+    for run in RUNS:
+        queue = context.Queue()
+        arguments = (run, n_rows, batch_size, threads, queue)
+        process = context.Process(target=_measure, args=arguments)
+        process.start()
+        peak, seconds = queue.get()
+        process.join()
+        reference = reference or peak
+        print(f"{run.__name__:<20}{peak:>10.0f}{peak / reference:>17.2f}{seconds:>10.1f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    main(arguments.rows, arguments.batch_size, arguments.threads)

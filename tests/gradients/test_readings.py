@@ -1,0 +1,216 @@
+"""Everything read off gradients, against the same of the dense matrix by plain autograd."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from net_zoo import CASES
+from test_routes import TOLERANCE, by_hand, every_case
+
+from skinfluence.gradients import _factors
+from skinfluence.gradients._directional import _as_parameters as as_parameters
+from skinfluence.gradients._directional import (
+    double_backward_inner_products,
+    forward_inner_products,
+    hessian_vector_product,
+    inner_products,
+    plain_kernels,
+    split_direction,
+)
+from skinfluence.gradients._public import _start
+from skinfluence.gradients._readings import (
+    Dense,
+    Gram,
+    InnerProduct,
+    Kept,
+    Norm,
+    Projected,
+    UnitActivations,
+    UnitGradient,
+)
+from skinfluence.projection import Projection
+
+# Nets whose Linear and Conv layers can be told from the rest by name.
+FORWARD_MODE_FAILS = {"lstm", "gru", "weight_norm", "old_weight_norm"}
+WEIGHT_NORM = {"weight_norm", "old_weight_norm"}
+
+
+def problem(name, n, seed=0, batch_size=3):
+    case = CASES[name]
+    net = case.fitted(seed)
+    X, y = case.draw(np.random.default_rng(seed), n)
+    loop, batches = _start(net, X, y, "all", batch_size)
+    return loop, batches, torch.tensor(by_hand(case.fitted(seed), X, y)), (net, X, y)
+
+
+def read(loop, batches, reading):
+    return torch.cat(list(loop.batches(batches, reading)))
+
+
+def close(found, expected):
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, atol=TOLERANCE * scale, rtol=TOLERANCE)
+
+
+@every_case
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(n=st.integers(1, 7), batch_size=st.integers(1, 4), seed=st.integers(0, 2**16))
+def test_readings_agree_with_the_matrix(name, n, batch_size, seed):
+    loop, batches, matrix, _ = problem(name, n, seed, batch_size)
+    batches = list(batches)
+    direction = torch.randn(matrix.shape[1], dtype=torch.float64)
+    parts = split_direction(direction, loop.layers)
+    norms = matrix.norm(dim=1, keepdim=True)
+    unit = matrix / torch.where(norms > 0, norms, 1.0)
+    close(read(loop, batches, Norm(2)), norms[:, 0])
+    close(read(loop, batches, Norm(1)), matrix.abs().sum(1))
+    close(read(loop, batches, Dense()), matrix)
+    close(read(loop, batches, InnerProduct(parts)), matrix @ direction)
+    close(read(loop, batches, UnitGradient(InnerProduct(parts))), unit @ direction)
+    close(read(loop, batches, UnitGradient(Dense())), unit)
+    other = next(loop.batches(batches[:1], Kept()))
+    first = matrix[: len(batches[0][1])]
+    close(read(loop, batches, Gram(other)), matrix @ first.T)
+
+
+@every_case
+@pytest.mark.parametrize("prefer_positions", [True, False])
+def test_both_ways_to_sum_positions_agree(name, prefer_positions, monkeypatch):
+    from skinfluence.gradients import _conv_factors
+
+    loop, batches, matrix, _ = problem(name, 5)
+    batches = list(batches)
+    projection = Projection(n_components=7, seed=3)
+    places = {layer.name: i for i, layer in enumerate(loop.layers)}
+    expected = read(loop, batches, Projected(projection, places))
+    for module in (_factors, _conv_factors):
+        monkeypatch.setattr(module, "positions_are_cheaper", lambda *_: prefer_positions)
+        monkeypatch.setattr(_factors, "_BLOCK_ELEMENTS", 50)  # many small blocks
+    close(read(loop, batches, Norm(2)), matrix.norm(dim=1))
+    close(read(loop, batches, Norm(1)), matrix.abs().sum(1))
+    other = next(loop.batches(batches[:1], Kept()))
+    close(read(loop, batches, Gram(other)), matrix @ matrix[: len(batches[0][1])].T)
+    close(read(loop, batches, Projected(projection, places)), expected)
+
+
+@every_case
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(n=st.integers(1, 5), seed=st.integers(0, 2**16))
+def test_inner_products_without_gradients(name, n, seed):
+    loop, batches, matrix, _ = problem(name, n, seed, batch_size=n)
+    ((X, y),) = batches
+    direction = torch.randn(matrix.shape[1], dtype=torch.float64)
+    expected = matrix @ direction
+    tangents = as_parameters(loop.layers, direction)
+    close(inner_products(loop.net_loss, loop.layers, X, y, direction), expected)
+    with plain_kernels():
+        backward = double_backward_inner_products(loop.net_loss, loop.layers, X, y, tangents)
+        close(backward, expected)
+        if name not in FORWARD_MODE_FAILS:
+            forward = forward_inner_products(loop.net_loss, loop.layers, X, y, tangents)
+            close(forward, expected)
+
+
+@every_case
+def test_hessian_vector_product(name):
+    case = CASES[name]
+    loop, batches, matrix, _ = problem(name, 3, batch_size=3)
+    ((X, y),) = batches
+    direction = torch.randn(matrix.shape[1], dtype=torch.float64)
+    if name in WEIGHT_NORM:
+        with pytest.raises(ValueError, match="second derivative is wrong in torch"):
+            hessian_vector_product(loop.net_loss, loop.layers, X, y, direction)
+        return
+    if name == "repeated_tokens":
+        direction[2 * 4 : 3 * 4] = 0  # the padding row, which training never moves
+    found = hessian_vector_product(loop.net_loss, loop.layers, X, y, direction)
+    rng = np.random.default_rng(0)
+    X_rows, y_rows = case.draw(rng, 3)
+    step = 1e-5
+
+    def total_gradient(sign):
+        moved = case.fitted(0)
+        start = 0
+        with torch.no_grad():
+            for parameter in (p for p in moved.module_.parameters() if p.requires_grad):
+                part = direction[start : start + parameter.numel()]
+                parameter.add_(sign * step * part.view_as(parameter))
+                start += parameter.numel()
+        return torch.tensor(by_hand(moved, X_rows, y_rows)).sum(0)
+
+    difference = (total_gradient(1) - total_gradient(-1)) / (2 * step)
+    kinks = "relu" in name or name in KINKED  # a ReLU may switch between the two steps
+    torch.testing.assert_close(found, difference, atol=1e-4 if not kinks else 1e-2, rtol=1e-4)
+
+
+KINKED = {"mlp", "cnn", "batch_norm", "group_norm", "resnet18"}
+
+
+def kernels():
+    return torch.backends.mha.get_fastpath_enabled(), torch.backends.cuda.flash_sdp_enabled()
+
+
+def fail_among_plain_kernels():
+    with plain_kernels():
+        assert kernels() == (False, False)
+        raise ZeroDivisionError
+
+
+def test_kernels_are_restored_after_an_error():
+    before = kernels()
+    with pytest.raises(ZeroDivisionError):
+        fail_among_plain_kernels()
+    assert kernels() == before
+
+
+def test_direction_of_another_length():
+    loop, _, matrix, _ = problem("mlp", 2)
+    with pytest.raises(ValueError, match=rf"expected \({matrix.shape[1]},\)"):
+        split_direction(torch.zeros(3), loop.layers)
+
+
+def unit_activation_columns(net, X, matrix, loop):
+    """The dense gradients with every layer's input scaled by hand; biases left out."""
+    inputs = {}
+    handles = [
+        layer.module.register_forward_hook(
+            lambda _, args, __, name=layer.name: inputs.update({name: args[0]})
+        )
+        for layer in loop.layers
+    ]
+    with torch.no_grad():
+        loop.net_loss.forward(torch.tensor(X))
+    for handle in handles:
+        handle.remove()
+    columns, start = [], 0
+    for layer in loop.layers:
+        size = layer.module.weight.numel()
+        norm = inputs[layer.name].flatten(1).norm(dim=1, keepdim=True)
+        columns.append(matrix[:, start : start + size] / norm.where(norm > 0, 1.0))
+        start += layer.n_parameters
+    return torch.cat(columns, 1)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "conv1d", "conv2d_circular", "positions"])
+def test_unit_activations(name):
+    loop, batches, matrix, (net, X, _) = problem(name, 6)
+    expected = unit_activation_columns(net, X, matrix, loop)
+    batches = list(batches)
+    close(read(loop, batches, UnitActivations(Dense())), expected)
+    close(read(loop, batches, UnitActivations(Norm())), expected.norm(dim=1))
+
+
+def test_unit_activations_name_the_layer_that_has_none():
+    for name, kind in {"layer_norm": "LayerNorm", "embedding": "Embedding", "lstm": "LSTM"}.items():
+        loop, batches, _, _ = problem(name, 3)
+        with pytest.raises(ValueError, match=f"for Linear and Conv layers, not for {kind}"):
+            read(loop, batches, UnitActivations(Norm()))
+
+
+def test_zero_gradients_stay_zero_when_normalised():
+    factors = _factors.LinearGradients(torch.zeros(2, 3), torch.zeros(2, 4), True, True)
+    assert factors.with_unit_activations().dense().abs().sum() == 0
+    reading = UnitGradient(Dense())
+    parts = [reading.layer(None, factors)]
+    assert reading.total([], parts).abs().sum() == 0
