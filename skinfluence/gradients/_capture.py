@@ -4,26 +4,47 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
 
 
-class Call(NamedTuple):
-    """What one call of a layer took and gave, with the in-place counters of both at that time."""
+class Call:
+    """One call of a layer: what flowed in, and, once the backward pass is there, what flows back.
 
-    a: Tensor
-    z: Tensor
-    version: int
+    The output itself is not kept: the gradient with respect to it is asked of the graph as it is
+    now, before a later in-place operation, such as an activation, gives the tensor another value.
+    """
+
+    def __init__(self, a: Tensor, output: Tensor) -> None:
+        self.a = a
+        self.rows = output.shape[:1]
+        self.b: Tensor | None = None
+        self.edge: GradientEdge | None = None
+        self.arrived: Callable[[], None] | None = None
+        self._version = a._version
+        self._like = output.detach().new_zeros(()).expand(output.shape)
+        if output.requires_grad:
+            self.edge = get_gradient_edge(output)
+            output.register_hook(self._arrive)  # type: ignore[no-untyped-call]
 
     def overwritten(self) -> bool:
-        """Tell whether a later in-place operation changed one of them."""
-        return self.a._version + self.z._version != self.version
+        """Tell whether a later in-place operation changed the input."""
+        return self.a._version != self._version
+
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """Give the input and the output's gradient, zero if the loss does not depend on it."""
+        return self.a, torch.zeros_like(self._like) if self.b is None else self.b
+
+    def _arrive(self, gradient: Tensor) -> None:
+        if self.arrived is not None:
+            self.b = gradient
+            self.arrived()
 
 
 @dataclass(frozen=True)
@@ -38,7 +59,7 @@ class Capture:
         By layer name.
     complete : dict of str to bool
         Whether the recorded calls are all the uses the loss makes of the layer's parameters.
-    roots : list of Tensor
+    roots : list of GradientEdge
         Recorded outputs that no other recorded output leads to: a backward pass to these passes
         all the others.
     """
@@ -46,7 +67,7 @@ class Capture:
     loss: Tensor
     calls: dict[str, list[Call]]
     complete: dict[str, bool]
-    roots: list[Tensor]
+    roots: list[GradientEdge]
 
     def backward(
         self, names: Sequence[str], done: Callable[[str, list[tuple[Tensor, Tensor]]], None]
@@ -83,28 +104,29 @@ class _Waiting:
         self._name = name
         self._done = done
         self._calls = calls
-        self._gradients: list[Tensor | None] = [None] * len(calls)
         self._missing = len(calls)
         self._finished = False
-        for i, call in enumerate(calls):
-            call.z.register_hook(partial(self._arrive, i))  # type: ignore[no-untyped-call]
+        for call in calls:
+            call.arrived = self._arrive
 
-    def _arrive(self, i: int, gradient: Tensor) -> None:
-        self._gradients[i] = gradient
+    def _arrive(self) -> None:
         self._missing -= 1
         if not self._missing:
             self.finish()
 
     def finish(self) -> None:
-        """Hand over what has come; an output the loss does not depend on has gradient zero."""
+        """Hand over what has come, and let go of it."""
         if self._finished:
             return
         self._finished = True
-        pairs = [
-            (call.a, torch.zeros_like(call.z) if gradient is None else gradient)
-            for call, gradient in zip(self._calls, self._gradients, strict=True)
-        ]
-        self._calls, self._gradients = [], []
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call.arrived = None
+        pairs = [call.pair() for call in calls]
+        for call in calls:
+            call.b = None
+            del call.a
+        calls.clear()
         self._done(self._name, pairs)
 
 
@@ -166,8 +188,8 @@ class Recorder:
             loss = self.net_loss(X, y)
         finally:
             self._calls = None
-        outputs = [call.z for layer_calls in calls.values() for call in layer_calls]
-        uses, roots = explore_graph(loss, outputs)
+        edges = [call.edge for recorded in calls.values() for call in recorded if call.edge]
+        uses, roots = explore_graph(loss, edges)
         complete = {
             layer.name: all(
                 uses[id(parameter)] == len(calls[layer.name])
@@ -180,13 +202,11 @@ class Recorder:
     def _hook(self, name: str) -> Any:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-        ) -> Tensor | None:
+        ) -> None:
             if self._calls is None:  # a pass of another route
-                return None
+                return
             a = (args[0] if args else kwargs["input"]).detach()
-            a = a.clone() if self._copies else a
-            self._calls[name].append(Call(a, output, a._version + output._version))
-            return output.clone() if self._copies else None
+            self._calls[name].append(Call(a.clone() if self._copies else a, output))
 
         return hook
 
@@ -217,15 +237,17 @@ def require_gradients_of(module: nn.Module, layers: Sequence[Layer]) -> Iterator
             parameter.requires_grad_(flag)
 
 
-def explore_graph(loss: Tensor, outputs: list[Tensor]) -> tuple[Counter[int], list[Tensor]]:
+def explore_graph(
+    loss: Tensor, edges: list[GradientEdge]
+) -> tuple[Counter[int], list[GradientEdge]]:
     """Count the places where the graph of the loss reads each parameter; find the roots."""
     # A Linear layer's forward reads its weight once. More reads than recorded calls mean that the
     # weight is also used elsewhere (tied to another layer, passed to a function, penalised in the
     # loss), where no hook sees it.
     uses: Counter[int] = Counter()
-    recorded = {z.grad_fn: z for z in outputs if z.grad_fn is not None}
+    recorded = {edge.node: edge for edge in edges}
     leads_on: dict[Any, bool] = {}  # whether a recorded output lies at a node or beyond it
-    roots: list[Tensor] = []
+    roots: list[GradientEdge] = []
     stack = [(loss.grad_fn, False)] if loss.grad_fn is not None else []
     while stack:
         node, expanded = stack.pop()
