@@ -23,12 +23,12 @@ class Call:
 
     def __init__(self, a: Tensor, output: Tensor) -> None:
         self.a = a
-        self.rows = output.shape[:1]
+        self.shape = output.shape
         self.b: Tensor | None = None
         self.edge: GradientEdge | None = None
         self.arrived: Callable[[], None] | None = None
         self._version = a._version
-        self._like = output.detach().new_zeros(()).expand(output.shape)
+        self._dtype, self._device = output.dtype, output.device
         if output.requires_grad:
             self.edge = get_gradient_edge(output)
             output.register_hook(self._arrive)  # type: ignore[no-untyped-call]
@@ -39,7 +39,9 @@ class Call:
 
     def pair(self) -> tuple[Tensor, Tensor]:
         """Give the input and the output's gradient, zero if the loss does not depend on it."""
-        return self.a, torch.zeros_like(self._like) if self.b is None else self.b
+        if self.b is None:
+            return self.a, torch.zeros(self.shape, dtype=self._dtype, device=self._device)
+        return self.a, self.b
 
     def _arrive(self, gradient: Tensor) -> None:
         if self.arrived is not None:
