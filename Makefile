@@ -44,8 +44,9 @@ wheel: $(READY)  ## build the wheel, install it in a clean venv, import it
 	cd .venv-wheel && bin/python ../tests/wheel_smoke.py
 	rm -rf .venv-wheel
 
-bench: $(READY)  ## speed of the gradient core, as ratios
+bench: $(READY)  ## speed and memory of the gradient core, as ratios
 	$(BIN)/python benchmarks/gradient_speed.py
+	$(BIN)/python benchmarks/gradient_memory.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .venv-wheel dist build output .mypy_cache .ruff_cache .pytest_cache .hypothesis

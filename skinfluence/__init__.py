@@ -8,7 +8,7 @@ Public names by stage:
 * nets: `nets.default_net`
 * gradients: `gradients.per_sample_gradients`, `gradients.gradient_norms`,
   `gradients.check_per_sample_gradients`
-* embedding: `GradientEmbedding`
+* embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """

@@ -172,7 +172,7 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
     in_double = by_batch and not isinstance(criterion, nn.NLLLoss) and _has_double(net)
     if in_double:
         criterion.double()
-    align = _aligner(criterion)
+    align = _aligner(net, criterion)
 
     overwrites: bool | None = None
 
@@ -196,7 +196,7 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
             if in_double and isinstance(output, Tensor):
                 output, y = output.double(), y.double() if y.is_floating_point() else y
             loss: Tensor = shadow.get_loss(output, align(output, y), X=X, training=False)
-            return loss if loss.dim() == 1 else loss.flatten(1).sum(1)
+            return loss.reshape(len(y), -1).sum(1)
         rows = []
         select.learn(output, X)
         for i in range(len(y)):
@@ -308,23 +308,24 @@ class _RowSelector:
         return map_tensors(lambda t: t[i : i + 1] if next(following) else t, output)
 
 
-def _aligner(criterion: Any) -> Callable[[Nested, Tensor], Tensor]:
+def _aligner(net: NeuralNet, criterion: Any) -> Callable[[Nested, Tensor], Tensor]:
     """Give targets the shape of outputs, (n,) against (n, 1), where torch would broadcast."""
+    elementwise = isinstance(criterion, _ELEMENTWISE_LOSSES)
 
     def align(output: Nested, y: Tensor) -> Tensor:
         if not isinstance(output, Tensor) or output.shape == y.shape:
             return y
         if output.numel() == y.numel():
             return y.reshape(output.shape)
+        if not elementwise:
+            return y
         raise ValueError(
             f"The net's output has shape {tuple(output.shape)} and the target {tuple(y.shape)}. "
             f"{type(criterion).__name__} compares them element by element; make the net's number "
             "of outputs that of the target's columns."
         )
 
-    if isinstance(criterion, _ELEMENTWISE_LOSSES):
-        return align
-    return lambda _, y: y
+    return align if elementwise or kind_of(net) == "regression" else lambda _, y: y
 
 
 def _input_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
