@@ -1,5 +1,6 @@
 """Projections keep inner products, and are the same map everywhere."""
 
+import io
 import subprocess
 import sys
 
@@ -80,6 +81,18 @@ def test_signs_are_the_same_in_another_process():
         for _ in range(2)
     }
     assert digests == {"e676ddbaf7a790349c25c93c4c2aa2d6d5e7cf4d60678d026ddfedd659e63a1a\n"}
+
+
+@pytest.mark.parametrize("name", ["cnn", "encoder"])
+def test_another_process_gives_the_same_embedding(name):
+    code = (
+        f"import sys, numpy; sys.path[:0] = {sys.path!r}; "
+        "from test_projection import projected; "
+        f"numpy.save(sys.stdout.buffer, projected({name!r}, 33, 0, batch_size=4)[0].numpy())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    elsewhere = np.load(io.BytesIO(result.stdout))
+    np.testing.assert_allclose(elsewhere, projected(name, 33, 0)[0], atol=1e-6)
 
 
 def test_signs_are_balanced_and_independent_of_each_other():
