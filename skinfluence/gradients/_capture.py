@@ -29,9 +29,10 @@ class Call:
         self.arrived: Callable[[], None] | None = None
         self._version = a._version
         self._dtype, self._device = output.dtype, output.device
+        self._handle: Any = None
         if output.requires_grad:
             self.edge = get_gradient_edge(output)
-            output.register_hook(self._arrive)  # type: ignore[no-untyped-call]
+            self._handle = output.register_hook(self._arrive)  # type: ignore[no-untyped-call]
 
     def overwritten(self) -> bool:
         """Tell whether a later in-place operation changed the input."""
@@ -42,6 +43,13 @@ class Call:
         if self.b is None:
             return self.a, torch.zeros(self.shape, dtype=self._dtype, device=self._device)
         return self.a, self.b
+
+    def release(self) -> None:
+        """Let go of the tensors and of the graph, which else would hold on to each other."""
+        self.b = self.arrived = self.edge = None
+        del self.a
+        if self._handle is not None:
+            self._handle.remove()
 
     def _arrive(self, gradient: Tensor) -> None:
         if self.arrived is not None:
@@ -122,13 +130,9 @@ class _Waiting:
             return
         self._finished = True
         calls, self._calls = self._calls, []
-        for call in calls:
-            call.arrived = None
         pairs = [call.pair() for call in calls]
         for call in calls:
-            call.b = None
-            del call.a
-        calls.clear()
+            call.release()
         self._done(self._name, pairs)
 
 

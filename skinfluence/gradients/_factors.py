@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 # Blocks built on the way to a result stay below this many numbers.
-_BLOCK_ELEMENTS = 2**24
+_BLOCK_ELEMENTS = 2**22
 
 
 class LayerProjection(Protocol):
