@@ -98,6 +98,17 @@ def can_score_rows(detector: Any) -> bool:
 
 
 def check_detector(detector: Any) -> None:
+    """Refuse what is no detector instance, or one whose contamination is out of range.
+
+    Parameters
+    ----------
+    detector : object
+
+    Raises
+    ------
+    TypeError
+        If it is no instance with `fit` and `get_params`.
+    """
     if not (hasattr(detector, "fit") and hasattr(detector, "get_params")) or isinstance(
         detector, type
     ):

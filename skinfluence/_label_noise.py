@@ -204,6 +204,7 @@ def _sorted_classes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp
 
 
 def flip_of_kind(kind: str) -> _Flip:
+    """Look a kind of noise up by name, or list the names there are."""
     if kind not in KINDS:
         raise ValueError(
             f"kind={kind!r} is not a known kind of noise; expected one of {_names_of_kinds()}, or "
@@ -214,6 +215,7 @@ def flip_of_kind(kind: str) -> _Flip:
 
 
 def check_rate(rate: float | None, kind: str) -> float:
+    """Refuse a rate that is missing or outside [0, 1)."""
     if rate is None:
         raise ValueError(
             f"rate is None; kind={kind!r} expects the share of rows to flip, a number in [0, 1). "

@@ -36,6 +36,32 @@ def test_closure_over_the_original_module_is_refused():
         per_sample_gradients(untrained(Closure), X, y, layers="all")
 
 
+def test_hooked_layer_is_not_factored_even_where_the_first_rows_show_nothing():
+    class Hooked(SmallMlp):
+        """The first rows have zero gradient in the body: its ReLUs are dead for them."""
+
+        def __init__(self):
+            super().__init__()
+            self.body[0].register_forward_hook(lambda module, args, output: output * 2)
+
+    X, y = blobs()
+    X = np.abs(X)
+    X[:4] *= -100
+    net = untrained(Hooked)
+    with torch.no_grad():
+        net.module_.body[0].weight.abs_()
+    found = per_sample_gradients(net, X, y, layers=["body.*"])
+    plain = untrained(SmallMlp)
+    plain.module_.load_state_dict(net.module_.state_dict())
+    with torch.no_grad():  # doubling weight and bias doubles the output
+        for parameter in plain.module_.body[0].parameters():
+            parameter.mul_(2)
+    expected = 2 * per_sample_gradients(plain, X, y, layers=["body.*"])
+    assert np.abs(expected[:4]).max() == 0
+    assert np.abs(expected[4:]).max() > 0
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_reentrant_checkpoint_is_refused():
     class Checkpointed(SmallMlp):
         def forward(self, X):
