@@ -109,10 +109,10 @@ def per_sample_gradients(
 ) -> NDArray[Any]:
     """Compute the gradient of every row's loss with respect to the net's parameters.
 
-    The loss of a row is what the net's own `get_loss` gives for that row alone, with the
-    criterion's reduction set to "sum": class weights, label smoothing and custom losses count as
-    in training, and nothing is divided by a batch size. Gradients are taken in eval mode, on the
-    rows as given (an augmentation that training used is not repeated).
+    The loss of a row is what the net's own `get_loss` gives for that row alone, summed over its
+    outputs: class weights, label smoothing and custom losses count as in training, and nothing is
+    divided by a batch size. Gradients are taken in eval mode, on the rows as given (an augmentation
+    that training used is not repeated).
 
     Parameters
     ----------
@@ -150,9 +150,10 @@ def per_sample_gradients(
 
     Notes
     -----
-    Cost: one forward pass for the last layer; one forward and one backward pass when every layer
-    is a `torch.nn.Linear`; other layers go through ``torch.func.vmap``, or one backward pass per
-    row where vmap refuses.
+    Cost: one forward pass for the last layer; one forward and one backward pass when all layers
+    are Linear, Conv, Embedding or normalisation layers; other layers go through
+    ``torch.func.vmap``, or one backward pass per row where vmap refuses. On the first two rows
+    every route is compared with one backward pass per row, and left if it differs.
 
     Examples
     --------
@@ -216,8 +217,8 @@ def gradient_norms(
 
     Notes
     -----
-    Cost as `per_sample_gradients`. Memory follows the batch: norms of `torch.nn.Linear` layers
-    are read off the factors of the gradient.
+    Cost as `per_sample_gradients`. Memory follows the batch, and peaks about as in training: norms
+    are read off the factors of the gradient while the backward pass goes on.
 
     Examples
     --------

@@ -148,9 +148,9 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
     """Express a net's own forward pass and loss as functions of its parameters.
 
     The loss is the net's `get_loss` with a copied criterion. Where both are skorch's and torch's
-    own, the criterion's reduction is set to "none" and a batch is computed at once. Any other
-    `get_loss` or criterion is called one row at a time, with reductions set to "sum": "mean"
-    would divide a class weight away.
+    own, a batch is computed at once, with reduction "none"; a row's outputs are summed. Any other
+    `get_loss` or criterion is called as it is written, one row at a time; only torch losses with
+    class weights inside it get reduction "sum", since "mean" would divide the weight away.
 
     Parameters
     ----------
@@ -288,18 +288,18 @@ class _RowSelector:
     def __init__(self, forward: Callable[[Nested], Nested]) -> None:
         self._forward = forward
         self._follows: list[bool] | None = None
+        self._learned_on = 0
 
     def learn(self, output: Nested, X: Nested) -> None:
-        """Compare with the output of one row; once, on the first batch of several rows."""
+        """Compare with the output of one row; again once a batch has several."""
         rows = len(tensors_in(X)[0])
-        if isinstance(output, Tensor) or (self._follows is not None and rows > 1):
+        if isinstance(output, Tensor) or self._learned_on >= min(rows, 2):
             return
         with torch.no_grad():
             alone = tensors_in(self._forward(take_rows(X, slice(0, 1))))
         pairs = zip(alone, tensors_in(output), strict=True)
-        follows = [t.shape[:1] == (1,) and u.shape[:1] == (rows,) for t, u in pairs]
-        if self._follows is None or rows > 1:
-            self._follows = follows
+        self._follows = [t.shape[:1] == (1,) and u.shape[:1] == (rows,) for t, u in pairs]
+        self._learned_on = rows
 
     def __call__(self, output: Nested, i: int) -> Nested:
         if isinstance(output, Tensor):
