@@ -96,7 +96,7 @@ def check_all_readings(layer, draw, n, batch_size, seed):
         ]
     )
     close(read(loop, batches, Projected(projection, places)), matrix @ signs / 6**0.5)
-    if isinstance(first["layer"], LinearGradients | ConvGradients):
+    if isinstance(first.get("layer"), LinearGradients | ConvGradients):
         alone, batches = _start(case.fitted(seed), X, y, ["layer"], batch_size)
         n_weights = case.fitted(seed).module_.layer.weight.numel()
         inputs = torch.tensor(X).flatten(1).norm(dim=1, keepdim=True)
