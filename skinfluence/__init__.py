@@ -16,12 +16,16 @@ Public names by stage:
 from skinfluence.base import BaseDetrimentality
 from skinfluence.embedding import GradientEmbedding
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
+from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
 
 __all__ = [
     "BaseDetrimentality",
+    "Checkpoint",
     "GradientEmbedding",
     "NormDetector",
     "OutlierGradientDetector",
+    "TraceRecorder",
+    "TrainingTrace",
 ]
 
 __version__ = "0.1.0.dev0"

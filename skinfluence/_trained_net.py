@@ -26,6 +26,13 @@ from skinfluence._validation import (
 )
 from skinfluence.gradients._skorch import compares_elementwise, is_fitted, is_net, kind_of
 from skinfluence.nets import default_net, fit_net, warn_of_rows_kept_out
+from skinfluence.trace import (
+    TraceRecorder,
+    TrainingTrace,
+    check_trace,
+    records_as_much,
+    trace_of,
+)
 
 
 class Rows(NamedTuple):
@@ -96,11 +103,14 @@ class TrainedNet:
         For a classifier whose labels are known.
     residual : ndarray of shape (n_outputs,) or None
         Root mean squared error on the training rows, for a regression.
+    trace : TrainingTrace or None
+        What was recorded of its training.
     """
 
     net: Any
     labels: Labels | None
     residual: NDArray[Any] | None
+    trace: TrainingTrace | None = None
 
     @property
     def can_predict_targets(self) -> bool:
@@ -174,26 +184,33 @@ class TrainedNet:
         return cast_targets(self.net, predicted)
 
 
-def fit_net_of(estimator: Any, X: Any, y: Any, seed: int) -> Rows:
+def fit_net_of(
+    estimator: Any, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
+) -> Rows:
     """Train the net of an estimator and set what every estimator with a net has.
 
     Parameters
     ----------
     estimator : estimator
-        With `net`; gets `net_`, `classes_` for a classifier, and
-        `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
+        With `net`; gets `net_`, `classes_` for a classifier, `trace_` if something is recorded,
+        and `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
     X, y : what the user gave
     seed : int
+    recorder : TraceRecorder, optional
+        What to record of the training.
 
     Returns
     -------
     Rows
     """
     X = check_inputs(estimator, X, reset=True)
-    trained = train_net(estimator.net, X, y, seed)
+    trained = train_net(estimator.net, X, y, seed, recorder)
     estimator._trained = trained
     estimator.net_ = trained.net
-    vars(estimator).pop("classes_", None)  # of an earlier fit
+    for name in ("classes_", "trace_"):  # of an earlier fit
+        vars(estimator).pop(name, None)
+    if recorder is not None:
+        estimator.trace_ = trained.trace
     if trained.labels is not None:
         estimator.classes_ = trained.labels.classes
     return trained.rows(X, y)
@@ -225,7 +242,9 @@ def can_predict_targets(estimator: Any) -> bool:
     return True
 
 
-def train_net(net: Any, X: Any, y: Any, seed: int) -> TrainedNet:
+def train_net(
+    net: Any, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
+) -> TrainedNet:
     """Train a clone of a net or the default net, or take a frozen one as it is.
 
     Parameters
@@ -237,6 +256,9 @@ def train_net(net: Any, X: Any, y: Any, seed: int) -> TrainedNet:
     y : array-like or None
         None only for a torch data set, which holds its targets.
     seed : int
+    recorder : TraceRecorder, optional
+        Records the training, unless a recorder among the net's own callbacks records as much. A
+        frozen net must bring that much.
 
     Returns
     -------
@@ -251,7 +273,7 @@ def train_net(net: Any, X: Any, y: Any, seed: int) -> TrainedNet:
     """
     checked = None if y is None and not is_table_or_images(X) else check_targets(y, n_samples_of(X))
     if isinstance(net, FrozenEstimator):
-        return _frozen(net.estimator, X, checked)
+        return _frozen(net.estimator, X, checked, recorder)
     if net is None:
         if checked is None or not is_table_or_images(X):
             raise ValueError(
@@ -265,10 +287,12 @@ def train_net(net: Any, X: Any, y: Any, seed: int) -> TrainedNet:
             "None for the default net. Wrap a torch module in skorch.NeuralNetClassifier or "
             "NeuralNetRegressor."
         )
-    return _trained(clone(net), X, checked, seed)
+    return _trained(clone(net), X, checked, seed, recorder)
 
 
-def _trained(net: Any, X: Any, y: NDArray[Any] | None, seed: int) -> TrainedNet:
+def _trained(
+    net: Any, X: Any, y: NDArray[Any] | None, seed: int, recorder: TraceRecorder | None
+) -> TrainedNet:
     labels = _labels_in(net, y)
     sketch = initialized_copy(net, seed)
     X = cast_inputs(sketch, X)
@@ -276,11 +300,14 @@ def _trained(net: Any, X: Any, y: NDArray[Any] | None, seed: int) -> TrainedNet:
     target = _fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
         X = np.require(X, requirements=["C", "W"])
-    fit_net(net, X, target, seed)
-    return TrainedNet(net, labels, _residual(net, X, target))
+    if recorder is not None and records_as_much(net, recorder):
+        recorder = None
+    fit_net(net, X, target, seed, recorder)
+    trace = trace_of(net) if recorder is None else recorder.trace_
+    return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 
-def _frozen(net: Any, X: Any, y: NDArray[Any] | None) -> TrainedNet:
+def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | None) -> TrainedNet:
     if not is_net(net):
         raise TypeError(
             f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "
@@ -296,7 +323,10 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None) -> TrainedNet:
     X = cast_inputs(net, X)
     target = None if y is None else _encoded(net, labels, y)
     target = _fitting_outputs(net, labels, X, target)
-    return TrainedNet(net, labels, _residual(net, X, target))
+    trace = trace_of(net)
+    if recorder is not None:
+        check_trace(trace, recorder, X)
+    return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 
 def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:

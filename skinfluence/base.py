@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
 from skinfluence._validation import check_finite, check_inputs
+from skinfluence.trace import TraceRecorder
 
 
 def _judges_new_rows(estimator: Any) -> bool:
@@ -40,6 +41,8 @@ class BaseDetrimentality(
         Row numbers, most detrimental first; ties in the order of the rows.
     net_ : NeuralNet
         The trained net.
+    trace_ : TrainingTrace
+        What was recorded of its training, for methods that need it.
     classes_ : ndarray of shape (n_classes,)
         The labels, for a classifier.
     n_features_in_ : int
@@ -75,7 +78,7 @@ class BaseDetrimentality(
         self._check_parameters()
         self._check_validation(X_val)
         self._seeds = draw_seeds(self.random_state, 3)
-        rows = fit_net_of(self, X, y, self._seeds[0])
+        rows = fit_net_of(self, X, y, self._seeds[0], self._recorder())
         validation = None
         if X_val is not None:
             X_val = check_inputs(self, X_val, reset=False)
@@ -176,6 +179,10 @@ class BaseDetrimentality(
     def _score(self, rows: Rows) -> NDArray[Any]:
         """Score other rows; needed where `_judges_new_rows` says True."""
         raise NotImplementedError
+
+    def _recorder(self) -> TraceRecorder | None:
+        """Say what the method, as it is set, needs of the training."""
+        return None
 
     def _needs_validation(self) -> bool:
         """Tell whether the method, as it is set, uses X_val and y_val."""

@@ -17,9 +17,15 @@ ORDER = [
     "gradients",
     "projection",
     "_net_arrays",
+    "_batch_order",
+    "_trace_files",
+    "_training_trace",
+    "_recording",
+    "trace",
     "nets",
     "_trained_net",
     "_detectors",
+    "_gradient_settings",
     "embedding",
     "base",
     "outlier",
@@ -28,7 +34,7 @@ ORDER = [
 ]
 # Who may import what costs time, ties us to a library, or mixes maths with estimators.
 ALLOWED = {
-    "skorch": {"gradients/_skorch.py", "nets.py"},
+    "skorch": {"gradients/_skorch.py", "nets.py", "trace.py"},
     "pyod": {"outlier.py"},
     "sklearn.base": {
         "embedding.py",

@@ -1,8 +1,8 @@
 """Per-sample gradients of a fitted skorch net: as a matrix, as norms, and checked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +25,26 @@ from skinfluence.gradients._skorch import (
     module_dtype,
     net_loss_of,
 )
+from skinfluence.gradients._states import net_at
+from skinfluence.gradients._trajectory import Combination, TrajectoryLoop
+
+BatchLoop: TypeAlias = GradientLoop | TrajectoryLoop
+
+
+class Trajectory(NamedTuple):
+    """The checkpoints at which gradients are taken, and what becomes of them.
+
+    Attributes
+    ----------
+    states : list of (dict of str to Tensor, or None)
+        None for the net as it is.
+    combination : MeanOf or SideBySide
+    normalize : {None, "activations", "gradient"}
+    """
+
+    states: list[Mapping[str, Tensor] | None]
+    combination: Combination
+    normalize: str | None
 
 
 class Gathered(NamedTuple):
@@ -45,10 +65,11 @@ def gather(
     net: Any,
     X: Any,
     y: Any,
-    choose: Callable[[GradientLoop, int], Reading],
+    choose: Callable[[BatchLoop, int], Reading],
     *,
     layers: str | Sequence[str],
     batch_size: int,
+    trajectory: Trajectory | None = None,
 ) -> Gathered:
     """Run the batch loop over all rows and collect what is read off each batch.
 
@@ -62,6 +83,8 @@ def gather(
         the layers are known and before anything large is computed.
     layers : "last", "all", or sequence of str
     batch_size : int
+    trajectory : Trajectory, optional
+        Checkpoints whose gradients are combined; by default the net as it is.
 
     Returns
     -------
@@ -75,7 +98,9 @@ def gather(
         If there are no rows.
     """
     with preserved_random_state():
-        loop, batches = _start(net, X, y, layers, batch_size)
+        loop, batches = start(
+            net, X, y, layers=layers, batch_size=batch_size, trajectory=trajectory
+        )
         rows = len(as_dataset(net, X, y))
         reading = choose(loop, rows)
         parts = (_as_array(part) for part in loop.batches(batches, reading))
@@ -173,7 +198,7 @@ def per_sample_gradients(
     True
     """
 
-    def dense(loop: GradientLoop, rows: int) -> Reading:
+    def dense(loop: BatchLoop, rows: int) -> Reading:
         check_positive_integer("max_bytes", max_bytes)
         check_matrix_fits(loop, rows, loop.n_parameters, max_bytes)
         return Dense()
@@ -289,7 +314,8 @@ def check_per_sample_gradients(
     largest: dict[str, float] = {}
     error: dict[str, float] = {}
     with preserved_random_state():
-        loop, batches = _start(net, X, y, layers, batch_size)
+        first, batches = first_batch(net, X, y, batch_size)
+        loop = GradientLoop(net_loss_of(net), *first, layers)
         for Xi, yi in batches:
             expected = loop_gradients(loop.net_loss, loop.layers, Xi, yi)
             parts = list(loop.batches([(Xi, yi)], Kept()))
@@ -313,9 +339,28 @@ def check_per_sample_gradients(
     return relative
 
 
-def _start(
-    net: Any, X: Any, y: Any, layers: str | Sequence[str], batch_size: int
-) -> tuple[GradientLoop, Iterator[tuple[Nested, Tensor]]]:
+def start(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    layers: str | Sequence[str],
+    batch_size: int,
+    trajectory: Trajectory | None = None,
+) -> tuple[BatchLoop, Iterator[tuple[Nested, Tensor]]]:
+    """Get the batch loop ready; see `gather`. To be run with the random state preserved."""
+    first, batches = first_batch(net, X, y, batch_size)
+    if trajectory is None:
+        return GradientLoop(net_loss_of(net), *first, layers), batches
+    nets = [net if state is None else net_at(net, state) for state in trajectory.states]
+    loops = [GradientLoop(net_loss_of(at), *first, layers) for at in nets]
+    return TrajectoryLoop(loops, trajectory.combination, trajectory.normalize), batches
+
+
+def first_batch(
+    net: Any, X: Any, y: Any, batch_size: int
+) -> tuple[tuple[Nested, Tensor], Iterator[tuple[Nested, Tensor]]]:
+    """Check a net and its rows; give the first batch, and all of them."""
     check_positive_integer("batch_size", batch_size)
     if not is_net(net):
         raise TypeError(
@@ -330,15 +375,15 @@ def _start(
     first = next(batches, None)
     if first is None:
         raise ValueError("X has 0 rows; expected at least one.")
-    return GradientLoop(net_loss_of(net), *first, layers), chain([first], batches)
+    return first, chain([first], batches)
 
 
-def check_matrix_fits(loop: GradientLoop, rows: int, columns: int, max_bytes: int) -> None:
+def check_matrix_fits(loop: BatchLoop, rows: int, columns: int, max_bytes: int) -> None:
     """Refuse a matrix of gradients before it is computed.
 
     Parameters
     ----------
-    loop : GradientLoop
+    loop : GradientLoop or TrajectoryLoop
     rows, columns : int
     max_bytes : int
 
