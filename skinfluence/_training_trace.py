@@ -209,8 +209,9 @@ class TrainingTrace:
         states = list(files["states"])
         batch_indices = None
         if "batch_sizes" in arrays:
-            bounds = np.cumsum(arrays["batch_sizes"])[:-1]
-            batch_indices = np.split(np.asarray(arrays["batch_indices"]), bounds)
+            bounds = np.cumsum(arrays["batch_sizes"])
+            # the last part, of no rows, would be all that is left of no steps
+            batch_indices = np.split(np.asarray(arrays["batch_indices"]), bounds)[:-1]
         steps: Any = files.get("steps", [] if meta.pop("has_steps") else None)
         return cls(
             initial_state=states[0],

@@ -77,7 +77,7 @@ class SideBySide:
         found: Combined = []
         for gradients, rates in zip(kept, self.rates, strict=True):
             for layer in layers:
-                weights = torch.full((n_rows,), _rate_of(layer, rates) ** 0.5)
+                weights = torch.full((n_rows,), _rate_of(layer, rates) ** 0.5, dtype=torch.float64)
                 found.append((next(named), gradients[layer.name].scaled(weights)))
         return found
 
@@ -249,7 +249,7 @@ def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
         tokens = torch.cat([part.tokens for part in embedding], 1)
         b = torch.cat([part.b for part in embedding], 1)
         return replace(embedding[0], tokens=tokens, b=b / len(parts))
-    share = torch.full((n_rows,), 1 / len(parts))
+    share = torch.full((n_rows,), 1 / len(parts), dtype=torch.float64)
     return SummedGradients([part.scaled(share) for part in parts], n_rows)
 
 
@@ -263,7 +263,7 @@ def _n_weights(layer: Layer) -> int:
 
 
 def _rate_of(layer: Layer, rates: Mapping[str, float]) -> float:
-    found = {rates[name] for name in layer.parameters}
+    found = {rates.get(name, 0.0) for name in layer.parameters}  # 0 if no group holds it
     if len(found) > 1:
         raise ValueError(
             f"The parameters of layer {layer.name} were trained at different learning rates, "
