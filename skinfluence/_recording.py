@@ -65,7 +65,9 @@ def _rows_and_steps(net: Any, n_samples: int) -> tuple[int, int]:
     rows = len(sampler) if hasattr(sampler, "__len__") else n_samples
     size = given.get("batch_size", net.batch_size)
     size = rows if size == -1 else max(1, size)
-    return rows, rows // size if given.get("drop_last") else -(-rows // size)
+    if given.get("drop_last"):
+        return rows // size * size, rows // size
+    return rows, -(-rows // size)
 
 
 class Recording:
@@ -182,6 +184,9 @@ class Recording:
     def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
         """Give the trace; a net that did not train gives one without steps."""
         self._finish_interrupted_step(net)
+        begun = len(self._epoch_starts)
+        if self._n_epochs < begun and "train_batch_count" in net.history[-1]:
+            self._n_epochs = begun  # a callback stopped training before the recorder was told
         last = self._checkpoints[-1] if self._checkpoints else None
         now = module_state(net)
         if last is None or last.epoch != self._n_epochs or not _equal(self._latest, now):
@@ -193,7 +198,7 @@ class Recording:
             final_state=self._checkpoints[-1].state,
             checkpoints=self._checkpoints,
             batch_indices=self._indices if self._wanted.follows_rows else None,
-            learning_rates=np.array(self._rates).reshape(len(self._rates), -1),
+            learning_rates=np.array(self._rates).reshape(-1, len(self.learning_rate)),
             step_states=None if steps is None else self._steps,
             first_step=self._first_step,
             logits=self._stacked_logits() if self._wanted.logits else None,

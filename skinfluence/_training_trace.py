@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence._trace_files import TraceWriter, read_folder
+from skinfluence._trace_files import StateFile, TraceWriter, read_folder
 
 # Parameter or buffer name -> tensor, on the CPU.
 State = dict[str, Tensor]
@@ -206,6 +206,17 @@ class TrainingTrace:
             If the folder holds no trace, one of another version, or one that is cut short.
         """
         meta, files, arrays = read_folder(Path(path))
+        try:
+            return cls._assembled(meta, files, arrays)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The trace in {path} lacks what belongs to it ({error!r}); it is damaged."
+            ) from error
+
+    @classmethod
+    def _assembled(
+        cls, meta: dict[str, Any], files: dict[str, StateFile], arrays: dict[str, NDArray[Any]]
+    ) -> "TrainingTrace":
         states = list(files["states"])
         batch_indices = None
         if "batch_sizes" in arrays:
