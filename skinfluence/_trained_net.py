@@ -25,7 +25,7 @@ from skinfluence._validation import (
     n_samples_of,
 )
 from skinfluence.gradients._skorch import compares_elementwise, is_fitted, is_net, kind_of
-from skinfluence.nets import default_net, fit_net, warn_of_rows_kept_out
+from skinfluence.nets import default_net, fit_net, is_regression_target, warn_of_rows_kept_out
 from skinfluence.trace import (
     TraceRecorder,
     TrainingTrace,
@@ -214,6 +214,43 @@ def fit_net_of(
     if trained.labels is not None:
         estimator.classes_ = trained.labels.classes
     return trained.rows(X, y)
+
+
+def targets_and_strata(net: Any, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
+    """Check the targets of rows that will be split into folds, and say which rows are alike.
+
+    Parameters
+    ----------
+    net : NeuralNet or None
+        Unfitted.
+    X : ndarray, dict of arrays, or torch data set
+        Checked.
+    y : array-like or None
+
+    Returns
+    -------
+    targets : ndarray
+    strata : ndarray of shape (n_samples,)
+        Labels for a classifier, else zeros.
+
+    Raises
+    ------
+    ValueError
+        If there are no targets to split by.
+    """
+    if y is None:
+        raise ValueError(
+            "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
+            "besides the data set, or give X_val and y_val and leave cv=None."
+        )
+    checked = check_targets(y, n_samples_of(X))
+    classifies = (
+        not is_regression_target(checked) if net is None else kind_of(net) in {"classes", "binary"}
+    )
+    one_label = checked.ndim == 1 or checked.shape[1:] == (1,)
+    if classifies and one_label:
+        return checked, checked.reshape(-1)
+    return checked, np.zeros(len(checked), dtype=np.int64)
 
 
 def can_predict_targets(estimator: Any) -> bool:

@@ -28,7 +28,7 @@ from skinfluence._validation import (
     check_parameter,
 )
 from skinfluence.base import BaseDetrimentality
-from skinfluence.gradients._public import Gathered
+from skinfluence.gradients._gather import Gathered
 from skinfluence.gradients._readings import Norm
 from skinfluence.trace import TraceRecorder
 
@@ -182,6 +182,9 @@ class OutlierGradientDetector(BaseDetrimentality):
         gradients themselves.
     max_bytes : int, default=2**30
         Refuse a larger gradient matrix before computing it. `NormDetector` needs none.
+    cv : int, splitter or None, default=None
+        Score every row by a net that was not trained on it, and by a detector fitted on the
+        gradients of that net's training rows; scores become quantiles within their fold.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
@@ -190,8 +193,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        The detector's score of every training row, float64, in the detector's unit. Higher =
-        more detrimental.
+        The detector's score of every training row, float64, in the detector's unit (with `cv`,
+        quantiles in (0, 1)). Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     threshold_ : float
@@ -210,6 +213,9 @@ class OutlierGradientDetector(BaseDetrimentality):
         The labels, for a classifier.
     strategy_ : dict of str to str
         The route each layer's gradients took.
+    folds_ : list of OutlierGradientDetector
+        With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then, and
+        the detectors are theirs.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -234,7 +240,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     ECOD and COPOD rank a new row among those it is scored with; here new rows are scored one by
     one, so that a score does not depend on the batch.
 
-    Cost: one training; one forward pass over the rows for the last layer; the detector.
+    Cost: one training; for every checkpoint, one forward pass over the rows for the last layer;
+    the detector. With `cv`, all that for every fold.
 
     References
     ----------
@@ -269,6 +276,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         normalize: str | None = None,
         n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
+        cv: Any = None,
         batch_size: int = 256,
         random_state: Any = None,
     ) -> None:
@@ -282,6 +290,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         self.normalize = normalize
         self.n_components = n_components
         self.max_bytes = max_bytes
+        self.cv = cv
         self.batch_size = batch_size
         self.random_state = random_state
 
@@ -316,9 +325,11 @@ class OutlierGradientDetector(BaseDetrimentality):
             if self.class_conditional:
                 self.detector_ = ClassConditionalDetector(detector, detector_seed)
             scores = self._fit_detector(gathered.values, rows, trusted, validation)
-        self.threshold_ = _threshold(scores, self.contamination)
-        self.labels_ = (scores > self.threshold_).astype(np.int64)
         return scores
+
+    def _finish(self) -> None:
+        self.threshold_ = _threshold(self.detrimentality_, self.contamination)
+        self.labels_ = (self.detrimentality_ > self.threshold_).astype(np.int64)
 
     def _fit_detector(
         self,

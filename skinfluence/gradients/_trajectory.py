@@ -77,7 +77,7 @@ class SideBySide:
         found: Combined = []
         for gradients, rates in zip(kept, self.rates, strict=True):
             for layer in layers:
-                weights = torch.full((n_rows,), _rate_of(layer, rates) ** 0.5)
+                weights = torch.full((n_rows,), _rate_of(layer, rates) ** 0.5, dtype=torch.float64)
                 found.append((next(named), gradients[layer.name].scaled(weights)))
         return found
 
@@ -249,7 +249,7 @@ def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
         tokens = torch.cat([part.tokens for part in embedding], 1)
         b = torch.cat([part.b for part in embedding], 1)
         return replace(embedding[0], tokens=tokens, b=b / len(parts))
-    share = torch.full((n_rows,), 1 / len(parts))
+    share = torch.full((n_rows,), 1 / len(parts), dtype=torch.float64)
     return SummedGradients([part.scaled(share) for part in parts], n_rows)
 
 

@@ -1,0 +1,5 @@
+"""Methods that trace how training rows move the loss of others."""
+
+from skinfluence.influence._tracin import TracIn
+
+__all__ = ["TracIn"]
