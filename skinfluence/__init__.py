@@ -15,7 +15,7 @@ Public names by stage:
 
 from skinfluence.base import BaseDetrimentality
 from skinfluence.embedding import GradientEmbedding
-from skinfluence.influence import TracIn
+from skinfluence.influence import SGDInfluence, TracIn
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
 
@@ -25,6 +25,7 @@ __all__ = [
     "GradientEmbedding",
     "NormDetector",
     "OutlierGradientDetector",
+    "SGDInfluence",
     "TracIn",
     "TraceRecorder",
     "TrainingTrace",

@@ -1,5 +1,6 @@
 """A trained net, and inputs and targets in the form in which it takes them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -204,7 +205,8 @@ def fit_net_of(
     Rows
     """
     X = check_inputs(estimator, X, reset=True)
-    trained = train_net(estimator.net, X, y, seed, recorder)
+    default = getattr(estimator, "_default_net", default_net)
+    trained = train_net(estimator.net, X, y, seed, recorder=recorder, default=default)
     estimator._trained = trained
     estimator.net_ = trained.net
     for name in ("classes_", "trace_"):  # of an earlier fit
@@ -280,14 +282,20 @@ def can_predict_targets(estimator: Any) -> bool:
 
 
 def train_net(
-    net: Any, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
+    net: Any,
+    X: Any,
+    y: Any,
+    seed: int,
+    *,
+    recorder: TraceRecorder | None = None,
+    default: Callable[..., Any] = default_net,
 ) -> TrainedNet:
     """Train a clone of a net or the default net, or take a frozen one as it is.
 
     Parameters
     ----------
     net : NeuralNet, FrozenEstimator of a fitted NeuralNet, or None
-        None for `default_net`.
+        None for `default`.
     X : ndarray, dict of arrays, or torch data set
         Checked.
     y : array-like or None
@@ -296,6 +304,8 @@ def train_net(
     recorder : TraceRecorder, optional
         Records the training, unless a recorder among the net's own callbacks records as much. A
         frozen net must bring that much.
+    default : callable, default=default_net
+        Makes the net where there is none.
 
     Returns
     -------
@@ -317,7 +327,7 @@ def train_net(
                 f"Got X of type {type(X).__name__} and no net; the default net takes arrays. "
                 "Pass a skorch net whose module takes these inputs."
             )
-        net = default_net(X, checked, random_state=seed)
+        net = default(X, checked, random_state=seed)
     elif not is_net(net):
         raise TypeError(
             f"Got net={net!r}, but expected a skorch net, a FrozenEstimator of a fitted one, or "

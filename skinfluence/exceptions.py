@@ -19,3 +19,7 @@ class SmallClassWarning(UserWarning):
 
 class ValidationOverlapWarning(UserWarning):
     """Some rows given as validation rows are training rows as well."""
+
+
+class ReplayWarning(UserWarning):
+    """Recorded steps of the optimiser are not the steps of SGD that a method assumes."""
