@@ -248,9 +248,9 @@ class OutlierGradientDetector(BaseDetrimentality):
     error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it is the
     contrast with neighbors. In the paper's setting the L1 norm of a row's gradient is
     ``2 (1 - p_y) (||h||_1 + 1)`` for cross-entropy, with p_y the confidence in the given label and
-    h the layer's input: compare every result with plain loss and self-confidence. Detectors that look for
-    isolated rows (LOF, KNN) can miss noise that is systematic, such as one class relabelled as
-    another, whose gradients form a cluster of their own.
+    h the layer's input: compare every result with plain loss and self-confidence. Detectors that
+    look for isolated rows (LOF, KNN) can miss noise that is systematic, such as one class
+    relabelled as another, whose gradients form a cluster of their own.
 
     ECOD and COPOD rank a new row among those it is scored with; here new rows are scored one by
     one, so that a score does not depend on the batch.
@@ -340,13 +340,14 @@ class OutlierGradientDetector(BaseDetrimentality):
         gathered = self._gather(rows)
         self.strategy_ = gathered.strategy
         values = gathered.values
+        if values.ndim == 2:
+            check_finite(values, "The gradient embedding")
         if self.n_neighbors is not None:
             self._contrast = NeighborContrast(self.n_neighbors, *self._before_training(rows))
             values = values + self._contrast.of_training_rows()
         trusted = None if validation is None else self._embed(validation)
         if isinstance(detector, NormDetector):
             return _fit_norm_detector(detector, values, trusted)
-        check_finite(values, "The gradient embedding")
         if self.class_conditional:
             self.detector_ = ClassConditionalDetector(detector, detector_seed)
         return self._fit_detector(values, rows, trusted, validation)
@@ -397,7 +398,9 @@ class OutlierGradientDetector(BaseDetrimentality):
             return values
         return np.asarray(values + self._contrast.of_rows(*self._before_training(rows)))
 
-    def _before_training(self, rows: Rows) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any]]:
+    def _before_training(
+        self, rows: Rows
+    ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any]]:
         """Give inputs, activations after and gradients before training, for the contrast."""
         settings = self._settings()
         inputs = rows.inputs if isinstance(rows.inputs, np.ndarray) else None

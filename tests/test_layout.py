@@ -25,6 +25,7 @@ ORDER = [
     "_recording",
     "trace",
     "nets",
+    "_labels",
     "_trained_net",
     "_held_out",
     "_overlap",
