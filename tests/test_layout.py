@@ -14,6 +14,7 @@ ORDER = [
     "exceptions",
     "_random",
     "_validation",
+    "_held_out",
     "gradients",
     "projection",
     "_net_arrays",
