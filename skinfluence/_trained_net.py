@@ -299,10 +299,23 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None) -> TrainedNet:
     return TrainedNet(net, labels, _residual(net, X, target))
 
 
-def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
-    kind = kind_of(net)
-    if y is None or kind not in {"classes", "binary"}:
-        return None
+def class_labels(y: NDArray[Any]) -> Labels:
+    """Find the classes that targets hold.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, 1)
+
+    Returns
+    -------
+    Labels
+        Coded 0, 1, 2, ... in sorted order.
+
+    Raises
+    ------
+    ValueError
+        If they are no classes, have no order, or are all the same.
+    """
     checked = check_class_labels(y)
     try:
         classes = np.unique(checked)
@@ -316,15 +329,23 @@ def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
             f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
             "Check how the rows were selected."
         )
-    if kind == "binary" and len(classes) > 2:
+    return Labels(classes, np.arange(len(classes)))
+
+
+def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
+    kind = kind_of(net)
+    if y is None or kind not in {"classes", "binary"}:
+        return None
+    labels = class_labels(y)
+    if kind == "binary" and len(labels.classes) > 2:
         raise ValueError(
-            f"{type(net).__name__} tells two classes apart, but y holds {len(classes)}: "
-            f"{classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
+            f"{type(net).__name__} tells two classes apart, but y holds {len(labels.classes)}: "
+            f"{labels.classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
         )
     named = getattr(net, "classes", None)
     if kind == "classes" and named is not None:  # the order that class weights follow
         return Labels(np.asarray(named), np.arange(len(named)))
-    return Labels(classes, np.arange(len(classes)))
+    return labels
 
 
 def _labels_of_fitted(net: Any) -> Labels | None:

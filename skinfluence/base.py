@@ -75,16 +75,19 @@ class BaseDetrimentality(
         self._check_parameters()
         self._check_validation(X_val)
         self._seeds = draw_seeds(self.random_state, 3)
-        rows = fit_net_of(self, X, y, self._seeds[0])
-        validation = None
-        if X_val is not None:
-            X_val = check_inputs(self, X_val, reset=False)
-            validation = self._trained.rows(X_val, y_val)
+        rows, validation = self._prepare(X, y, X_val, y_val)
         scores = np.asarray(self._fit_scores(rows, validation), dtype=np.float64)
         check_finite(scores, "detrimentality_")
         self.detrimentality_ = scores
         self.ranking_ = np.argsort(-scores, kind="stable")
         return self
+
+    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+        """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
+        rows = fit_net_of(self, X, y, self._seeds[0])
+        if X_val is None:
+            return rows, None
+        return rows, self._trained.rows(check_inputs(self, X_val, reset=False), y_val)
 
     def _check_validation(self, X_val: Any) -> None:
         name = type(self).__name__

@@ -24,6 +24,7 @@ ORDER = [
     "embedding",
     "base",
     "outlier",
+    "valuation",
     "_label_noise",
     "datasets",
 ]
