@@ -1,11 +1,12 @@
 """Rows for methods that train no net, or one for its features alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skinfluence._held_out import swapped_scores
 from skinfluence._trained_net import Labels, Rows, class_labels, train_net
 from skinfluence._validation import (
     check_class_labels,
@@ -120,6 +121,53 @@ def feature_map(method: Any, rows: Rows, seed: int) -> Callable[[Any], NDArray[A
         return penultimate_features(trained.net, trained.inputs(X), batch_size=method.batch_size)
 
     return extract
+
+
+def score_or_swap(
+    score: Callable[[Rows, Rows], NDArray[Any]],
+    rows: Rows,
+    validation: Rows | None,
+    *,
+    rule: str | float,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Score rows by validation rows; without any, two folds of the rows by each other.
+
+    Parameters
+    ----------
+    score : callable
+        ``score(rows, validation)`` gives one score a row.
+    rows : Rows
+    validation : Rows or None
+    rule : "cross" or float
+        As for `swapped_scores`.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    if validation is not None:
+        return score(rows, validation)
+
+    def of_fold(train: NDArray[np.intp], held: NDArray[np.intp]) -> NDArray[Any]:
+        return score(_take(rows, train), _take(rows, held))
+
+    numeric = rows.targets.dtype.kind == "f"
+    strata = np.zeros(len(rows.targets)) if numeric else rows.targets
+    return swapped_scores(of_fold, strata, validation=rule, seed=seed)
+
+
+def _take(rows: Rows, index: NDArray[np.intp]) -> Rows:
+    inputs, targets = rows
+    if isinstance(inputs, Mapping):
+        return Rows(type(inputs)(**{k: v[index] for k, v in inputs.items()}), targets[index])
+    if not isinstance(inputs, np.ndarray):
+        raise ValueError(
+            f"Got X of type {type(inputs).__name__} without X_val; only arrays and dicts of "
+            "arrays are split into folds that validate each other. Pass X_val and y_val."
+        )
+    return Rows(inputs[index], targets[index])
 
 
 def _flat(X: Any) -> NDArray[Any]:
