@@ -10,18 +10,19 @@ Public names by stage:
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
-* values: `ComplexityGap`, `KNNShapley`
+* values: `ComplexityGap`, `DataShapley`, `KNNShapley`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
 from skinfluence.embedding import GradientEmbedding
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
-from skinfluence.valuation import ComplexityGap, KNNShapley
+from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
 
 __all__ = [
     "BaseDetrimentality",
     "ComplexityGap",
+    "DataShapley",
     "GradientEmbedding",
     "KNNShapley",
     "NormDetector",

@@ -2,6 +2,7 @@
 
 from skinfluence import (
     ComplexityGap,
+    DataShapley,
     GradientEmbedding,
     KNNShapley,
     NormDetector,
@@ -10,6 +11,7 @@ from skinfluence import (
 
 SMALLEST = {
     ComplexityGap: ComplexityGap(),
+    DataShapley: DataShapley(max_permutations=1),
     GradientEmbedding: GradientEmbedding(),
     KNNShapley: KNNShapley(),
     NormDetector: NormDetector(),

@@ -17,8 +17,8 @@ from skinfluence.valuation._rows import (
     score_or_swap,
 )
 
-# Distances held at a time: 128 MiB of float64.
-_BLOCK_DISTANCES = 2**24
+# Distances held at a time: 32 MiB of float64.
+_BLOCK_DISTANCES = 2**22
 
 
 def knn_shapley_values(
@@ -55,15 +55,24 @@ def knn_shapley_values(
     steps = np.minimum(k, position) / (k * position)
     values = np.zeros(n_rows)
     for block in blocks(len(X_val), max(1, _BLOCK_DISTANCES // n_rows)):
-        order = np.argsort(_distances(X_val[block], X), axis=1, kind="stable")
+        order = _nearest_first(_distances(X_val[block], X))
         matches = (y[order] == y_val[block, np.newaxis]).astype(np.float64)
-        sorted_values = np.empty_like(matches)
-        sorted_values[:, -1] = matches[:, -1] / max(n_rows, k)
-        sorted_values[:, :-1] = (matches[:, :-1] - matches[:, 1:]) * steps
-        sums = np.cumsum(sorted_values[:, ::-1], axis=1)[:, ::-1]
+        terms = np.empty_like(matches)
+        terms[:, -1] = matches[:, -1] / max(n_rows, k)
+        terms[:, :-1] = (matches[:, :-1] - matches[:, 1:]) * steps
+        sums = np.cumsum(terms[:, ::-1], axis=1)[:, ::-1]
         for nearest_first, of_row in zip(order, sums, strict=True):
             values[nearest_first] += of_row
     return values / len(X_val)
+
+
+def _nearest_first(distances: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Sort each row, ties in the order given; a stable sort takes three times as long."""
+    order = np.argsort(distances, axis=1)
+    ranked = np.take_along_axis(distances, order, axis=1)
+    tied = (ranked[:, 1:] == ranked[:, :-1]).any(axis=1)
+    order[tied] = np.argsort(distances[tied], axis=1, kind="stable")
+    return order
 
 
 def _distances(A: NDArray[Any], B: NDArray[Any]) -> NDArray[np.float64]:
@@ -133,8 +142,9 @@ class KNNShapley(BaseDetrimentality):
     Notes
     -----
     Cost: all distances between training and validation rows, each validation row's sorted;
-    memory for 2**24 of them, whatever the number of rows. Zero is not a threshold between good
-    and bad rows. Equally distant rows are taken in the order given. New rows cannot be scored.
+    memory for 2**22 of them, or those of one validation row. Zero is not a threshold between good
+    and bad rows. Equally distant rows are taken in the order given, as far as rounding lets the
+    distances be equal. New rows cannot be scored.
 
     References
     ----------

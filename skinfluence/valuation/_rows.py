@@ -91,7 +91,10 @@ def as_given(method: Any, targets: NDArray[Any]) -> NDArray[Any]:
     ndarray
     """
     classes = getattr(method, "classes_", None)
-    return targets if classes is None else np.asarray(classes[targets])
+    if classes is None:
+        return targets
+    # scikit-learn takes no labels of dtype object but strings
+    return np.asarray(np.array(classes.tolist())[targets])
 
 
 def feature_map(method: Any, rows: Rows, seed: int) -> Callable[[Any], NDArray[Any]]:
@@ -151,23 +154,38 @@ def score_or_swap(
         return score(rows, validation)
 
     def of_fold(train: NDArray[np.intp], held: NDArray[np.intp]) -> NDArray[Any]:
-        return score(_take(rows, train), _take(rows, held))
+        return score(*(Rows(take(rows.inputs, i), rows.targets[i]) for i in (train, held)))
 
     numeric = rows.targets.dtype.kind == "f"
     strata = np.zeros(len(rows.targets)) if numeric else rows.targets
     return swapped_scores(of_fold, strata, validation=rule, seed=seed)
 
 
-def _take(rows: Rows, index: NDArray[np.intp]) -> Rows:
-    inputs, targets = rows
-    if isinstance(inputs, Mapping):
-        return Rows(type(inputs)(**{k: v[index] for k, v in inputs.items()}), targets[index])
-    if not isinstance(inputs, np.ndarray):
+def take(X: Any, index: NDArray[np.intp]) -> Any:
+    """Select rows of inputs.
+
+    Parameters
+    ----------
+    X : ndarray or dict of arrays
+    index : ndarray of shape (n_chosen,)
+
+    Returns
+    -------
+    ndarray or dict of arrays
+
+    Raises
+    ------
+    ValueError
+        For a torch data set.
+    """
+    if isinstance(X, Mapping):
+        return type(X)(**{name: values[index] for name, values in X.items()})
+    if not isinstance(X, np.ndarray):
         raise ValueError(
-            f"Got X of type {type(inputs).__name__} without X_val; only arrays and dicts of "
-            "arrays are split into folds that validate each other. Pass X_val and y_val."
+            f"Got X of type {type(X).__name__}; only arrays and dicts of arrays can be split, "
+            "into folds that validate each other or subsets to train on. Pass an array."
         )
-    return Rows(inputs[index], targets[index])
+    return X[index]
 
 
 def _flat(X: Any) -> NDArray[Any]:

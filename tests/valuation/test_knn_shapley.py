@@ -13,7 +13,7 @@ import skinfluence.valuation._knn_shapley as module
 from skinfluence import KNNShapley
 from skinfluence._held_out import quantiles, split_rows
 from skinfluence.valuation._features import penultimate_features
-from skinfluence.valuation._knn_shapley import knn_shapley_values
+from skinfluence.valuation._knn_shapley import _nearest_first, knn_shapley_values
 
 
 def problem(n=30, n_val=11, n_classes=3, seed=0):
@@ -66,6 +66,17 @@ def test_blocks_and_float32_change_nothing(monkeypatch):
     np.testing.assert_allclose(in_float32, expected, atol=1e-12)
     monkeypatch.setattr(module, "_BLOCK_DISTANCES", 1)
     np.testing.assert_allclose(knn_shapley_values(X, y, X_val, y_val, k=3), expected, atol=1e-12)
+
+
+def test_ties_are_taken_in_the_order_of_the_rows():
+    distances = np.random.default_rng(0).integers(0, 5, (40, 30)).astype(float)
+    distances[20:] += np.random.default_rng(1).normal(size=(20, 30))  # rows without ties
+    np.testing.assert_array_equal(
+        _nearest_first(distances), np.argsort(distances, axis=1, kind="stable")
+    )
+    # two equal rows at one place: the first is the nearer one, and alone counts for k = 1
+    X, y, X_val, y_val = np.zeros((2, 1)), np.array([0, 1]), np.zeros((1, 1)), np.array([0])
+    np.testing.assert_allclose(knn_shapley_values(X, y, X_val, y_val, k=1), [1, 0])
 
 
 def test_features_far_from_the_origin_keep_their_order():
@@ -158,7 +169,7 @@ def test_unsuited_data_are_refused():
         KNNShapley().fit(X, y, X_val)
     with pytest.raises(ValueError, match="features"):
         KNNShapley().fit(X, y, X_val[:, :2], y_val)
-    with pytest.raises(ValueError, match="only arrays and dicts"):
+    with pytest.raises(ValueError, match="only arrays and dicts of arrays can be split"):
         KNNShapley().fit(RowByRow(X, y), y)
 
 
