@@ -220,7 +220,7 @@ def load_progress(path: Path, fingerprint: str) -> Progress:
         If it is no such file, or belongs to other data or parameters.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found: dict[str, Any] = dict(archive)
         belongs_to = str(found["fingerprint"])
         progress = Progress(
