@@ -187,7 +187,8 @@ class ComplexityGap(BaseDetrimentality):
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         extract = feature_map(self, rows, self._seeds[0])
         Z = extract(rows.inputs)
-        Z = unit_rows(Z, self.dtype) if self.kernel == "ntk" else Z.astype(self.dtype)
+        with np.errstate(over="ignore"):  # the check finds it
+            Z = unit_rows(Z, self.dtype) if self.kernel == "ntk" else Z.astype(self.dtype)
         check_finite(Z, f"X as {self.dtype}")
         self.route_ = "exact"
         if not hasattr(self, "classes_"):

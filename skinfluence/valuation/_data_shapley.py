@@ -61,8 +61,8 @@ class DataShapley(BaseDetrimentality):
         within its fold. Trusted X_val, y_val are better: the labels of the folds are noisy, too.
     checkpoint : str, path or None, default=None
         A file, written anew after every ten permutations. If it exists, sampling goes on from
-        it: after a crash, or with more `max_permutations`. Needs an integer `random_state`. Two
-        folds have a file each, with ``-0`` and ``-1`` after the name's stem.
+        it: after a crash, or with more `max_permutations`; all it holds count. Needs an integer
+        `random_state`. Two folds have a file each, with ``-0`` and ``-1`` after the name's stem.
     n_jobs : int or None, default=None
         Permutations at a time, by joblib. It does not change the values.
     verbose : int, default=0
@@ -104,7 +104,7 @@ class DataShapley(BaseDetrimentality):
     one class, it always predicts that. The estimator must be able to learn from any two rows of
     different classes, or one row of a regression.
 
-    Cost: ``max_permutations * n_samples`` trainings at most, about half with truncation. Linear
+    Cost: ``max_permutations * n_samples`` trainings at most, fewer with truncation. Linear
     algebra of scikit-learn runs on one thread while a permutation is sampled, so that the values
     do not depend on how many there are. New rows cannot be scored.
 

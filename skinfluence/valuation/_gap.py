@@ -21,8 +21,8 @@ from scipy.linalg import LinAlgError, cholesky, get_lapack_funcs, solve_triangul
 Kernel: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], Any]
 # Rows of a block: large enough for BLAS, small beside an n x n matrix.
 _BLOCK = 256
-# Of the largest eigenvalue of the kernel matrix of the landmarks: directions below are rounding.
-_RANK_TOLERANCE = 1e-12
+# Of a row's variance given the others, in units of its noise: less is lost to rounding.
+_RESOLUTION = 1e-10
 
 
 class Solution(NamedTuple):
@@ -200,13 +200,18 @@ def solve_low_rank(
     Solution
         Float64 arithmetic on kernel values of the dtype of `Z`.
 
+    Raises
+    ------
+    ValueError
+        If `jitter` is too small to tell anything from rounding.
+
     Notes
     -----
     Memory: one n x n_landmarks matrix of float64. Time: n n_landmarks**2.
     """
     n_rows = len(Z)
     chosen = Z[landmarks]
-    root = _inverse_root(np.asarray(kernel(chosen, chosen), dtype=np.float64))
+    root = _inverse_root(np.asarray(kernel(chosen, chosen)), Z.dtype)
     F = np.empty((n_rows, root.shape[1]))
     noise = np.empty(n_rows)
     M = np.eye(root.shape[1])
@@ -224,8 +229,10 @@ def solve_low_rank(
     precisions = np.empty(n_rows)
     for rows in blocks(n_rows):
         half = solve_triangular(L, F[rows].T, lower=True)
-        explained = np.einsum("ij,ij->j", half, half) / noise[rows]
-        precisions[rows] = (1 - explained) / noise[rows]
+        left = 1 - np.einsum("ij,ij->j", half, half) / noise[rows]
+        if left.min() < _RESOLUTION:
+            raise ValueError(_not_definite(jitter))
+        precisions[rows] = left / noise[rows]
         weights[rows] = (targets[rows] - half.T @ coefficients) / noise[rows, np.newaxis]
     return Solution(weights, precisions)
 
@@ -269,10 +276,10 @@ def _factor(H: NDArray[Any], jitter: float) -> NDArray[Any]:
     return L
 
 
-def _inverse_root(K: NDArray[np.float64]) -> NDArray[np.float64]:
+def _inverse_root(K: NDArray[Any], dtype: Any) -> NDArray[np.float64]:
     """Find R with ``R R' = K^-1``, where K has rank; duplicates among landmarks drop out."""
-    values, vectors = np.linalg.eigh(K)
-    kept = values > _RANK_TOLERANCE * values[-1]
+    values, vectors = np.linalg.eigh(K.astype(np.float64))
+    kept = values > len(K) * np.finfo(dtype).eps * values[-1]  # directions below are rounding
     if not kept.any():
         raise ValueError(
             "The kernel is zero, or not positive, on all landmarks. Expected a positive definite "
@@ -284,7 +291,7 @@ def _inverse_root(K: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _not_definite(jitter: float) -> str:
     return (
-        f"The kernel matrix is not positive definite with jitter={jitter}. Exact or near "
+        f"The kernel matrix is not safely positive definite with jitter={jitter}. Exact or near "
         "duplicates make it singular, and so does a kernel that is not positive definite. Raise "
         "jitter (1e-2 suits the default kernel), or check the kernel."
     )

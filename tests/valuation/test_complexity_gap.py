@@ -156,6 +156,23 @@ def test_float32_agrees_with_float64():
     assert not np.array_equal(*scores)
 
 
+def test_low_rank_in_float32_agrees_with_float64():
+    # more landmarks than features: most directions of their kernel are rounding in float32
+    X, y = rows(n=300, n_features=3)
+    scores = [
+        gaps(solve_low_rank(unit_rows(X, dtype), target, ntk, 1e-2, np.arange(150)), target).total
+        for dtype in (np.float32, np.float64)
+        for target in [signs(y, 0)[:, np.newaxis]]
+    ]
+    assert np.corrcoef(scores)[0, 1] > 0.999
+
+
+def test_low_rank_refuses_what_rounding_would_decide():
+    X, y = rows(n=80)
+    with pytest.raises(ValueError, match="jitter=1e-13"):
+        solve_low_rank(unit_rows(X, float), signs(y, 0)[:, np.newaxis], ntk, 1e-13, np.arange(80))
+
+
 def test_duplicates_and_zero_rows_are_finite_and_conflicts_score_highest():
     X, y = rows(n=60)
     X[10:14] = X[10]
@@ -170,7 +187,9 @@ def test_duplicates_and_zero_rows_are_finite_and_conflicts_score_highest():
     np.testing.assert_allclose(scores[30], 1 / 0.51)
     rest = np.delete(np.arange(60), 30)
     np.testing.assert_allclose(ComplexityGap().fit(X[rest], y[rest]).detrimentality_, scores[rest])
-    with pytest.raises(ValueError, match=r"not positive definite with jitter=0.*Raise jitter"):
+    with pytest.raises(
+        ValueError, match=r"not safely positive definite with jitter=0.*Raise jitter"
+    ):
         ComplexityGap(jitter=0).fit(np.r_[X[:10], X[:10]], np.r_[y[:10], y[:10]])
 
 
@@ -218,6 +237,20 @@ def test_penultimate_features_of_a_frozen_net():
 
 def _array(net, name):
     return net.module_.state_dict()[name].numpy()
+
+
+class Sideways(SmallMlp):
+    """Its last layer sees all rows of a batch as one."""
+
+    def forward(self, X):
+        return self.head(self.body(X)[None])[0]
+
+
+def test_a_last_layer_without_rows_is_refused():
+    X, y = blobs(30)
+    net = fitted_classifier(X, y, module=Sideways, max_epochs=1)
+    with pytest.raises(ValueError, match=r"'head', takes \(1, 30, 16\).*features='raw'"):
+        ComplexityGap(FrozenEstimator(net), features="penultimate").fit(X, y)
 
 
 def test_a_net_is_trained_for_its_features_and_left_alone():

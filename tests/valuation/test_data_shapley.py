@@ -1,14 +1,15 @@
 """Data Shapley of estimators: going on after a crash, workers, nets, and what is refused."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from problems import blobs, classifier, noisy_blobs, regressor
 from references import shapley_over_all_subsets
-from sklearn.base import clone
-from sklearn.linear_model import LinearRegression, Ridge, RidgeClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import accuracy_score, roc_auc_score
-from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
@@ -19,13 +20,30 @@ from skinfluence.valuation._utility import ModelUtility
 SMALL = {"max_permutations": 20, "random_state": 0}
 
 
-def problem(n=16, **kwargs):
+def problem(n=12, **kwargs):
     X, y = blobs(n, n_features=3, **kwargs)
     X_val, y_val = blobs(20, n_features=3, seed=1)
     return X, y, X_val, y_val
 
 
-class Interrupted(RidgeClassifier):
+class Centroids(ClassifierMixin, BaseEstimator):
+    """The nearest class mean: plain numpy, because scikit-learn's checks take a test's time."""
+
+    def __init__(self, shrink=0.0):
+        self.shrink = shrink
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        means = [X[y == label].mean(axis=0) for label in self.classes_]
+        self.means_ = (1 - self.shrink) * np.array(means)
+        return self
+
+    def predict(self, X):
+        distances = ((X[:, np.newaxis] - self.means_) ** 2).sum(axis=2)
+        return self.classes_[distances.argmin(axis=1)]
+
+
+class Interrupted(Centroids):
     """Stops the process's work after some fits."""
 
     fits_left = None
@@ -39,31 +57,31 @@ class Interrupted(RidgeClassifier):
 
 
 def test_values_come_close_to_those_over_all_subsets():
-    X, y, X_val, y_val = problem(n=7, n_classes=2, spread=2.0)
+    X, y, X_val, y_val = problem(n=6, n_classes=2, spread=2.0)
     utility = ModelUtility(
-        RidgeClassifier(),
+        Centroids(),
         Rows(X, y),
         Rows(X_val, y_val % 2),
         np.arange(2),
         lambda model, X, y: accuracy_score(y, model.predict(X)),
         0,
     )
-    exact = shapley_over_all_subsets(lambda rows: utility(np.array(rows, dtype=int)), 7)
+    of_subset = functools.cache(lambda rows: utility(np.array(rows, dtype=int)))
+    exact = shapley_over_all_subsets(lambda rows: of_subset(tuple(sorted(rows))), 6)
     method = DataShapley(
-        RidgeClassifier(), truncation=None, max_permutations=150, tolerance=None, random_state=0
+        Centroids(), truncation=None, max_permutations=100, tolerance=None, random_state=0
     ).fit(X, y, X_val, y_val % 2)
-    # gains lie in [-1, 1]; mostly within .2
-    np.testing.assert_allclose(-method.detrimentality_, exact, atol=0.05)
-    total = utility(np.arange(7)) - utility(np.arange(0))
+    np.testing.assert_allclose(-method.detrimentality_, exact, atol=0.06)
+    total = utility(np.arange(6)) - utility(np.arange(0))
     assert -method.detrimentality_.sum() == pytest.approx(total)
 
 
 def test_empty_and_one_class_subsets_need_no_estimator():
-    X, y, X_val, y_val = problem()
-    y = np.array(["a", "b", "c"])[y]
+    X, y, X_val, y_val = problem(n=13)
+    y = np.array(["b", "a", "c"])[y]
     seen = []
     utility = ModelUtility(
-        RidgeClassifier(),
+        Centroids(),
         Rows(X, y),
         Rows(X_val, y_val),
         np.unique(y),
@@ -72,7 +90,8 @@ def test_empty_and_one_class_subsets_need_no_estimator():
     )
     utility(np.arange(0))
     utility(np.flatnonzero(y == "c"))
-    assert set(seen[0]) == {"a"}  # the most frequent one of 16 rows in 3 classes
+    assert set(seen[0]) == {"b"}  # the most frequent
+
     assert set(seen[1]) == {"c"}
 
 
@@ -80,7 +99,7 @@ def test_empty_and_one_class_subsets_need_no_estimator():
 def test_workers_change_nothing(method):
     X, y, X_val, y_val = problem()
     values = [
-        DataShapley(GaussianNB(), method=method, n_jobs=n_jobs, **SMALL)
+        DataShapley(Centroids(), method=method, n_jobs=n_jobs, **SMALL)
         .fit(X, y, X_val, y_val)
         .detrimentality_
         for n_jobs in (1, 2)
@@ -94,7 +113,7 @@ def test_a_stopped_run_goes_on_to_the_same_values(tmp_path):
     method = DataShapley(Interrupted(), truncation=None, **SMALL)
     expected = clone(method).fit(X, y, X_val, y_val).detrimentality_
     method.set_params(checkpoint=path)
-    Interrupted.fits_left = 220  # in the second ten of permutations of 16 rows
+    Interrupted.fits_left = 170  # in the second ten of permutations of 12 rows
     try:
         with pytest.raises(KeyboardInterrupt):
             method.fit(X, y, X_val, y_val)
@@ -116,7 +135,7 @@ def test_a_stopped_run_goes_on_to_the_same_values(tmp_path):
 def test_a_finished_run_goes_on_with_more_permutations(tmp_path):
     X, y, X_val, y_val = problem()
     path = tmp_path / "run.npz"
-    short = DataShapley(GaussianNB(), checkpoint=path, max_permutations=13, random_state=0)
+    short = DataShapley(Centroids(), checkpoint=path, max_permutations=13, random_state=0)
     short.fit(X, y, X_val, y_val)
     longer = clone(short).set_params(max_permutations=25).fit(X, y, X_val, y_val)
     fresh = clone(longer).set_params(checkpoint=None).fit(X, y, X_val, y_val)
@@ -127,7 +146,7 @@ def test_a_finished_run_goes_on_with_more_permutations(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"estimator": GaussianNB(var_smoothing=1e-3)},
+        {"estimator": Centroids(shrink=0.5)},
         {"method": "beta"},
         {"truncation": None},
         {"scoring": "f1_macro"},
@@ -137,7 +156,7 @@ def test_a_finished_run_goes_on_with_more_permutations(tmp_path):
 )
 def test_a_file_of_other_parameters_is_refused(tmp_path, change):
     X, y, X_val, y_val = problem()
-    method = DataShapley(GaussianNB(), checkpoint=tmp_path / "run.npz", **SMALL)
+    method = DataShapley(Centroids(), checkpoint=tmp_path / "run.npz", **SMALL)
     method.fit(X, y, X_val, y_val)
     with pytest.raises(ValueError, match="belongs to other data or parameters"):
         clone(method).set_params(**change).fit(X, y, X_val, y_val)
@@ -145,7 +164,7 @@ def test_a_file_of_other_parameters_is_refused(tmp_path, change):
 
 def test_a_file_of_other_data_is_refused(tmp_path):
     X, y, X_val, y_val = problem()
-    method = DataShapley(GaussianNB(), checkpoint=tmp_path / "run.npz", **SMALL)
+    method = DataShapley(Centroids(), checkpoint=tmp_path / "run.npz", **SMALL)
     method.fit(X, y, X_val, y_val)
     for data in ((X + 1, y, X_val, y_val), (X, y[::-1], X_val, y_val), (X, y, X_val, y_val[::-1])):
         with pytest.raises(ValueError, match="belongs to other data or parameters"):
@@ -154,7 +173,7 @@ def test_a_file_of_other_data_is_refused(tmp_path):
 
 def test_two_folds_have_a_file_each(tmp_path):
     X, y, is_noisy = noisy_blobs(n=30)
-    method = DataShapley(GaussianNB(), checkpoint=str(tmp_path / "run.npz"), **SMALL).fit(X, y)
+    method = DataShapley(Centroids(), checkpoint=str(tmp_path / "run.npz"), **SMALL).fit(X, y)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run-0.npz", "run-1.npz"]
     assert method.n_permutations_ == [20, 20]
     again = clone(method).fit(X, y).detrimentality_
@@ -165,7 +184,7 @@ def test_two_folds_have_a_file_each(tmp_path):
 
 def test_sampling_stops_when_the_chains_agree(capsys):
     X, y, X_val, y_val = problem()
-    method = DataShapley(GaussianNB(), tolerance=1.5, verbose=1, random_state=0)
+    method = DataShapley(Centroids(), tolerance=1.5, verbose=1, random_state=0)
     method.fit(X, y, X_val, y_val)
     (drawn,), (statistics,) = method.n_permutations_, method.gelman_rubin_
     assert 50 <= drawn < 500
@@ -178,18 +197,18 @@ def test_sampling_stops_when_the_chains_agree(capsys):
 
 def test_regression_and_names_of_labels():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(40, 2))
-    y = X @ [2.0, -1.0] + 0.1 * rng.normal(size=40)
-    y[:3] += 20
+    X = rng.normal(size=(15, 2))
+    y = X @ [2.0, -1.0] + 0.1 * rng.normal(size=15)
+    y[:2] += 20
     X_val = rng.normal(size=(30, 2))
     method = DataShapley(Ridge(), scoring="neg_mean_squared_error", truncation=None, **SMALL)
     method.fit(X, y, X_val, X_val @ [2.0, -1.0])
-    assert set(method.ranking_[:3]) == {0, 1, 2}
+    assert set(method.ranking_[:2]) == {0, 1}
     assert not hasattr(method, "classes_")
     X, y, X_val, y_val = problem()
     named = np.array(["a", "b", "c"])
-    plain = DataShapley(GaussianNB(), **SMALL).fit(X, y, X_val, y_val)
-    found = DataShapley(GaussianNB(), **SMALL).fit(X, named[y], X_val, named[y_val])
+    plain = DataShapley(Centroids(), **SMALL).fit(X, y, X_val, y_val)
+    found = DataShapley(Centroids(), **SMALL).fit(X, named[y], X_val, named[y_val])
     np.testing.assert_array_equal(found.detrimentality_, plain.detrimentality_)
     assert list(found.classes_) == ["a", "b", "c"]
 
@@ -197,7 +216,7 @@ def test_regression_and_names_of_labels():
 def test_integer_targets_of_a_regressor_are_numbers():
     X, _, X_val, _ = problem()
     method = DataShapley(Ridge(), max_permutations=2, random_state=0)
-    method.fit(X, np.arange(16), X_val, np.arange(20))
+    method.fit(X, np.arange(12), X_val, np.arange(20))
     assert not hasattr(method, "classes_")
 
 
@@ -208,15 +227,19 @@ def test_a_score_that_is_not_finite_is_refused():
         DataShapley(LinearRegression(), **SMALL).fit(X, X[:, 0], X_val[:1], X_val[:1, 0])
 
 
-def test_nets_are_retrained_with_an_output_for_every_class():
+def test_nets_are_retrained_with_an_output_for_every_class(tmp_path):
     X, y = blobs(9, n_features=4)
     X_val, y_val = blobs(12, n_features=4, seed=1)
     named = np.array(["a", "b", "c"])
     net = classifier(max_epochs=3, batch_size=4)
-    method = DataShapley(net, max_permutations=2, random_state=0)
+    method = DataShapley(net, max_permutations=2, checkpoint=tmp_path / "a.npz", random_state=0)
     first = method.fit(X, named[y], X_val, named[y_val]).detrimentality_
     np.testing.assert_array_equal(
         clone(method).fit(X, named[y], X_val, named[y_val]).detrimentality_, first
+    )
+    method.set_params(checkpoint=None)
+    np.testing.assert_array_equal(
+        method.fit(X, named[y], X_val, named[y_val]).detrimentality_, first
     )
     assert np.isfinite(first).all()
     assert first.any()
@@ -259,7 +282,7 @@ def test_generators_and_threads_are_left_alone_and_the_seed_decides():
 def test_parameters_are_checked_at_fit(parameters, message):
     X, y, X_val, y_val = problem()
     with pytest.raises(ValueError, match=message):
-        DataShapley(GaussianNB()).set_params(**{**SMALL, **parameters}).fit(X, y, X_val, y_val)
+        DataShapley(Centroids()).set_params(**{**SMALL, **parameters}).fit(X, y, X_val, y_val)
 
 
 @pytest.mark.parametrize("estimator", [StandardScaler(), 3, "tree"])
