@@ -172,7 +172,10 @@ class ComplexityGap(BaseDetrimentality):
     def _check_parameters(self) -> None:
         check_features(self.features, self.batch_size)
         check_parameter(
-            "kernel", self.kernel, "'ntk' or a callable", holds=lambda k: callable(k) or k == "ntk"
+            "kernel",
+            self.kernel,
+            "'ntk' or a callable",
+            holds=lambda k: callable(k) or str(k) == "ntk",
         )
         check_choice("mode", self.mode, ("one_vs_all", "subsample"))
         check_choice("dtype", self.dtype, ("float64", "float32"))

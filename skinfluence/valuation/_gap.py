@@ -148,7 +148,7 @@ def solve_exact(Z: NDArray[Any], targets: NDArray[Any], kernel: Kernel, jitter: 
     Raises
     ------
     ValueError
-        If the matrix is not positive definite.
+        If the matrix is not positive definite, or `kernel` gives no such matrix.
 
     Notes
     -----
@@ -158,7 +158,13 @@ def solve_exact(Z: NDArray[Any], targets: NDArray[Any], kernel: Kernel, jitter: 
     n_rows = len(Z)
     H = np.empty((n_rows, n_rows), dtype=Z.dtype)
     for rows in blocks(n_rows):
-        H[rows] = kernel(Z[rows], Z)
+        H[rows] = _values(kernel, Z[rows], Z)
+    block = slice(0, _BLOCK)
+    if not np.allclose(H[block, block], H[block, block].T, rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            f"kernel={kernel!r} is not symmetric: kernel(A, B) is not the transpose of kernel(B, "
+            "A). Expected a positive definite kernel, such as sklearn's rbf_kernel."
+        )
     if kernel is ntk:  # arccos is steep at 1: what rounding does to a cosine there shows
         np.fill_diagonal(H, 0.5)
     H.flat[:: n_rows + 1] += jitter
@@ -211,13 +217,13 @@ def solve_low_rank(
     """
     n_rows = len(Z)
     chosen = Z[landmarks]
-    root = _inverse_root(np.asarray(kernel(chosen, chosen)), Z.dtype)
+    root = _inverse_root(_values(kernel, chosen, chosen), Z.dtype)
     F = np.empty((n_rows, root.shape[1]))
     noise = np.empty(n_rows)
     M = np.eye(root.shape[1])
     onto = np.zeros((root.shape[1], targets.shape[1]))
     for rows in blocks(n_rows):
-        F[rows] = np.asarray(kernel(Z[rows], chosen), dtype=np.float64) @ root
+        F[rows] = _values(kernel, Z[rows], chosen).astype(np.float64) @ root
         lacking = _diagonal(Z[rows], kernel) - np.einsum("ij,ij->i", F[rows], F[rows])
         noise[rows] = np.maximum(lacking, 0) + jitter
         scaled = F[rows] / noise[rows, np.newaxis]
@@ -265,7 +271,17 @@ def low_rank_bytes(n_rows: int, n_landmarks: int) -> int:
 def _diagonal(Z: NDArray[Any], kernel: Kernel) -> NDArray[np.float64]:
     if kernel is ntk:
         return np.full(len(Z), 0.5)
-    return np.array([float(kernel(row, row).item()) for row in Z[:, np.newaxis]])
+    return np.array([_values(kernel, row, row).item() for row in Z[:, np.newaxis]])
+
+
+def _values(kernel: Kernel, A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
+    values = np.asarray(kernel(A, B))
+    if values.shape != (len(A), len(B)) or not np.isfinite(values).all():
+        raise ValueError(
+            f"kernel={kernel!r} gave shape {values.shape} for {len(A)} and {len(B)} rows, or "
+            "values that are not finite. Expected kernel(A, B) of shape (n_a, n_b), finite."
+        )
+    return values
 
 
 def _factor(H: NDArray[Any], jitter: float) -> NDArray[Any]:

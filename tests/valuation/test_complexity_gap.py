@@ -299,6 +299,22 @@ def test_parameters_are_checked_at_fit(parameters, message):
         ComplexityGap(**parameters).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (lambda A, B: np.ones(len(B)), r"gave shape \(60,\)"),
+        (lambda A, B: np.full((len(A), len(B)), np.nan), "not finite"),
+        (lambda A, B: (A @ B.T) + A[:, :1], "not symmetric"),
+        (lambda A, B: -(A @ B.T), "not safely positive definite"),
+    ],
+    ids=["shape", "nan", "asymmetric", "negative"],
+)
+def test_what_is_no_kernel_is_refused(kernel, message):
+    X, y = rows()
+    with pytest.raises(ValueError, match=message):
+        ComplexityGap(kernel=kernel).fit(X, y)
+
+
 def test_unsuited_data_are_refused():
     X, y = rows()
     with pytest.raises(ValueError, match="numeric target"):
