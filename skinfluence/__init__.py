@@ -16,17 +16,24 @@ Public names by stage:
 
 from skinfluence.base import BaseDetrimentality
 from skinfluence.embedding import GradientEmbedding
+from skinfluence.influence import SGDInfluence, TracIn
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
+from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
 from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
 
 __all__ = [
     "BaseDetrimentality",
+    "Checkpoint",
     "ComplexityGap",
     "DataShapley",
     "GradientEmbedding",
     "KNNShapley",
     "NormDetector",
     "OutlierGradientDetector",
+    "SGDInfluence",
+    "TracIn",
+    "TraceRecorder",
+    "TrainingTrace",
 ]
 
 __version__ = "0.1.0.dev0"

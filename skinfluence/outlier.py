@@ -15,17 +15,22 @@ from skinfluence._detectors import (
     fit_detector,
     score_rows,
 )
+from skinfluence._gradient_settings import (
+    EmbeddingSettings,
+    check_gradient_settings,
+    recorder_of,
+    trajectory_of,
+)
 from skinfluence._trained_net import Rows
 from skinfluence._validation import (
     check_contamination,
     check_finite,
     check_parameter,
-    check_positive_integer,
 )
 from skinfluence.base import BaseDetrimentality
-from skinfluence.embedding import check_n_components, gather_embedding
-from skinfluence.gradients._public import Gathered, gather
+from skinfluence.gradients._gather import Gathered
 from skinfluence.gradients._readings import Norm
+from skinfluence.trace import TraceRecorder
 
 _FLOATS = [np.float64, np.float32]
 
@@ -168,11 +173,18 @@ class OutlierGradientDetector(BaseDetrimentality):
         on those of the training rows.
     layers : "last", "all", or sequence of str, default="last"
         Layers whose gradients count; see `GradientEmbedding`.
+    checkpoints : "last", "all" or int, default="last"
+        Take the mean gradient over these points of the training; see `GradientEmbedding`.
+    normalize : {None, "activations", "gradient"}, default=None
+        Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`.
     n_components : int, "auto" or None, default="auto"
         Width of the embedding the detector sees; see `GradientEmbedding`. `NormDetector` sees the
         gradients themselves.
     max_bytes : int, default=2**30
         Refuse a larger gradient matrix before computing it. `NormDetector` needs none.
+    cv : int, splitter or None, default=None
+        Score every row by a net that was not trained on it, and by a detector fitted on the
+        gradients of that net's training rows; scores become quantiles within their fold.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
@@ -181,8 +193,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        The detector's score of every training row, float64, in the detector's unit. Higher =
-        more detrimental.
+        The detector's score of every training row, float64, in the detector's unit (with `cv`,
+        quantiles in (0, 1)). Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     threshold_ : float
@@ -195,10 +207,15 @@ class OutlierGradientDetector(BaseDetrimentality):
         Seed of the random projection.
     net_ : NeuralNet
         The trained net.
+    trace_ : TrainingTrace
+        The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)
         The labels, for a classifier.
     strategy_ : dict of str to str
         The route each layer's gradients took.
+    folds_ : list of OutlierGradientDetector
+        With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then, and
+        the detectors are theirs.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -223,7 +240,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     ECOD and COPOD rank a new row among those it is scored with; here new rows are scored one by
     one, so that a score does not depend on the batch.
 
-    Cost: one training; one forward pass over the rows for the last layer; the detector.
+    Cost: one training; for every checkpoint, one forward pass over the rows for the last layer;
+    the detector. With `cv`, all that for every fold.
 
     References
     ----------
@@ -254,8 +272,11 @@ class OutlierGradientDetector(BaseDetrimentality):
         class_conditional: bool = False,
         semi_supervised: bool = False,
         layers: str | Sequence[str] = "last",
+        checkpoints: int | str = "last",
+        normalize: str | None = None,
         n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
+        cv: Any = None,
         batch_size: int = 256,
         random_state: Any = None,
     ) -> None:
@@ -265,16 +286,17 @@ class OutlierGradientDetector(BaseDetrimentality):
         self.class_conditional = class_conditional
         self.semi_supervised = semi_supervised
         self.layers = layers
+        self.checkpoints = checkpoints
+        self.normalize = normalize
         self.n_components = n_components
         self.max_bytes = max_bytes
+        self.cv = cv
         self.batch_size = batch_size
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
         check_contamination(self.contamination)
-        check_positive_integer("batch_size", self.batch_size)
-        check_positive_integer("max_bytes", self.max_bytes)
-        check_n_components(self.n_components)
+        check_gradient_settings(self)
         if self.detector is not None:
             check_detector(self.detector)
         if self.semi_supervised and not self._judges_new_rows():
@@ -282,6 +304,9 @@ class OutlierGradientDetector(BaseDetrimentality):
                 f"semi_supervised=True fits on validation rows and scores the training rows, but "
                 f"{self.detector!r} scores none but its own. Use novelty=True, or another detector."
             )
+
+    def _recorder(self) -> TraceRecorder | None:
+        return recorder_of(self.checkpoints)
 
     def _needs_validation(self) -> bool:
         return self.semi_supervised
@@ -300,9 +325,11 @@ class OutlierGradientDetector(BaseDetrimentality):
             if self.class_conditional:
                 self.detector_ = ClassConditionalDetector(detector, detector_seed)
             scores = self._fit_detector(gathered.values, rows, trusted, validation)
-        self.threshold_ = _threshold(scores, self.contamination)
-        self.labels_ = (scores > self.threshold_).astype(np.int64)
         return scores
+
+    def _finish(self) -> None:
+        self.threshold_ = _threshold(self.detrimentality_, self.contamination)
+        self.labels_ = (self.detrimentality_ > self.threshold_).astype(np.int64)
 
     def _fit_detector(
         self,
@@ -340,26 +367,17 @@ class OutlierGradientDetector(BaseDetrimentality):
         return np.asarray(rows.targets)
 
     def _gather(self, rows: Rows) -> Gathered:
-        if isinstance(self.detector_, NormDetector):
-            norm = Norm(self.detector_.ord)
-            return gather(
-                self.net_,
-                rows.inputs,
-                rows.targets,
-                lambda *_: norm,
-                layers=self.layers,
-                batch_size=self.batch_size,
-            )
-        return gather_embedding(
-            self.net_,
-            rows.inputs,
-            rows.targets,
-            layers=self.layers,
-            n_components=self.n_components,
-            projection_seed=self.projection_seed_,
-            max_bytes=self.max_bytes,
-            batch_size=self.batch_size,
+        trace = getattr(self, "trace_", None)
+        settings = EmbeddingSettings(
+            self.layers,
+            self.n_components,
+            self.projection_seed_,
+            self.max_bytes,
+            self.batch_size,
+            trajectory_of(trace, self.checkpoints, combine="mean", normalize=self.normalize),
         )
+        is_norm = isinstance(self.detector_, NormDetector)
+        return settings.gather(self.net_, rows, Norm(self.detector_.ord) if is_norm else None)
 
 
 def _fit_norm_detector(

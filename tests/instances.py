@@ -7,6 +7,8 @@ from skinfluence import (
     KNNShapley,
     NormDetector,
     OutlierGradientDetector,
+    SGDInfluence,
+    TracIn,
 )
 
 SMALLEST = {
@@ -16,4 +18,6 @@ SMALLEST = {
     KNNShapley: KNNShapley(),
     NormDetector: NormDetector(),
     OutlierGradientDetector: OutlierGradientDetector(),
+    SGDInfluence: SGDInfluence(parameters="final", epochs=2),
+    TracIn: TracIn(),
 }

@@ -1,7 +1,9 @@
 """The one batch loop: every method of the package reads its per-sample gradients here."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,15 +92,36 @@ class GradientLoop:
             What the reading makes of a batch: one for each, or several for a batch whose dense
             gradients would not fit.
         """
-        with Recorder(self.net_loss, self._on("factored")) as recorder:
+        with self.opened() as read:
             for X, y in batches:
-                step = self._rows_at_once()
-                if len(y) <= step:
-                    yield self._read(recorder, X, y, reading)
-                    continue
-                for start in range(0, len(y), step):
-                    part = slice(start, start + step)
-                    yield self._read(recorder, take_rows(X, part), y[part], reading)
+                for part in slices(len(y), self.rows_at_once):
+                    yield read(take_rows(X, part), y[part], reading)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Nested, Tensor, Reading], Any]]:
+        """Set the hooks, and give a function that reads one batch of at most `rows_at_once`.
+
+        Yields
+        ------
+        callable
+            ``read(X, y, reading)``
+        """
+        with Recorder(self.net_loss, self._on("factored")) as recorder:
+            yield partial(self._read, recorder)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Say how many rows may be read together so that dense gradients fit.
+
+        Returns
+        -------
+        int
+        """
+        dense = sum(layer.n_parameters for layer in self.layers if self._is_dense(layer))
+        if not dense:
+            return 2**62
+        itemsize = next(iter(self.layers[0].parameters.values())).element_size()
+        return max(1, _DENSE_BYTES // (dense * itemsize))
 
     def _read(self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading) -> Any:
         versions = _versions(X, y)
@@ -146,13 +169,6 @@ class GradientLoop:
 
     def _on(self, route: str) -> list[Layer]:
         return [layer for layer in self.layers if self.strategy[layer.name] == route]
-
-    def _rows_at_once(self) -> int:
-        dense = sum(layer.n_parameters for layer in self.layers if self._is_dense(layer))
-        if not dense:
-            return 2**62
-        itemsize = next(iter(self.layers[0].parameters.values())).element_size()
-        return max(1, _DENSE_BYTES // (dense * itemsize))
 
     def _is_dense(self, layer: Layer) -> bool:
         return self.strategy[layer.name] != "factored"
@@ -211,6 +227,11 @@ class GradientLoop:
         except RuntimeError:  # what vmap has no rule for; if the net itself fails, so will the loop
             for layer in layers:
                 self.strategy[layer.name] = "loop"
+
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows into slices of at most `size`."""
+    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def _runs_as_written(layer: Layer) -> bool:

@@ -134,6 +134,19 @@ class Gram:
 
 
 @dataclass(frozen=True)
+class Total:
+    """The sum over the rows of a batch, by layer name, (n_parameters,) each."""
+
+    def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
+        """Sum the rows; see `Reading`."""
+        return gradients.summed()
+
+    def total(self, layers: Sequence[Layer], parts: list[Tensor]) -> dict[str, Tensor]:
+        """Name them; see `Reading`."""
+        return {layer.name: part for layer, part in zip(layers, parts, strict=True)}
+
+
+@dataclass(frozen=True)
 class Projected:
     """A random projection of the gradients, (n_rows, n_components).
 

@@ -187,8 +187,9 @@ class KNNShapley(BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return True
 
-    def _check_validation(self, X_val: Any) -> None:
-        """Accept None: the training rows validate each other as `validation` says."""
+    def _trains_folds(self, X_val: Any) -> bool:
+        """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
+        return False
 
     def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
         rows, validation = coded_rows(self, X, y, X_val, y_val)

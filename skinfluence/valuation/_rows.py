@@ -1,12 +1,13 @@
 """Rows for methods that train no net, or one for its features alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinfluence._held_out import swapped_scores
+from skinfluence._overlap import check_separate
 from skinfluence._trained_net import Labels, Rows, class_labels, train_net
 from skinfluence._validation import (
     check_class_labels,
@@ -15,6 +16,7 @@ from skinfluence._validation import (
     check_targets,
     is_table_or_images,
     n_samples_of,
+    take,
 )
 from skinfluence.nets import is_regression_target
 from skinfluence.valuation._features import penultimate_features
@@ -74,6 +76,7 @@ def coded_rows(
     if X_val is None:
         return rows, None
     X_val = check_inputs(method, X_val, reset=False)
+    check_separate(X, X_val)
     return rows, Rows(X_val, _coded(labels, check_targets(y_val, n_samples_of(X_val))))
 
 
@@ -159,33 +162,6 @@ def score_or_swap(
     numeric = rows.targets.dtype.kind == "f"
     strata = np.zeros(len(rows.targets)) if numeric else rows.targets
     return swapped_scores(of_fold, strata, validation=rule, seed=seed)
-
-
-def take(X: Any, index: NDArray[np.intp]) -> Any:
-    """Select rows of inputs.
-
-    Parameters
-    ----------
-    X : ndarray or dict of arrays
-    index : ndarray of shape (n_chosen,)
-
-    Returns
-    -------
-    ndarray or dict of arrays
-
-    Raises
-    ------
-    ValueError
-        For a torch data set.
-    """
-    if isinstance(X, Mapping):
-        return type(X)(**{name: values[index] for name, values in X.items()})
-    if not isinstance(X, np.ndarray):
-        raise ValueError(
-            f"Got X of type {type(X).__name__}; only arrays and dicts of arrays can be split, "
-            "into folds that validate each other or subsets to train on. Pass an array."
-        )
-    return X[index]
 
 
 def _flat(X: Any) -> NDArray[Any]:

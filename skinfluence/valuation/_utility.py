@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from skinfluence._net_arrays import predict
 from skinfluence._random import seeded
 from skinfluence._trained_net import Rows, TrainedNet, train_net
+from skinfluence._validation import take
 from skinfluence.gradients._skorch import is_net, kind_of
-from skinfluence.valuation._rows import take
 
 
 class _NetClassifier(ClassifierMixin, BaseEstimator):

@@ -18,7 +18,7 @@ from skinfluence.gradients import (
     gradient_norms,
     per_sample_gradients,
 )
-from skinfluence.gradients._public import _start
+from skinfluence.gradients._gather import start
 from skinfluence.gradients._readings import Dense, Kept
 
 TOLERANCE = 1e-8
@@ -80,7 +80,7 @@ def test_every_route_gives_the_same(name, route):
     case = CASES[name]
     net = case.fitted()
     X, y = case.draw(np.random.default_rng(1), 5)
-    loop, batches = _start(net, X, y, "all", 5)
+    loop, batches = start(net, X, y, layers="all", batch_size=5)
     Xi, yi = next(batches)
     gradients = {"functional": _per_row.functional_gradients, "loop": _per_row.loop_gradients}
     if route == "functional" and "loop" in loop.strategy.values():
@@ -95,7 +95,7 @@ def test_every_route_gives_the_same(name, route):
 def test_expected_routes_are_taken(name):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(0), 6)
-    loop, _ = _start(case.fitted(), X, y, "all", 4)
+    loop, _ = start(case.fitted(), X, y, layers="all", batch_size=4)
     assert {layer: loop.strategy[layer] for layer in case.strategy} == case.strategy
 
 
@@ -104,14 +104,14 @@ def test_last_layer_is_a_part_of_all(name):
     case = CASES[name]
     net = case.fitted()
     X, y = case.draw(np.random.default_rng(2), 4)
-    last, _ = _start(net, X, y, "last", 4)
+    last, _ = start(net, X, y, layers="last", batch_size=4)
     (layer,) = last.layers
-    full, _ = _start(net, X, y, "all", 4)
+    full, _ = start(net, X, y, layers="all", batch_size=4)
     columns = {}
-    start = 0
+    first = 0
     for part in full.layers:
-        columns[part.name] = slice(start, start + part.n_parameters)
-        start += part.n_parameters
+        columns[part.name] = slice(first, first + part.n_parameters)
+        first += part.n_parameters
     everything = per_sample_gradients(net, X, y, layers="all")
     np.testing.assert_allclose(
         per_sample_gradients(net, X, y), everything[:, columns[layer.name]], atol=TOLERANCE
@@ -239,7 +239,7 @@ def test_wrong_rule_is_found_on_the_first_rows(monkeypatch):
     monkeypatch.setattr(
         loop_module, "rule_for", lambda m: Wrong() if right(m) is not None else None
     )
-    loop, _ = _start(case.fitted(), X, y, "all", 5)
+    loop, _ = start(case.fitted(), X, y, layers="all", batch_size=5)
     assert set(loop.strategy.values()) == {"functional"}
     found = per_sample_gradients(case.fitted(), X, y, layers="all")
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
@@ -251,7 +251,7 @@ def test_dense_layers_are_taken_a_few_rows_at_a_time(monkeypatch):
     X, y = case.draw(np.random.default_rng(5), 11)
     whole = per_sample_gradients(net, X, y, layers="all")
     monkeypatch.setattr(loop_module, "_DENSE_BYTES", 3 * 8 * 51)  # three rows of the two layers
-    loop, batches = _start(net, X, y, "all", 8)
+    loop, batches = start(net, X, y, layers="all", batch_size=8)
     sizes = [len(part) for part in loop.batches(batches, Dense())]
     assert sum(sizes) == 11
     assert max(sizes) <= 3

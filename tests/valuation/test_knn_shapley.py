@@ -169,7 +169,9 @@ def test_unsuited_data_are_refused():
         KNNShapley().fit(X, y, X_val)
     with pytest.raises(ValueError, match="features"):
         KNNShapley().fit(X, y, X_val[:, :2], y_val)
-    with pytest.raises(ValueError, match="only arrays and dicts of arrays can be split"):
+    with pytest.raises(ValueError, match="are training rows"):
+        KNNShapley().fit(X, y, X[::-1], y[::-1])
+    with pytest.raises(ValueError, match="features='raw' compares rows of an array"):
         KNNShapley().fit(RowByRow(X, y), y)
 
 
