@@ -377,22 +377,7 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | 
 
 
 def class_labels(y: NDArray[Any]) -> Labels:
-    """Find the classes that targets hold.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,) or (n_samples, 1)
-
-    Returns
-    -------
-    Labels
-        Coded 0, 1, 2, ... in sorted order.
-
-    Raises
-    ------
-    ValueError
-        If they are no classes, have no order, or are all the same.
-    """
+    """Number the classes of targets in sorted order, or raise ValueError; at least two."""
     checked = check_class_labels(y)
     try:
         classes = np.unique(checked)

@@ -121,7 +121,7 @@ class DataShapley(BaseDetrimentality):
     >>> from skinfluence import DataShapley
     >>> X, y = [[0.0], [0.1], [1.0], [1.1], [0.2]], [0, 0, 1, 1, 1]  # the last label is wrong
     >>> method = DataShapley(max_permutations=50, random_state=0)
-    >>> int(method.fit(X, y, X_val=[[0.0], [0.5], [1.0]], y_val=[0, 0, 1]).ranking_[0])
+    >>> int(method.fit(X, y, X_val=[[0.05], [0.5], [1.2]], y_val=[0, 0, 1]).ranking_[0])
     4
     """
 
