@@ -1,7 +1,7 @@
 """Which gradients a method looks at: layers, checkpoints, normalisation, width."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -194,6 +194,11 @@ class EmbeddingSettings:
             batch_size=self.batch_size,
             trajectory=self.trajectory,
         )
+
+    def at(self, state: Mapping[str, Tensor]) -> "EmbeddingSettings":
+        """Give the same settings at one state of the net."""
+        normalize = None if self.trajectory is None else self.trajectory.normalize
+        return replace(self, trajectory=Trajectory([state], MeanOf(), normalize))
 
     def mean_gradient(self, net: Any, rows: Rows) -> dict[str, Tensor]:
         """Average the rows' gradients, as a direction for `InnerProduct`."""

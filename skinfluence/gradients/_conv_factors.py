@@ -237,6 +237,10 @@ class ConvGradients:
         """Scale the input factor; see `LayerGradients`."""
         return replace(self, x=unit_rows(self.x), weight=True, bias=False)
 
+    def inputs(self) -> Tensor:
+        """Average each channel of the input; see `LayerGradients`."""
+        return self.x.flatten(2).mean(2)
+
     def scaled(self, weights: Tensor) -> Self:
         """Multiply the factor that flows back; see `LayerGradients`."""
         return replace(self, b=scale_rows(self.b, weights))

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from skinfluence.gradients._factors import LayerGradients, LayerProjection
+from skinfluence.gradients._factors import LayerGradients, LayerProjection, unit_rows
 from skinfluence.gradients._layers import Layer
 
 
@@ -131,6 +131,19 @@ class Gram:
     def total(self, layers: Sequence[Layer], parts: list[Tensor]) -> Tensor:
         """Add up; see `Reading`."""
         return _sum(parts)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What flows into the layers, each scaled to unit norm, side by side (n_rows, n_inputs)."""
+
+    def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
+        """Scale a layer's input; see `Reading`."""
+        return unit_rows(gradients.inputs())
+
+    def total(self, layers: Sequence[Layer], parts: list[Tensor]) -> Tensor:
+        """Lay them side by side; see `Reading`."""
+        return torch.cat(parts, 1)
 
 
 @dataclass(frozen=True)

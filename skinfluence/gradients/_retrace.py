@@ -180,7 +180,8 @@ class Retracer:
         rows = len(products)
         if not self._renormalize or rows == 1:
             return products / rows
-        return (products - products.mean()) / (rows - 1)
+        difference: NDArray[np.float64] = products - products.mean()
+        return difference / (rows - 1)
 
     def _products(self, step: Step, v: Direction) -> tuple[NDArray[np.float64], Direction]:
         """Compute ``<v, grad l_i>`` of the step's rows and ``H_t v`` of their mean loss."""
