@@ -10,6 +10,7 @@ Public names by stage:
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
+* values: `ComplexityGap`, `DataShapley`, `KNNShapley`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
@@ -18,11 +19,15 @@ from skinfluence.embedding import GradientEmbedding
 from skinfluence.influence import SGDInfluence, TracIn
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
+from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
 
 __all__ = [
     "BaseDetrimentality",
     "Checkpoint",
+    "ComplexityGap",
+    "DataShapley",
     "GradientEmbedding",
+    "KNNShapley",
     "NormDetector",
     "OutlierGradientDetector",
     "SGDInfluence",

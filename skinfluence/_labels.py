@@ -52,11 +52,8 @@ class Labels:
         return np.array([code_of[label] for label in present.tolist()])[position]
 
 
-def labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
-    """Read the classes off the targets of a net still to be trained."""
-    kind = kind_of(net)
-    if y is None or kind not in {"classes", "binary"}:
-        return None
+def class_labels(y: NDArray[Any]) -> Labels:
+    """Number the classes of targets in sorted order, or raise ValueError; at least two."""
     checked = check_class_labels(y)
     try:
         classes = np.unique(checked)
@@ -70,15 +67,24 @@ def labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
             f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
             "Check how the rows were selected."
         )
-    if kind == "binary" and len(classes) > 2:
+    return Labels(classes, np.arange(len(classes)))
+
+
+def labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
+    """Read the classes off the targets of a net still to be trained."""
+    kind = kind_of(net)
+    if y is None or kind not in {"classes", "binary"}:
+        return None
+    labels = class_labels(y)
+    if kind == "binary" and len(labels.classes) > 2:
         raise ValueError(
-            f"{type(net).__name__} tells two classes apart, but y holds {len(classes)}: "
-            f"{classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
+            f"{type(net).__name__} tells two classes apart, but y holds {len(labels.classes)}: "
+            f"{labels.classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
         )
     named = getattr(net, "classes", None)
     if kind == "classes" and named is not None:  # the order that class weights follow
         return Labels(np.asarray(named), np.arange(len(named)))
-    return Labels(classes, np.arange(len(classes)))
+    return labels
 
 
 def labels_of_fitted(net: Any) -> Labels | None:

@@ -156,7 +156,7 @@ def check_targets(y: Any, n_samples: int) -> NDArray[Any]:
     if y is None:
         raise ValueError(
             "This estimator requires y to be passed, but the target y is None. "
-            "The gradient of a row's loss needs its label: call fit(X, y)."
+            "Every row's score needs its label: call fit(X, y)."
         )
     targets = np.asarray(y)
     if targets.ndim == 0:

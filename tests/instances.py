@@ -1,7 +1,10 @@
 """The smallest instance of every public estimator; a class missing from it fails the tests."""
 
 from skinfluence import (
+    ComplexityGap,
+    DataShapley,
     GradientEmbedding,
+    KNNShapley,
     NormDetector,
     OutlierGradientDetector,
     SGDInfluence,
@@ -9,7 +12,10 @@ from skinfluence import (
 )
 
 SMALLEST = {
+    ComplexityGap: ComplexityGap(),
+    DataShapley: DataShapley(max_permutations=1),
     GradientEmbedding: GradientEmbedding(),
+    KNNShapley: KNNShapley(),
     NormDetector: NormDetector(),
     OutlierGradientDetector: OutlierGradientDetector(),
     SGDInfluence: SGDInfluence(parameters="final", epochs=2),

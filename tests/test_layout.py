@@ -36,6 +36,7 @@ ORDER = [
     "base",
     "outlier",
     "influence",
+    "valuation",
     "_label_noise",
     "datasets",
 ]
@@ -50,6 +51,8 @@ ALLOWED = {
         "_detectors.py",
         "_net_arrays.py",
         "_trained_net.py",
+        "valuation/_utility.py",
+        "valuation/_data_shapley.py",
     },
 }
 GRADIENTS_MAY_IMPORT = {"torch", "numpy", "skinfluence"}
