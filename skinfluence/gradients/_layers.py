@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ class Layer:
         """
         return sum(parameter.numel() for parameter in self.parameters.values())
 
-    @property
+    @cached_property
     def own_names(self) -> set[str]:
         """Name the parameters as the module itself does.
 

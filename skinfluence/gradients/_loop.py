@@ -131,8 +131,8 @@ class GradientLoop:
         self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading
     ) -> dict[str, Any]:
         record = recorder.record(X, y)
-        layers = self._on("factored")
-        unseen = [layer for layer in layers if not _has_rows_first(record, layer, len(y))]
+        layers, rows = self._on("factored"), y.shape[0]
+        unseen = [layer for layer in layers if not _has_rows_first(record, layer, rows)]
         if unseen:  # this batch takes another way through the net than the first rows did
             for layer in unseen:
                 self.strategy[layer.name] = "functional"
@@ -142,7 +142,7 @@ class GradientLoop:
         found: dict[str, Any] = {}
 
         def done(name: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
-            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, len(y)))
+            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, rows))
 
         record.backward(list(by_name), done)
         return found
@@ -288,13 +288,12 @@ def _largest(values: Tensor) -> float:
 
 
 def _close(one: Tensor, two: Tensor, order: Sequence[int] | None = None) -> bool:
-    """Compare to what the order of floating-point sums may change, NaNs being equal.
-
-    With `order`, row k of `one` is held against row ``order[k]`` of `two`.
-    """
+    """Compare to what the order of floating-point sums may change, NaNs being equal."""
+    # With an order, row k of `one` is held against row order[k] of `two`: one by one, because a
+    # copy of them in that order costs more than comparing.
     one, two = one.detach(), two.detach()
     pairs = [(one, two)]
-    if order is not None:  # row by row: a copy in the other order costs more than the comparison
+    if order is not None:
         pairs = [(row, two[i]) for row, i in zip(one, order, strict=True)]
     if any(a.shape != b.shape for a, b in pairs) or not one.is_floating_point():
         return all(torch.equal(a, b) for a, b in pairs)
@@ -304,5 +303,5 @@ def _close(one: Tensor, two: Tensor, order: Sequence[int] | None = None) -> bool
     scale, *deviations = _largest(two), *(_largest(a - b) for a, b in pairs)
     if all(map(math.isfinite, (scale, *deviations))):
         # below 10 eps lies what is left of a difference such as p - 1 of a row the net is sure of
-        return max(deviations) <= max(eps**0.5 * scale, 10 * eps)
+        return bool(max(deviations) <= max(eps**0.5 * scale, 10 * eps))
     return all(torch.allclose(a, b, equal_nan=True) for a, b in pairs)
