@@ -311,9 +311,9 @@ def _rows_close(found: Tensor, expected: Tensor, order: Sequence[int]) -> bool:
 def _tolerance(expected: Tensor) -> float:
     eps = torch.finfo(expected.dtype).eps
     # below 10 eps lies what is left of a difference such as p - 1 of a row the net is sure of
-    return max(eps**0.5 * _largest(expected), 10 * eps)
+    return max(math.sqrt(eps) * _largest(expected), 10 * eps)
 
 
 def _largest(values: Tensor) -> float:
     low, high = torch.aminmax(values)  # several times faster than an absolute value or a norm
-    return float(max(-low.item(), high.item()))
+    return max(-float(low), float(high))
