@@ -53,7 +53,7 @@ class Labels:
 
 
 def class_labels(y: NDArray[Any]) -> Labels:
-    """Number the classes of targets in sorted order, or raise ValueError; at least two."""
+    """Find the classes of targets, in sorted order, or raise ValueError; at least two."""
     checked = check_class_labels(y)
     try:
         classes = np.unique(checked)

@@ -228,4 +228,4 @@ class UnitActivations:
 
 
 def _sum(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    return sum(parts[1:], parts[0])

@@ -9,6 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from net_zoo import CASES
+from skorch import NeuralNetClassifier
+from torch import nn
+from torch.autograd.graph import get_gradient_edge
 
 from skinfluence.exceptions import GradientMismatchError
 from skinfluence.gradients import _loop as loop_module
@@ -18,6 +21,7 @@ from skinfluence.gradients import (
     gradient_norms,
     per_sample_gradients,
 )
+from skinfluence.gradients._capture import explore_graph
 from skinfluence.gradients._gather import start
 from skinfluence.gradients._readings import Dense, Kept
 
@@ -256,3 +260,56 @@ def test_dense_layers_are_taken_a_few_rows_at_a_time(monkeypatch):
     assert sum(sizes) == 11
     assert max(sizes) <= 3
     np.testing.assert_allclose(per_sample_gradients(net, X, y, layers="all"), whole, atol=1e-12)
+
+
+class ReordersRows(nn.Module):
+    """Its inner layer sees the rows in another order than the loss does."""
+
+    reorder = None
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, X):
+        order = self.reorder(X[:, 0])
+        return self.head(torch.tanh(self.inner(X[order]))[order.argsort()])
+
+
+@pytest.mark.parametrize("first_is_smaller", [True, False])
+@pytest.mark.parametrize(
+    "reorder",
+    [
+        torch.argsort,
+        lambda keys: torch.argsort(keys, descending=True),
+        lambda keys: torch.arange(len(keys)).flip(0),
+        lambda keys: torch.arange(len(keys)).roll(1),
+    ],
+    ids=["ascending", "descending", "flipped", "rolled"],
+)
+def test_reordering_shows_however_the_first_rows_lie(reorder, first_is_smaller):
+    module = type("Reorders", (ReordersRows,), {"reorder": staticmethod(reorder)})
+    net = NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss).initialize()
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 3, 9)
+    X[:2, 0] = (0, 1) if first_is_smaller else (1, 0)
+    loop, batches = start(net, X, y, layers="all", batch_size=9)
+    assert loop.strategy["inner"] != "factored"
+    Xi, yi = next(iter(batches))
+    expected = _per_row.loop_gradients(loop.net_loss, loop.layers, Xi, yi)
+    found = torch.cat(list(loop.batches([(Xi, yi)], Dense())))
+    torch.testing.assert_close(found, torch.cat([expected[n.name] for n in loop.layers], 1))
+
+
+def test_graph_walk_counts_uses_and_finds_the_outputs_no_other_leads_to():
+    weight, other = (torch.ones(3, requires_grad=True) for _ in range(2))
+    first, apart = torch.sin(weight), torch.cos(other)
+    second = first * weight + first  # two ways lead to `first`
+    unused = torch.exp(other)
+    loss = (second * apart + weight.square()).sum()
+    edges = {t: get_gradient_edge(t) for t in (first, second, apart, unused)}
+    uses, roots = explore_graph(loss, list(edges.values()))
+    assert uses == {id(weight): 3, id(other): 1}
+    assert roots == [edges[first], edges[apart]]
+    assert explore_graph(torch.ones(()), []) == ({}, [])
