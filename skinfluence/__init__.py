@@ -15,11 +15,13 @@ Public names by stage:
 
 from skinfluence.base import BaseDetrimentality
 from skinfluence.embedding import GradientEmbedding
+from skinfluence.influence import InfluenceFunction
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 
 __all__ = [
     "BaseDetrimentality",
     "GradientEmbedding",
+    "InfluenceFunction",
     "NormDetector",
     "OutlierGradientDetector",
 ]

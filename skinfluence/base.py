@@ -10,6 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._overlap import check_separate
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
 from skinfluence._validation import check_finite, check_inputs
@@ -80,6 +81,7 @@ class BaseDetrimentality(
         if X_val is not None:
             X_val = check_inputs(self, X_val, reset=False)
             validation = self._trained.rows(X_val, y_val)
+            check_separate(rows.inputs, validation.inputs)
         scores = np.asarray(self._fit_scores(rows, validation), dtype=np.float64)
         check_finite(scores, "detrimentality_")
         self.detrimentality_ = scores

@@ -15,3 +15,7 @@ class LeakyModuleWarning(UserWarning):
 
 class SmallClassWarning(UserWarning):
     """A class has too few rows for a detector of its own, and is judged by that of all classes."""
+
+
+class ValidationOverlapWarning(UserWarning):
+    """Some rows given as validation rows are training rows as well."""

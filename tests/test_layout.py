@@ -14,6 +14,8 @@ ORDER = [
     "exceptions",
     "_random",
     "_validation",
+    "_held_out",
+    "_overlap",
     "gradients",
     "projection",
     "_net_arrays",
@@ -23,6 +25,8 @@ ORDER = [
     "embedding",
     "base",
     "outlier",
+    "influence",
+    "metrics",
     "_label_noise",
     "datasets",
 ]
@@ -37,6 +41,8 @@ ALLOWED = {
         "_detectors.py",
         "_net_arrays.py",
         "_trained_net.py",
+        "influence/_objectives.py",
+        "influence/_solvers.py",
     },
 }
 GRADIENTS_MAY_IMPORT = {"torch", "numpy", "skinfluence"}

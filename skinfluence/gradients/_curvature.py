@@ -106,7 +106,7 @@ def has_one_output(net_loss: NetLoss, X: Nested) -> bool:
     """Tell whether the net gives one tensor with the rows on its first axis."""
     with torch.no_grad():
         output = net_loss.forward(X)
-    return isinstance(output, Tensor) and output.shape[:1] == (n_rows(X),)
+    return isinstance(output, Tensor) and tuple(output.shape[:1]) == (n_rows(X),)
 
 
 def root_loss(net_loss: NetLoss) -> NetLoss:
