@@ -10,18 +10,23 @@ Public names by stage:
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
+* influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
+  `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
+* metrics: `metrics.linear_datamodeling_score`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
 from skinfluence.embedding import GradientEmbedding
-from skinfluence.influence import InfluenceFunction
+from skinfluence.influence import InfluenceFunction, InnerProductInfluence, MirroredInfluence
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 
 __all__ = [
     "BaseDetrimentality",
     "GradientEmbedding",
     "InfluenceFunction",
+    "InnerProductInfluence",
+    "MirroredInfluence",
     "NormDetector",
     "OutlierGradientDetector",
 ]

@@ -128,7 +128,8 @@ def root_loss(net_loss: NetLoss) -> NetLoss:
     """
 
     def losses(output: Nested, y: Tensor, X: Nested) -> Tensor:
-        return (output.reshape(len(y), -1) * y).sum(1)
+        products: Tensor = output.reshape(len(y), -1) * y
+        return products.sum(1)
 
     return NetLoss(net_loss.module, net_loss.forward, losses, net_loss.originals)
 

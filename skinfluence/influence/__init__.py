@@ -1,10 +1,21 @@
 """Which rows help or hurt a validation objective, by gradients at a trained net.
 
-Estimators: `InfluenceFunction`. Solvers for it: `Exact`, `ConjugateGradient`, `LiSSA`, `Arnoldi`,
-`EKFAC`, `DataInf`, `Identity`.
+* estimators: `InnerProductInfluence`, `InfluenceFunction`, `MirroredInfluence`
+* objectives of the first: `ValidationLoss`, `DemographicParity`, `EqualOpportunity`,
+  `AdversarialLoss`
+* solvers of the second: `Exact`, `ConjugateGradient`, `LiSSA`, `Arnoldi`, `EKFAC`, `DataInf`,
+  `Identity`
 """
 
 from skinfluence.influence._influence_function import InfluenceFunction
+from skinfluence.influence._inner_product import InnerProductInfluence
+from skinfluence.influence._mirrored import MirroredInfluence
+from skinfluence.influence._objectives import (
+    AdversarialLoss,
+    DemographicParity,
+    EqualOpportunity,
+    ValidationLoss,
+)
 from skinfluence.influence._solvers import (
     EKFAC,
     Arnoldi,
@@ -17,11 +28,17 @@ from skinfluence.influence._solvers import (
 
 __all__ = [
     "EKFAC",
+    "AdversarialLoss",
     "Arnoldi",
     "ConjugateGradient",
     "DataInf",
+    "DemographicParity",
+    "EqualOpportunity",
     "Exact",
     "Identity",
     "InfluenceFunction",
+    "InnerProductInfluence",
     "LiSSA",
+    "MirroredInfluence",
+    "ValidationLoss",
 ]

@@ -88,6 +88,20 @@ class NetRows:
         names = [layer.name for layer in self.layers]
         return NetRows(self._net, X, y, names, self._batch_size)
 
+    def take(self, i: int) -> Any:
+        """Select one row.
+
+        Parameters
+        ----------
+        i : int
+
+        Returns
+        -------
+        data set of length 1
+            That holds its target.
+        """
+        return torch.utils.data.Subset(as_dataset(self._net, self._X, self._y), [i])
+
     def batches(self, batch_size: int | None = None) -> Iterator[tuple[Nested, Tensor]]:
         """Yield the rows in order.
 
