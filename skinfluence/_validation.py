@@ -243,6 +243,24 @@ def check_positive_integer(name: str, value: Any) -> None:
     )
 
 
+def check_non_negative_integer(name: str, value: Any) -> None:
+    """Refuse what is not an integer of at least zero.
+
+    Parameters
+    ----------
+    name : str
+    value : int
+
+    Raises
+    ------
+    ValueError
+        With the name and the value.
+    """
+    check_parameter(
+        name, value, "an integer >= 0", holds=lambda v: _is_number(v, Integral) and v >= 0
+    )
+
+
 def check_positive_number(name: str, value: Any) -> None:
     """Refuse what is not a finite number above zero.
 

@@ -5,6 +5,7 @@ inverse here has one method, `solve`, on directions of shape (k, n_parameters).
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -90,10 +91,10 @@ def check_positive(values: Tensor, damping: float) -> None:
     smallest = float(values.min())
     if smallest > 1e-12 * float(values.abs().max()):
         return
-    raise ValueError(_not_positive(smallest, damping))
+    raise ValueError(not_positive(smallest, damping))
 
 
-def _not_positive(value: float, damping: float) -> str:
+def not_positive(value: float, damping: float) -> str:
     return (
         f"The damped curvature has a direction of curvature {value:.3g}, so the net is not at a "
         "minimum of the damped loss and its inverse says nothing about removing rows. Use "
@@ -122,33 +123,77 @@ class ConjugateGradientInverse:
         return torch.stack([self._solve_one(direction) for direction in directions])
 
     def _solve_one(self, b: Tensor) -> Tensor:
-        x, residual = torch.zeros_like(b), b.clone()
-        step = residual.clone()
-        squared = residual.dot(residual)
-        goal = self._tol**2 * squared
-        for _ in range(self._max_iter):
-            if squared <= goal:
-                return x
-            product = self._curvature.product(step) + self._damping * step
-            curved = step.dot(product)
-            if curved <= 0:
-                value = float(curved / step.dot(step)) - self._damping
-                raise ValueError(_not_positive(value + self._damping, self._damping))
-            alpha = squared / curved
-            x += alpha * step
-            residual -= alpha * product
-            before, squared = squared, residual.dot(residual)
-            step = residual + squared / before * step
-        if squared > goal:
-            reached = float((squared / b.dot(b)).sqrt())
+        found, residual = conjugate_gradient(
+            self._curvature, self._damping, b, torch.zeros_like(b), self._max_iter, tol=self._tol
+        )
+        if residual > self._tol:
             warnings.warn(
                 f"ConjugateGradient stopped after max_iter={self._max_iter} products at a relative "
-                f"residual of {reached:.1e}, above tol={self._tol:g}. Raise max_iter, tol or the "
+                f"residual of {residual:.1e}, above tol={self._tol:g}. Raise max_iter, tol or the "
                 "damping.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return x
+        return found
+
+
+def conjugate_gradient(
+    curvature: Curvature,
+    damping: float,
+    b: Tensor,
+    start: Tensor,
+    max_iter: int,
+    *,
+    tol: float = 0.0,
+    precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
+) -> tuple[Tensor, float]:
+    """Solve ``(C + damping I) x = b`` for one vector.
+
+    Parameters
+    ----------
+    curvature : Curvature
+    damping : float
+    b, start : Tensor of shape (n_parameters,)
+    max_iter : int
+    tol : float, default=0
+        Relative residual at which to stop.
+    precondition : callable, optional
+        Product with a symmetric positive definite approximation of the inverse.
+
+    Returns
+    -------
+    x : Tensor of shape (n_parameters,)
+    residual : float
+        Relative to the length of b.
+
+    Raises
+    ------
+    ValueError
+        If the damped curvature proves not to be positive definite.
+    """
+
+    def damped(v: Tensor) -> Tensor:
+        return curvature.product(v) + damping * v
+
+    size = float(b.norm()) or 1.0
+    x = start.clone()
+    residual = b - damped(x) if x.any() else b.clone()
+    conditioned = precondition(residual)
+    step, squared = conditioned.clone(), residual.dot(conditioned)
+    for _ in range(max_iter):
+        if float(residual.norm()) <= tol * size:
+            break
+        product = damped(step)
+        curved = step.dot(product)
+        if curved <= 0:
+            raise ValueError(not_positive(float(curved / step.dot(step)), damping))
+        alpha = squared / curved
+        x += alpha * step
+        residual -= alpha * product
+        conditioned = precondition(residual)
+        before, squared = squared, residual.dot(conditioned)
+        step = conditioned + squared / before * step
+    return x, float(residual.norm()) / size
 
 
 class DataInfInverse:

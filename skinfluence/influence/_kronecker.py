@@ -15,7 +15,7 @@ from skinfluence.gradients._factors import LayerGradients, LinearGradients
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._loop import GradientLoop
 from skinfluence.gradients._readings import Kept
-from skinfluence.influence._inverses import check_positive
+from skinfluence.influence._inverses import check_positive, conjugate_gradient
 from skinfluence.influence._passes import Curvature
 
 _ROW_BLOCK = 64
@@ -85,11 +85,15 @@ class EKFACInverse:
     curvature : Curvature
         The Gauss-Newton matrix.
     damping : float
+    n_corrections : int
+        Steps of conjugate gradients on the whole matrix, with the blocks as preconditioner, that
+        follow the division by the blocks.
     """
 
-    def __init__(self, curvature: Curvature, damping: float) -> None:
+    def __init__(self, curvature: Curvature, damping: float, n_corrections: int) -> None:
         rows = curvature.rows
-        self._damping = damping
+        self._curvature, self._damping = curvature, damping
+        self._n_corrections = n_corrections
         self._sizes = [layer.n_parameters for layer in rows.layers]
         loop = curvature.root_loop()
         if loop is None:
@@ -126,11 +130,28 @@ class EKFACInverse:
             check_positive(found.values + self._damping, self._damping)
 
     def solve(self, directions: Tensor) -> Tensor:
-        """Divide in every layer's basis; see `Inverse`."""
+        """Divide in every layer's basis, then correct; see `Inverse`."""
+        divided = self._divide(directions)
+        if self._n_corrections == 0:
+            return divided
+        pairs = zip(directions, divided, strict=True)
+        return torch.stack([self._corrected(given, start) for given, start in pairs])
+
+    def _divide(self, directions: Tensor) -> Tensor:
         parts = torch.split(directions, self._sizes, 1)
         blocks = self._blocks.values()
         solved = [b.divide(part, self._damping) for b, part in zip(blocks, parts, strict=True)]
         return torch.cat(solved, 1)
+
+    def _corrected(self, given: Tensor, start: Tensor) -> Tensor:
+        return conjugate_gradient(
+            self._curvature,
+            self._damping,
+            given,
+            start,
+            self._n_corrections,
+            precondition=lambda residual: self._divide(residual[None])[0],
+        )[0]
 
     def _block(
         self, layer: Layer, gradients: LayerGradients, zero: Tensor

@@ -2,7 +2,12 @@
 
 from sklearn.base import BaseEstimator
 
-from skinfluence._validation import check_parameter, check_positive_integer, check_positive_number
+from skinfluence._validation import (
+    check_non_negative_integer,
+    check_parameter,
+    check_positive_integer,
+    check_positive_number,
+)
 from skinfluence.influence._inverses import (
     ConjugateGradientInverse,
     DataInfInverse,
@@ -250,15 +255,27 @@ class Arnoldi(Solver):
 
 
 class EKFAC(Solver):
-    """Invert the Gauss-Newton matrix layer by layer in a Kronecker eigenbasis.
+    """Invert the Gauss-Newton matrix layer by layer in a Kronecker eigenbasis, then correct.
 
     Linear layers and convolutions without groups get the basis; other layers, and those that are
-    not factored (see `strategy_`), the diagonal of their block. What couples layers is left out.
+    not factored, the diagonal of their block. What couples layers is left out of it, and comes
+    back in a few steps of conjugate gradients.
+
+    Parameters
+    ----------
+    n_corrections : int, default=2
+        Steps of conjugate gradients on the whole matrix, preconditioned by the blocks. 0 is the
+        method of the papers.
 
     Notes
     -----
+    Without corrections the ranking by self-influence is close to the exact one, but on small nets
+    that by validation loss is not: there the coupling of the layers counts.
+
     Cost: two passes of per-sample gradients for every output less one, and eigenvectors of
-    matrices as wide as the layers; a direction then costs four small products a layer.
+    matrices as wide as the layers. A direction then costs four small products a layer, and one
+    pass over the training rows more than it has corrections: use ``n_corrections=0`` with
+    ``reference="self"`` or many queries.
 
     References
     ----------
@@ -267,9 +284,16 @@ class EKFAC(Solver):
     Generalization with Influence Functions". 2023, section 2.3.
     """
 
+    def __init__(self, *, n_corrections: int = 2) -> None:
+        self.n_corrections = n_corrections
+
+    def check_parameters(self) -> None:
+        """Raise ValueError for a parameter that is out of range."""
+        check_non_negative_integer("n_corrections", self.n_corrections)
+
     def _invert(self, curvature: Curvature, damping: float, seed: int) -> Inverse:
         _refuse_hessian(curvature, "EKFAC", "the Gauss-Newton matrix")
-        return EKFACInverse(curvature, damping)
+        return EKFACInverse(curvature, damping, self.n_corrections)
 
 
 class DataInf(Solver):
