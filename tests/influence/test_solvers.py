@@ -187,7 +187,7 @@ BUDGETS = {
     "conjugate_gradient": [ConjugateGradient(max_iter=k) for k in (1, 3, 6, 12)],
     "lissa": [LiSSA(depth=k, batch_size=60) for k in (10, 50, 250, 1250)],
     "arnoldi": [Arnoldi(n_iterations=k, rank=k) for k in (2, 4, 8, 15)],
-    "ekfac": [EKFAC(n_corrections=k) for k in (0, 2, 4, 8)],
+    "ekfac": [EKFAC(n_corrections=k) for k in (0, 2, 4, 12)],
     "arnoldi_rank": [Arnoldi(n_iterations=15, rank=k) for k in (1, 4, 8, 15)],
 }
 
