@@ -11,12 +11,21 @@ Public names by stage:
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`
+* influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
+  `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
+* metrics: `metrics.linear_datamodeling_score`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
 from skinfluence.embedding import GradientEmbedding
-from skinfluence.influence import SGDInfluence, TracIn
+from skinfluence.influence import (
+    InfluenceFunction,
+    InnerProductInfluence,
+    MirroredInfluence,
+    SGDInfluence,
+    TracIn,
+)
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
 from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
@@ -27,7 +36,10 @@ __all__ = [
     "ComplexityGap",
     "DataShapley",
     "GradientEmbedding",
+    "InfluenceFunction",
+    "InnerProductInfluence",
     "KNNShapley",
+    "MirroredInfluence",
     "NormDetector",
     "OutlierGradientDetector",
     "SGDInfluence",
