@@ -199,7 +199,7 @@ def targets_and_strata(net: Any, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
     ValueError
         If there are no targets to split by.
     """
-    if y is None:
+    if y is None and not is_table_or_images(X):
         raise ValueError(
             "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
             "besides the data set, or give X_val and y_val and leave cv=None."
