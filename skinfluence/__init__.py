@@ -11,10 +11,23 @@ Public names by stage:
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`
+* plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
+  `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
+from skinfluence.dynamics import (
+    EL2N,
+    AreaUnderMargin,
+    ConfidenceWeightedEntropy,
+    ForgettingEvents,
+    GraNd,
+    LossScore,
+    NormalizedMargin,
+    RandomScore,
+    SelfConfidence,
+)
 from skinfluence.embedding import GradientEmbedding
 from skinfluence.influence import SGDInfluence, TracIn
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
@@ -22,15 +35,24 @@ from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
 from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
 
 __all__ = [
+    "EL2N",
+    "AreaUnderMargin",
     "BaseDetrimentality",
     "Checkpoint",
     "ComplexityGap",
+    "ConfidenceWeightedEntropy",
     "DataShapley",
+    "ForgettingEvents",
+    "GraNd",
     "GradientEmbedding",
     "KNNShapley",
+    "LossScore",
     "NormDetector",
+    "NormalizedMargin",
     "OutlierGradientDetector",
+    "RandomScore",
     "SGDInfluence",
+    "SelfConfidence",
     "TracIn",
     "TraceRecorder",
     "TrainingTrace",
