@@ -25,8 +25,8 @@ class SelfConfidence(ClassScore):
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
     cv : int, splitter or None, default=None
-        Score every row by a net that was not trained on it; scores
-        become quantiles within their fold.
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
@@ -35,8 +35,8 @@ class SelfConfidence(ClassScore):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        ``-p_y``, float64, in [-1, 0]; with `cv`,
-        quantiles in (0, 1). Higher = more detrimental.
+        ``-p_y``, float64, in [-1, 0]; with `cv`, quantiles in (0, 1).
+        Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     net_ : NeuralNet
@@ -105,8 +105,8 @@ class NormalizedMargin(ClassScore):
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
     cv : int, splitter or None, default=None
-        Score every row by a net that was not trained on it; scores
-        become quantiles within their fold.
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
@@ -186,8 +186,8 @@ class ConfidenceWeightedEntropy(ClassScore):
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
     cv : int, splitter or None, default=None
-        Score every row by a net that was not trained on it; scores
-        become quantiles within their fold.
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
@@ -196,8 +196,8 @@ class ConfidenceWeightedEntropy(ClassScore):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        ``-log(1 + x) / x``, see the notes, float64, in [-1, 0]; with `cv`,
-        quantiles in (0, 1). Higher = more detrimental.
+        ``-log(1 + x) / x``, see the notes, float64, in [-1, 0]; with `cv`, quantiles in (0, 1).
+        Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     net_ : NeuralNet
@@ -268,8 +268,8 @@ class EL2N(ClassScore):
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
     cv : int, splitter or None, default=None
-        Score every row by a net that was not trained on it; scores
-        become quantiles within their fold.
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None

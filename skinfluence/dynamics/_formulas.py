@@ -12,8 +12,8 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-# Beyond e**-700 lies nothing that float64 could tell from the limit.
-_SMALLEST_LOG = -700.0
+# exp of more would not fit float64
+_LARGEST_LOG = 700.0
 
 
 def log_softmax(z: Matrix) -> Matrix:
@@ -78,8 +78,9 @@ def confidence_weighted_entropy(log_p: Matrix, y: Codes) -> Vector:
     """
     with np.errstate(divide="ignore"):  # log(0) for a class of probability 1
         log_entropy_over_p = logsumexp(log_p + np.log(-log_p), axis=1) - _given(log_p, y)
-    log_x = np.maximum(log_entropy_over_p - np.log(np.log(log_p.shape[1])), _SMALLEST_LOG)
-    score: Vector = -np.logaddexp(0.0, log_x) * np.exp(-log_x)
+    log_x = log_entropy_over_p - np.log(np.log(log_p.shape[1]))
+    x = np.exp(np.clip(log_x, -_LARGEST_LOG, _LARGEST_LOG))
+    score: Vector = -np.log1p(x) / x
     return score
 
 

@@ -24,8 +24,8 @@ class LossScore(CheckpointMean):
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
     cv : int, splitter or None, default=None
-        Score every row by a net that was not trained on it; scores
-        become quantiles within their fold.
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
