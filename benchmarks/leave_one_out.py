@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from labelled_data import add_data_argument
 from scipy.stats import kendalltau
-from skinfluence.metrics import linear_datamodeling_score
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
@@ -42,6 +41,7 @@ from skinfluence.influence import (
     Identity,
     LiSSA,
 )
+from skinfluence.metrics import linear_datamodeling_score
 
 N_ROWS = 200
 ADULT_COLUMNS = 15

@@ -35,6 +35,7 @@ ORDER = [
     "embedding",
     "base",
     "outlier",
+    "dynamics",
     "influence",
     "valuation",
     "metrics",
