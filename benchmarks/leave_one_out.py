@@ -173,7 +173,7 @@ def validation_losses(net, trace, X, y, X_val, y_val, weights):
 
 
 def detrimentality(net, trace, X, y, X_val, y_val):
-    """The truth: how much lower the validation loss is without each row."""
+    """Train again without each row, and say how much lower the validation loss is."""
     weights = np.vstack([np.ones(len(X)), 1 - np.eye(len(X))])
     losses = validation_losses(net, trace, X, y, X_val, y_val, weights).numpy()
     return losses[0] - losses[1:]
