@@ -165,7 +165,7 @@ class ForgettingEvents(RecordedMargins):
 
     See Also
     --------
-    AreaUnderMargin : From the same record, without ties, and far better at finding wrong labels.
+    AreaUnderMargin : From the same record, without ties, and better at finding wrong labels.
 
     Notes
     -----
