@@ -10,6 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._halves import fit_halves
 from skinfluence._overlap import check_separate
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
@@ -17,6 +18,12 @@ from skinfluence._validation import check_finite, check_inputs
 
 
 def _judges_new_rows(estimator: Any) -> bool:
+    if getattr(estimator, "_halves", None) is not None:
+        raise AttributeError(
+            f"{type(estimator).__name__} was fitted without X_val, by two nets that scored half of "
+            "the rows each, so new rows have no score on their common scale. Fit with X_val and "
+            "y_val to score new rows."
+        )
     return bool(estimator._judges_new_rows())
 
 
@@ -50,6 +57,7 @@ class BaseDetrimentality(
     net: Any
     random_state: Any
     _trained: Any
+    _halves: list[tuple[NDArray[np.intp], Any]] | None
 
     def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
         """Train the net and score every training row at its given label.
@@ -74,6 +82,10 @@ class BaseDetrimentality(
             net does not fit the data.
         """
         self._check_parameters()
+        self._halves = None  # of an earlier fit
+        if X_val is None and self._needs_validation() and hasattr(self, "validation"):
+            fit_halves(self, X, y)
+            return self
         self._check_validation(X_val)
         self._seeds = draw_seeds(self.random_state, 3)
         rows = fit_net_of(self, X, y, self._seeds[0])

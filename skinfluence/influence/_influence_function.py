@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._halves import join_halves
 from skinfluence._held_out import check_validation_rule
 from skinfluence._random import preserved_random_state
 from skinfluence._trained_net import Rows
@@ -220,6 +221,9 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
             `detrimentality_`, which ranks as the mean of this over the validation rows, negated.
         """
         check_is_fitted(self)
+        joined = join_halves(self, X, y)
+        if joined is not None:
+            return joined
         rows = self._trained.rows(check_inputs(self, X, reset=False), y)
         with preserved_random_state():
             train = self._net_rows(self._rows)

@@ -9,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._halves import join_halves
 from skinfluence._held_out import check_validation_rule
 from skinfluence._random import draw_seeds, preserved_random_state
 from skinfluence._trained_net import Rows, train_net
@@ -257,6 +258,9 @@ class InnerProductInfluence(InfluenceQueries, BaseDetrimentality):
             the mean of this over the validation rows, negated.
         """
         check_is_fitted(self)
+        joined = join_halves(self, X, y)
+        if joined is not None:
+            return joined
         rows = self._trained.rows(check_inputs(self, X, reset=False), y)
         objective: Objective = as_objective(self.objective)
         with preserved_random_state():

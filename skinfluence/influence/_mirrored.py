@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._halves import join_halves
 from skinfluence._held_out import check_validation_rule
 from skinfluence._random import preserved_random_state
 from skinfluence._trained_net import Rows
@@ -143,6 +144,9 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
             the validation rows, negated.
         """
         check_is_fitted(self)
+        joined = join_halves(self, X, y)
+        if joined is not None:
+            return joined
         rows = self._trained.rows(check_inputs(self, X, reset=False), y)
         with preserved_random_state():
             queries = self._net_rows(self.net_, rows)
