@@ -169,7 +169,7 @@ def test_influence_is_leave_one_out_on_a_convex_problem():
     method = InfluenceFunction(FrozenEstimator(net), solver=Exact(), damping=damping)
     fitted = method.fit(X, y, X_val=X_val, y_val=y_val)
     assert spearmanr(-fitted.detrimentality_, real)[0] > 0.99
-    np.testing.assert_allclose(-fitted.detrimentality_, real, atol=0.05 * np.abs(real).max())
+    np.testing.assert_allclose(-fitted.detrimentality_, real, atol=0.1 * np.abs(real).max())
 
 
 def _linear(weight):
