@@ -290,6 +290,9 @@ def test_gaps_equal_a_callable_that_says_the_same(objective, data):
         chance = torch.softmax(module(X), 1)[:, 1]
         return PROBABILITY[objective](chance, y, torch.as_tensor(groups))
 
+    identity = InfluenceFunction(frozen, solver=Identity(), objective=objective(positive=1))
+    identity.fit(X, y, X_val, y_val, groups)
+    np.testing.assert_allclose(identity.detrimentality_ * 90, found, rtol=1e-3, atol=1e-5)
     expected = InnerProductInfluence(frozen, objective=by_hand).fit(X, y, X_val, y_val)
     np.testing.assert_allclose(found, expected.detrimentality_, rtol=1e-3, atol=1e-5)
     with pytest.raises(AttributeError, match="has no attribute 'influence'"):
@@ -394,6 +397,7 @@ def test_small_steps_of_the_mirror_tend_to_the_inner_product(data):
         (InfluenceFunction(damping=0), "damping=0, but expected 'auto' or a finite number > 0"),
         (InfluenceFunction(damping=float("nan")), "damping=nan"),
         (InfluenceFunction(validation="half"), "validation='half'"),
+        (InfluenceFunction(objective=ValidationLoss(), reference="self"), "row's own loss"),
         (InfluenceFunction(curvature="hessian", solver=EKFAC(), damping=9), "not the Hessian"),
         (InfluenceFunction(curvature="hessian", solver=DataInf(), damping=9), "not the Hessian"),
         (InnerProductInfluence(objective="loss"), "objective='loss', but expected None"),
