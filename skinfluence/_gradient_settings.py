@@ -1,17 +1,23 @@
 """Which gradients a method looks at: layers, checkpoints, normalisation, width."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from skinfluence._trained_net import Rows
 from skinfluence._validation import check_parameter, check_positive_integer
-from skinfluence.gradients._public import (
+from skinfluence.gradients._gather import (
     BatchLoop,
     Gathered,
     Trajectory,
     check_matrix_fits,
+    cross_products,
     gather,
+    mean_gradient,
 )
 from skinfluence.gradients._readings import Dense, Projected, Reading
 from skinfluence.gradients._trajectory import MeanOf, SideBySide
@@ -188,6 +194,34 @@ class EmbeddingSettings:
             batch_size=self.batch_size,
             trajectory=self.trajectory,
         )
+
+    def at(self, state: Mapping[str, Tensor]) -> "EmbeddingSettings":
+        """Give the same settings at one state of the net."""
+        normalize = None if self.trajectory is None else self.trajectory.normalize
+        return replace(self, trajectory=Trajectory([state], MeanOf(), normalize))
+
+    def mean_gradient(self, net: Any, rows: Rows) -> dict[str, Tensor]:
+        """Average the rows' gradients, as a direction for `InnerProduct`."""
+        return mean_gradient(
+            net,
+            rows.inputs,
+            rows.targets,
+            layers=self.layers,
+            batch_size=self.batch_size,
+            trajectory=self.trajectory,
+        )
+
+    def inner_products(self, net: Any, one: Rows, two: Rows) -> NDArray[np.float64]:
+        """Multiply the gradients of some rows with those of others, (n_one, n_two)."""
+        products = cross_products(
+            net,
+            one,
+            two,
+            layers=self.layers,
+            batch_size=self.batch_size,
+            trajectory=self.trajectory,
+        )
+        return products.astype(np.float64)
 
     def _embedding(self, loop: BatchLoop, n_rows: int) -> Reading:
         width = loop.n_parameters

@@ -162,6 +162,7 @@ class Recording:
             if self._wanted.steps is not None:
                 self._keep_step(state)
             self._before = state if replayed else None
+            self._momentum = momentum_of(net) if replayed else {}
 
     def end_step(self, net: Any, batch: Any, outputs: Any) -> None:
         if self._wanted.follows_rows:
@@ -170,7 +171,7 @@ class Recording:
                 self._note_outputs(self._pending, outputs)
             if self._before is not None:
                 self._replay_errors.append(
-                    _replay_error(net, batch, self._before, self.learning_rate)
+                    _replay_error(net, batch, self._before, self._momentum, self.learning_rate)
                 )
             self._indices.append(self._pending)
             self._pending = self._before = None
@@ -308,6 +309,9 @@ def _description_of(net: Any) -> dict[str, Any]:
             tuple(names[id(p)] for p in group["params"] if id(p) in names) for group in groups
         ),
         "weight_decay": tuple(float(group.get("weight_decay", 0.0)) for group in groups),
+        "momentum": tuple(float(group.get("momentum", 0.0)) for group in groups),
+        "dampening": tuple(float(group.get("dampening", 0.0)) for group in groups),
+        "nesterov": tuple(bool(group.get("nesterov", False)) for group in groups),
         "optimizer": type(net.optimizer_).__name__,
     }
 
@@ -327,18 +331,36 @@ def _equal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
     )
 
 
-def _replay_error(net: Any, batch: Any, before: State, rates: NDArray[np.float64]) -> float:
-    """Measure how far a step was from SGD on the mean loss with weight decay."""
-    description = _description_of(net)
+def momentum_of(net: Any) -> State:
+    """Copy SGD's momentum buffers by parameter name, where there are any yet."""
+    if not isinstance(net.optimizer_, torch.optim.SGD):
+        return {}
+    state = net.optimizer_.state
+    buffers = {
+        name: state[parameter].get("momentum_buffer")
+        for name, parameter in _module(net).named_parameters()
+        if parameter in state
+    }
+    return {n: b.detach().to("cpu", copy=True) for n, b in buffers.items() if b is not None}
+
+
+def _replay_error(
+    net: Any, batch: Any, before: State, momentum: State, rates: NDArray[np.float64]
+) -> float:
+    """Measure how far a step was from SGD's, relative to its length."""
+    settings = _description_of(net)
     after = module_state(net, buffers=False)
     with preserved_random_state():
         gradients = mean_gradients_at(net, before, batch)
     deviation = length = 0.0
-    settings = zip(description["parameter_groups"], rates, description["weight_decay"], strict=True)
-    for names, rate, decay in settings:
+    for group, names in enumerate(settings["parameter_groups"]):
+        mu, tau = settings["momentum"][group], settings["dampening"][group]
         for name in names:
+            g = gradients[name] + settings["weight_decay"][group] * before[name]
+            if mu:
+                m = mu * momentum[name] + (1 - tau) * g if name in momentum else g
+                g = g + mu * m if settings["nesterov"][group] else m
             step = (after[name] - before[name]).double()
-            sgd = -rate * (gradients[name] + decay * before[name]).double()
-            deviation += float((step - sgd).square().sum())
+            deviation += float((step + float(rates[group]) * g.double()).square().sum())
             length += float(step.square().sum())
     return float(np.sqrt(deviation / length)) if length else float(deviation > 0)

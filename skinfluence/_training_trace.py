@@ -66,15 +66,19 @@ class TrainingTrace:
         The names of each parameter group's parameters.
     weight_decay : tuple of float
         Of each parameter group.
+    momentum, dampening : tuple of float
+        Of each parameter group; zero for optimisers without.
+    nesterov : tuple of bool
+        Of each parameter group.
     optimizer : str
         Class name of the optimiser.
     gradient_callbacks : tuple of str
         Callbacks that were there when gradients had been computed, such as gradient clipping.
     replay_error_ : float or None
-        How far recorded steps are from plain SGD on the mean of the rows' losses, weight decay
-        included: the largest ``|step - SGD step| / |step|`` over the first two steps of every
-        epoch. About 1e-7 for plain SGD, up to 1 and more for momentum, Adam or dropout. None if
-        the order was not recorded.
+        How far recorded steps are from SGD on the mean of the rows' losses, with its weight decay
+        and momentum: the largest ``|step - SGD step| / |step|`` over the first two steps of every
+        epoch. About 1e-7 for SGD, up to 1 and more for Adam or dropout. None if the order was not
+        recorded.
     fingerprint : str or None
         Of some of the input rows, to tell another data set or order from the one trained on.
     """
@@ -92,6 +96,9 @@ class TrainingTrace:
     segment_starts: tuple[int, ...] = (0,)
     parameter_groups: tuple[tuple[str, ...], ...] = ()
     weight_decay: tuple[float, ...] = ()
+    momentum: tuple[float, ...] = ()
+    dampening: tuple[float, ...] = ()
+    nesterov: tuple[bool, ...] = ()
     optimizer: str = ""
     gradient_callbacks: tuple[str, ...] = ()
     replay_error_: float | None = None
@@ -260,6 +267,9 @@ _PLAIN = (
     "segment_starts",
     "parameter_groups",
     "weight_decay",
+    "momentum",
+    "dampening",
+    "nesterov",
     "optimizer",
     "gradient_callbacks",
     "replay_error_",

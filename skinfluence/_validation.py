@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
+from torch.utils.data import Subset
 
 # How many rows an error message names.
 _NAMED_ROWS = 5
@@ -86,6 +87,27 @@ def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
     return X
 
 
+def take(X: Any, rows: NDArray[Any]) -> Any:
+    """Select rows.
+
+    Parameters
+    ----------
+    X : ndarray, mapping of arrays, or torch data set
+        Checked.
+    rows : ndarray of int
+
+    Returns
+    -------
+    object
+        Of the same kind; a data set's rows as a Subset.
+    """
+    if isinstance(X, np.ndarray):
+        return X[rows]
+    if isinstance(X, Mapping):
+        return type(X)(**{name: np.asarray(value)[rows] for name, value in X.items()})
+    return Subset(X, rows.tolist())
+
+
 def check_finite(values: NDArray[Any], name: str) -> None:
     """Refuse NaN and infinity, naming the rows.
 
@@ -134,7 +156,7 @@ def check_targets(y: Any, n_samples: int) -> NDArray[Any]:
     if y is None:
         raise ValueError(
             "This estimator requires y to be passed, but the target y is None. "
-            "The gradient of a row's loss needs its label: call fit(X, y)."
+            "Every row's score needs its label: call fit(X, y)."
         )
     targets = np.asarray(y)
     if targets.ndim == 0:
@@ -241,6 +263,45 @@ def check_positive_integer(name: str, value: Any) -> None:
     check_parameter(
         name, value, "an integer >= 1", holds=lambda v: _is_number(v, Integral) and v >= 1
     )
+
+
+def check_non_negative_integer(name: str, value: Any) -> None:
+    """Refuse what is not an integer of at least zero.
+
+    Parameters
+    ----------
+    name : str
+    value : int
+
+    Raises
+    ------
+    ValueError
+        With the name and the value.
+    """
+    check_parameter(
+        name, value, "an integer >= 0", holds=lambda v: _is_number(v, Integral) and v >= 0
+    )
+
+
+def check_positive_number(name: str, value: Any) -> None:
+    """Refuse what is not a finite number above zero.
+
+    Parameters
+    ----------
+    name : str
+    value : float
+
+    Raises
+    ------
+    ValueError
+        With the name and the value.
+    """
+    check_parameter(name, value, "a finite number > 0", holds=is_positive_number)
+
+
+def is_positive_number(value: Any) -> bool:
+    """Tell whether something is a finite number above zero."""
+    return _is_number(value, Real) and 0 < value < float("inf")
 
 
 def _is_missing(value: Any) -> bool:

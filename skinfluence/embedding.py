@@ -20,7 +20,7 @@ from skinfluence._gradient_settings import (
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
 from skinfluence._validation import check_inputs
-from skinfluence.gradients._public import Gathered
+from skinfluence.gradients._gather import Gathered
 
 
 class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -1,6 +1,10 @@
 """Errors and warnings of skinfluence, each also one of Python's or scikit-learn's own kinds."""
 
 
+class ApproximationWarning(UserWarning):
+    """There are too many rows for the exact computation, and an approximation was taken."""
+
+
 class GradientMismatchError(ValueError):
     """Per-sample gradients of the fast route disagree with one backward pass per row."""
 
@@ -15,3 +19,11 @@ class LeakyModuleWarning(UserWarning):
 
 class SmallClassWarning(UserWarning):
     """A class has too few rows for a detector of its own, and is judged by that of all classes."""
+
+
+class ValidationOverlapWarning(UserWarning):
+    """Some rows given as validation rows are training rows as well."""
+
+
+class ReplayWarning(UserWarning):
+    """Recorded steps of the optimiser are not the steps of SGD that a method assumes."""

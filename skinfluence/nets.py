@@ -213,6 +213,27 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
     )
 
 
+def sgd_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> NeuralNet:
+    """Make the default net with SGD as its optimiser, for methods whose theory is of SGD.
+
+    Parameters
+    ----------
+    X, y, random_state
+        As for `default_net`.
+
+    Returns
+    -------
+    NeuralNet
+        Unfitted; SGD with momentum 0.9 at a learning rate of 0.02, in units of the targets'
+        variance for a regression.
+    """
+    net = default_net(X, y, random_state=random_state)
+    # a squared error grows with the square of the targets' scale, and with it SGD's steps
+    scale = np.asarray(net.get_params()["module__output_scale"], dtype=np.float64)
+    rate = 0.02 / float(np.max(scale) ** 2)
+    return net.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=rate)
+
+
 def is_regression_target(y: NDArray[Any]) -> bool:
     """Tell a numeric target from classes, for a net that does not say it.
 

@@ -86,6 +86,13 @@ class EmbeddingGradients:
 
         return in_blocks(block, len(self.b), 2 * self.tokens.shape[1] * outputs.shape[1])
 
+    def inputs(self) -> Tensor:
+        """Refuse; see `LayerGradients`."""
+        raise ValueError(
+            "n_neighbors compares rows by the inputs of Linear and Conv layers; those of Embedding "
+            "are tokens. Leave it out of `layers`, or set n_neighbors=None."
+        )
+
     def scaled(self, weights: Tensor) -> Self:
         """Multiply what flows back; see `LayerGradients`."""
         return replace(self, b=scale_rows(self.b, weights))

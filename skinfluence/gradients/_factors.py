@@ -58,6 +58,10 @@ class LayerGradients(Protocol):
         """Scale each row's layer input to unit norm and leave the bias out."""
         ...
 
+    def inputs(self) -> Tensor:
+        """Give each row's layer input, its mean over positions; of shape (n_rows, n_inputs)."""
+        ...
+
     def scaled(self, weights: Tensor) -> Self:
         """Multiply each row's gradient with a number; weights of shape (n_rows,)."""
         ...
@@ -111,6 +115,13 @@ class DenseGradients:
             f"normalize='activations' is defined for Linear and Conv layers, not for {self.kind}: "
             "its gradient has no factor that is the layer's input. Leave it out of `layers`, or "
             "use normalize='gradient'."
+        )
+
+    def inputs(self) -> Tensor:
+        """Refuse; see `LayerGradients`."""
+        raise ValueError(
+            f"n_neighbors compares rows by the inputs of Linear and Conv layers, which {self.kind} "
+            "does not have. Leave it out of `layers`, or set n_neighbors=None."
         )
 
     def scaled(self, weights: Tensor) -> Self:
@@ -226,6 +237,10 @@ class LinearGradients:
     def with_unit_activations(self) -> Self:
         """Scale the input factor; see `LayerGradients`."""
         return replace(self, a=unit_rows(self.a), weight=True, bias=False)
+
+    def inputs(self) -> Tensor:
+        """Give the input factor; see `LayerGradients`."""
+        return self.a if self.a.dim() == 2 else self.a.mean(1)
 
     def scaled(self, weights: Tensor) -> Self:
         """Multiply the factor that flows back; see `LayerGradients`."""

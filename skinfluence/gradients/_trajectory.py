@@ -205,6 +205,10 @@ class SummedGradients:
         """Add the sums; see `LayerGradients`."""
         return self._added(lambda part: part.summed())
 
+    def inputs(self) -> Tensor:
+        """Average the parts; see `LayerGradients`."""
+        return self._added(lambda part: part.inputs()) / len(self.parts)
+
     def with_unit_activations(self) -> Self:
         """Scale each part; see `LayerGradients`."""
         return replace(self, parts=[part.with_unit_activations() for part in self.parts])
