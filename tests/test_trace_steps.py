@@ -119,7 +119,6 @@ def test_steps_replay(kind, per):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"optimizer__momentum": 0.9},
         {"optimizer": torch.optim.Adam},
         {"module": DropoutMlp, "lr": 0.01},
         {"callbacks": [GradientNormClipping(0.01)]},
@@ -131,7 +130,19 @@ def test_steps_that_are_not_plain_sgd_show(settings):
     assert trace.replay_error_ > 1e-2
     clipped = "callbacks" in settings
     assert trace.gradient_callbacks == (("GradientNormClipping",) if clipped else ())
-    assert trace_of(trained(sgd(), TraceRecorder(order=True))).replay_error_ < 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer__momentum": 0.9, "optimizer__dampening": 0.3, "optimizer__weight_decay": 0.1},
+        {"optimizer__momentum": 0.5, "optimizer__nesterov": True},
+    ],
+)
+def test_steps_of_sgd_are_known_as_such(settings):
+    net = trained(sgd(**settings), TraceRecorder(order=True))
+    assert trace_of(net.partial_fit(X, Y)).replay_error_ < 1e-4
 
 
 @pytest.mark.parametrize(("checkpoints", "epochs"), [(1, [7]), (3, [2, 5, 7]), (20, range(1, 8))])
