@@ -20,7 +20,7 @@ from torch import nn
 
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._directional import inner_products, split_direction
-from skinfluence.gradients._public import _start
+from skinfluence.gradients._gather import start
 from skinfluence.gradients._readings import InnerProduct
 
 
@@ -53,7 +53,7 @@ def last_layer_norms(net, X, y, batch_size):
 
 def factored_products(net, X, y, batch_size):
     """Inner products of all rows with one direction, from factors."""
-    loop, batches = _start(net, X, y, "all", batch_size)
+    loop, batches = start(net, X, y, layers="all", batch_size=batch_size)
     direction = torch.ones(loop.n_parameters)
     for _ in loop.batches(batches, InnerProduct(split_direction(direction, loop.layers))):
         pass
@@ -61,7 +61,7 @@ def factored_products(net, X, y, batch_size):
 
 def forward_products(net, X, y, batch_size):
     """Inner products of all rows with one direction, by forward mode."""
-    loop, batches = _start(net, X, y, "all", batch_size)
+    loop, batches = start(net, X, y, layers="all", batch_size=batch_size)
     direction = torch.ones(loop.n_parameters)
     for Xi, yi in batches:
         inner_products(loop.net_loss, loop.layers, Xi, yi, direction)

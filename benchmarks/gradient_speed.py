@@ -9,8 +9,10 @@ Two yardsticks, both one forward and one backward pass over the same rows, no op
 * bare loop: the least that PyTorch needs, module and criterion on batches made beforehand.
 
 The measured functions include all they do: reading the rows, trying out the routes, collecting.
-Each round times everything once, so that a drift of the machine hits all alike; ratios are
-medians over rounds of the ratio within a round.
+What a pass costs before its first batch, whatever the number of rows, shows in the norms of two
+rows. Each round times everything once, so that a drift of the machine hits all alike; ratios are
+medians over rounds of the ratio within a round, with the smallest and the largest. One thread is
+timed by its processor time, which others on the machine hardly change; several by the clock.
 """
 
 import argparse
@@ -71,24 +73,30 @@ def speed(repeats):
         "epoch": lambda: epoch(net, X, y),
         "bare loop": lambda: bare_loop(net, batches),
         "all-layer L2 norms": lambda: gradient_norms(net, X, y, layers="all"),
+        "of which start (2 rows)": lambda: gradient_norms(net, X[:2], y[:2], layers="all"),
         "all-layer L1 norms": lambda: gradient_norms(net, X, y, layers="all", ord=1),
         "last-layer L2 norms": lambda: gradient_norms(net, X, y),
         "last-layer gradients": lambda: per_sample_gradients(net, X, y),
     }
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds = {name: [] for name in runs}
     for round_number in range(repeats + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if round_number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     print(
         f"{N_ROWS} rows, batch {BATCH_SIZE}, {torch.get_num_threads()} thread(s), {repeats} rounds"
     )
-    print(f"{'':<24}{'ms':>8}{'/ epoch':>10}{'/ bare loop':>13}")
+    print(f"{'':<24}{'ms':>8}{'/ epoch':>20}{'/ bare loop':>20}")
     for name, values in seconds.items():
-        ratios = [np.median(np.divide(values, seconds[base])) for base in ("epoch", "bare loop")]
-        print(f"{name:<24}{1e3 * np.median(values):>8.1f}{ratios[0]:>10.2f}{ratios[1]:>13.2f}")
+        ratios = [spread(np.divide(values, seconds[base])) for base in ("epoch", "bare loop")]
+        print(f"{name:<24}{1e3 * np.median(values):>8.1f}{ratios[0]:>20}{ratios[1]:>20}")
+
+
+def spread(ratios):
+    return f"{np.median(ratios):.2f} ({np.min(ratios):.2f}-{np.max(ratios):.2f})"
 
 
 def _peak_growth(n_rows, queue):

@@ -10,25 +10,64 @@ Public names by stage:
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
+* values: `ComplexityGap`, `DataShapley`, `KNNShapley`
 * influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
   `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
 * metrics: `metrics.linear_datamodeling_score`
+* plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
+  `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
+from skinfluence.dynamics import (
+    EL2N,
+    AreaUnderMargin,
+    ConfidenceWeightedEntropy,
+    ForgettingEvents,
+    GraNd,
+    LossScore,
+    NormalizedMargin,
+    RandomScore,
+    SelfConfidence,
+)
 from skinfluence.embedding import GradientEmbedding
-from skinfluence.influence import InfluenceFunction, InnerProductInfluence, MirroredInfluence
+from skinfluence.influence import (
+    InfluenceFunction,
+    InnerProductInfluence,
+    MirroredInfluence,
+    SGDInfluence,
+    TracIn,
+)
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
+from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
+from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
 
 __all__ = [
+    "EL2N",
+    "AreaUnderMargin",
     "BaseDetrimentality",
+    "Checkpoint",
+    "ComplexityGap",
+    "ConfidenceWeightedEntropy",
+    "DataShapley",
+    "ForgettingEvents",
+    "GraNd",
     "GradientEmbedding",
     "InfluenceFunction",
     "InnerProductInfluence",
+    "KNNShapley",
+    "LossScore",
     "MirroredInfluence",
     "NormDetector",
+    "NormalizedMargin",
     "OutlierGradientDetector",
+    "RandomScore",
+    "SGDInfluence",
+    "SelfConfidence",
+    "TracIn",
+    "TraceRecorder",
+    "TrainingTrace",
 ]
 
 __version__ = "0.1.0.dev0"

@@ -1,12 +1,13 @@
 """Rows that validate each other: every training row gets a score without trusted rows."""
 
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from skinfluence._random import own_random_state
 
@@ -76,6 +77,107 @@ def swapped_scores(
     for train, other in (folds, folds[::-1]):
         merged[train] = quantiles(_checked(score(train, other), len(train)))
     return merged
+
+
+def out_of_fold_scores(
+    score: Score, strata: NDArray[Any], *, cv: Any, seed: int
+) -> NDArray[np.float64]:
+    """Score each fold of the rows by what was fitted on the other folds.
+
+    Parameters
+    ----------
+    score : callable
+        ``score(train, held)`` gives one score for each of the rows `held`, in that order. Called
+        once for every fold.
+    strata : ndarray of shape (n_samples,)
+        As for `swapped_scores`.
+    cv : int or splitter
+        Number of folds, or what has scikit-learn's `split`, holding out every row once.
+    seed : int
+        Of the folds, where `cv` is a number.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        A row's quantile among the scores of its fold, in (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If a row is held out never or twice, or a class has too few rows.
+    """
+    n_rows = len(strata)
+    if hasattr(cv, "split"):
+        folds = list(cv.split(np.zeros((n_rows, 1)), strata))
+    else:
+        _check_classes_suffice(strata, cv)
+        several = len(np.unique(strata)) > 1
+        splitter = StratifiedKFold if several else KFold
+        folds = list(splitter(cv, shuffle=True, random_state=seed).split(strata, strata))
+    held = np.bincount(np.concatenate([held for _, held in folds]), minlength=n_rows)
+    if (held != 1).any():
+        row = int(np.flatnonzero(held != 1)[0])
+        raise ValueError(
+            f"cv={cv!r} holds out row {row} {held[row]} times; expected every row once, so that "
+            "each has one score. Use KFold, StratifiedKFold or GroupKFold, or a number."
+        )
+    merged = np.empty(n_rows)
+    for train, fold in folds:
+        merged[fold] = quantiles(_checked(score(train, fold), len(fold)))
+    return merged
+
+
+def check_cv(cv: Any) -> None:
+    """Refuse a `cv` that is neither None nor a number of folds nor a splitter.
+
+    Parameters
+    ----------
+    cv : int, splitter or None
+
+    Raises
+    ------
+    ValueError
+        With the value.
+    """
+    is_number = isinstance(cv, Integral) and not isinstance(cv, bool | np.bool_)
+    enough = is_number and int(cv) >= 2
+    if cv is not None and not enough and not hasattr(cv, "split"):
+        raise ValueError(
+            f"Got cv={cv!r}, but expected None, a number of folds of at least 2, or a splitter "
+            "with a method split, such as StratifiedKFold."
+        )
+
+
+def place_among(scores: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
+    """Say where scores would stand among the scores of a fold.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_rows,)
+    reference : ndarray of shape (n_reference,)
+        Sorted.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        Quantiles in (0, 1).
+    """
+    below = np.searchsorted(reference, scores, "left")
+    through = np.searchsorted(reference, scores, "right")
+    places: NDArray[np.float64] = (below + through + 1) / (2 * (len(reference) + 1))
+    return places
+
+
+def _check_classes_suffice(strata: NDArray[Any], n_folds: int) -> None:
+    names, counts = np.unique(strata, return_counts=True)
+    few = counts < n_folds
+    if len(names) > 1 and few.any():
+        pairs = zip(names[few].tolist(), counts[few].tolist(), strict=True)
+        listing = ", ".join(f"{name!r} ({count})" for name, count in pairs)
+        raise ValueError(
+            f"cv={n_folds} needs {n_folds} rows of every class, but there are fewer of {listing}. "
+            "Use fewer folds, or leave these classes out."
+        )
 
 
 def split_rows(strata: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:

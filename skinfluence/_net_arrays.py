@@ -112,25 +112,6 @@ def root_mean_squared_error(net: Any, X: Any, y: Any) -> NDArray[Any]:
     return np.asarray((total / rows).sqrt().cpu().numpy())
 
 
-def select_rows(values: Any, rows: NDArray[np.intp]) -> Any:
-    """Select rows of inputs or targets.
-
-    Parameters
-    ----------
-    values : ndarray, dict of arrays, torch data set, or None
-    rows : ndarray of int
-
-    Returns
-    -------
-    what `values` is
-    """
-    if values is None or isinstance(values, np.ndarray):
-        return None if values is None else values[rows]
-    if isinstance(values, Mapping):
-        return type(values)(**{key: value[rows] for key, value in values.items()})
-    return torch.utils.data.Subset(values, rows.tolist())
-
-
 def cast_inputs(net: Any, X: Any) -> Any:
     """Cast an array to what a net's module computes in.
 

@@ -1,5 +1,6 @@
 """A trained net, and inputs and targets in the form in which it takes them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
+from skinfluence._labels import Labels, labels_in, labels_of_fitted
 from skinfluence._net_arrays import (
     cast_inputs,
     cast_targets,
@@ -25,7 +27,14 @@ from skinfluence._validation import (
     n_samples_of,
 )
 from skinfluence.gradients._skorch import compares_elementwise, is_fitted, is_net, kind_of
-from skinfluence.nets import default_net, fit_net, warn_of_rows_kept_out
+from skinfluence.nets import default_net, fit_net, is_regression_target, warn_of_rows_kept_out
+from skinfluence.trace import (
+    TraceRecorder,
+    TrainingTrace,
+    check_trace,
+    records_as_much,
+    trace_of,
+)
 
 
 class Rows(NamedTuple):
@@ -43,65 +52,6 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Labels:
-    """The classes of a classifier.
-
-    Attributes
-    ----------
-    classes : ndarray of shape (n_classes,)
-        What the user calls them.
-    codes : ndarray of shape (n_classes,)
-        What the net calls them: the index of an output, or 0 and 1.
-    """
-
-    classes: NDArray[Any]
-    codes: NDArray[Any]
-
-    def encode(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Turn labels into codes.
-
-        Parameters
-        ----------
-        labels : ndarray of shape (n_samples,)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-
-        Raises
-        ------
-        ValueError
-            If a label is none of the classes.
-        """
-        code_of = dict(zip(self.classes.tolist(), self.codes.tolist(), strict=True))
-        present, position = np.unique(labels, return_inverse=True)
-        unknown = [label for label in present.tolist() if label not in code_of]
-        if unknown:
-            raise ValueError(
-                f"y holds labels the net was never trained on: {unknown[:5]}. It knows "
-                f"{self.classes.tolist()}. Encode y as in training, or train on all classes."
-            )
-        return np.array([code_of[label] for label in present.tolist()])[position]
-
-    def decode(self, codes: NDArray[Any]) -> NDArray[Any]:
-        """Turn codes back into labels.
-
-        Parameters
-        ----------
-        codes : ndarray of shape (n_samples,) or (n_samples, 1)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        order = np.argsort(self.codes)
-        labels: NDArray[Any] = self.classes[
-            order[np.searchsorted(self.codes[order], codes.reshape(-1))]
-        ]
-        return labels
-
-
-@dataclass(frozen=True)
 class TrainedNet:
     """A fitted net, and how inputs, targets and predicted targets are put to it.
 
@@ -113,11 +63,14 @@ class TrainedNet:
         For a classifier whose labels are known.
     residual : ndarray of shape (n_outputs,) or None
         Root mean squared error on the training rows, for a regression.
+    trace : TrainingTrace or None
+        What was recorded of its training.
     """
 
     net: Any
     labels: Labels | None
     residual: NDArray[Any] | None
+    trace: TrainingTrace | None = None
 
     @property
     def can_predict_targets(self) -> bool:
@@ -191,29 +144,79 @@ class TrainedNet:
         return cast_targets(self.net, predicted)
 
 
-def fit_net_of(estimator: Any, X: Any, y: Any, seed: int) -> Rows:
+def fit_net_of(
+    estimator: Any, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
+) -> Rows:
     """Train the net of an estimator and set what every estimator with a net has.
 
     Parameters
     ----------
     estimator : estimator
-        With `net`; gets `net_`, `classes_` for a classifier, and
-        `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
+        With `net`; gets `net_`, `classes_` for a classifier, `trace_` if something is recorded,
+        and `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
     X, y : what the user gave
     seed : int
+    recorder : TraceRecorder, optional
+        What to record of the training.
 
     Returns
     -------
     Rows
     """
     X = check_inputs(estimator, X, reset=True)
-    trained = train_net(estimator.net, X, y, seed)
+    default = getattr(estimator, "_default_net", default_net)
+    trained = train_net(estimator.net, X, y, seed, recorder=recorder, default=default)
+    hand_over(trained, estimator, traced=recorder is not None)
+    return trained.rows(X, y)
+
+
+def hand_over(trained: TrainedNet, estimator: Any, *, traced: bool) -> None:
+    """Set what every estimator with a net has; see `fit_net_of`."""
     estimator._trained = trained
     estimator.net_ = trained.net
-    vars(estimator).pop("classes_", None)  # of an earlier fit
+    for name in ("classes_", "trace_"):  # of an earlier fit
+        vars(estimator).pop(name, None)
+    if traced:
+        estimator.trace_ = trained.trace
     if trained.labels is not None:
         estimator.classes_ = trained.labels.classes
-    return trained.rows(X, y)
+
+
+def targets_and_strata(net: Any, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
+    """Check the targets of rows that will be split into folds, and say which rows are alike.
+
+    Parameters
+    ----------
+    net : NeuralNet or None
+        Unfitted.
+    X : ndarray, dict of arrays, or torch data set
+        Checked.
+    y : array-like or None
+
+    Returns
+    -------
+    targets : ndarray
+    strata : ndarray of shape (n_samples,)
+        Labels for a classifier, else zeros.
+
+    Raises
+    ------
+    ValueError
+        If there are no targets to split by.
+    """
+    if y is None and not is_table_or_images(X):
+        raise ValueError(
+            "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
+            "besides the data set, or give X_val and y_val and leave cv=None."
+        )
+    checked = check_targets(y, n_samples_of(X))
+    classifies = (
+        not is_regression_target(checked) if net is None else kind_of(net) in {"classes", "binary"}
+    )
+    one_label = checked.ndim == 1 or checked.shape[1:] == (1,)
+    if classifies and one_label:
+        return checked, checked.reshape(-1)
+    return checked, np.zeros(len(checked), dtype=np.int64)
 
 
 def can_predict_targets(estimator: Any) -> bool:
@@ -242,18 +245,34 @@ def can_predict_targets(estimator: Any) -> bool:
     return True
 
 
-def train_net(net: Any, X: Any, y: Any, seed: int) -> TrainedNet:
+def train_net(
+    net: Any,
+    X: Any,
+    y: Any,
+    seed: int,
+    *,
+    recorder: TraceRecorder | None = None,
+    default: Callable[..., Any] = default_net,
+    max_epochs: int | None = None,
+) -> TrainedNet:
     """Train a clone of a net or the default net, or take a frozen one as it is.
 
     Parameters
     ----------
     net : NeuralNet, FrozenEstimator of a fitted NeuralNet, or None
-        None for `default_net`.
+        None for `default`.
     X : ndarray, dict of arrays, or torch data set
         Checked.
     y : array-like or None
         None only for a torch data set, which holds its targets.
     seed : int
+    recorder : TraceRecorder, optional
+        Records the training, unless a recorder among the net's own callbacks records as much. A
+        frozen net must bring that much.
+    default : callable, default=default_net
+        Makes the net where there is none.
+    max_epochs : int, optional
+        Train for so many epochs, whatever the net says; a frozen net is not trained.
 
     Returns
     -------
@@ -268,36 +287,44 @@ def train_net(net: Any, X: Any, y: Any, seed: int) -> TrainedNet:
     """
     checked = None if y is None and not is_table_or_images(X) else check_targets(y, n_samples_of(X))
     if isinstance(net, FrozenEstimator):
-        return _frozen(net.estimator, X, checked)
+        return _frozen(net.estimator, X, checked, recorder)
     if net is None:
         if checked is None or not is_table_or_images(X):
             raise ValueError(
                 f"Got X of type {type(X).__name__} and no net; the default net takes arrays. "
                 "Pass a skorch net whose module takes these inputs."
             )
-        net = default_net(X, checked, random_state=seed)
+        net = default(X, checked, random_state=seed)
     elif not is_net(net):
         raise TypeError(
             f"Got net={net!r}, but expected a skorch net, a FrozenEstimator of a fitted one, or "
             "None for the default net. Wrap a torch module in skorch.NeuralNetClassifier or "
             "NeuralNetRegressor."
         )
-    return _trained(clone(net), X, checked, seed)
+    net = clone(net)
+    if max_epochs is not None:
+        net.set_params(max_epochs=max_epochs)
+    return _trained(net, X, checked, seed, recorder)
 
 
-def _trained(net: Any, X: Any, y: NDArray[Any] | None, seed: int) -> TrainedNet:
-    labels = _labels_in(net, y)
+def _trained(
+    net: Any, X: Any, y: NDArray[Any] | None, seed: int, recorder: TraceRecorder | None
+) -> TrainedNet:
+    labels = labels_in(net, y)
     sketch = initialized_copy(net, seed)
     X = cast_inputs(sketch, X)
     target = None if y is None else _encoded(sketch, labels, y)
     target = _fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
         X = np.require(X, requirements=["C", "W"])
-    fit_net(net, X, target, seed)
-    return TrainedNet(net, labels, _residual(net, X, target))
+    if recorder is not None and records_as_much(net, recorder):
+        recorder = None
+    fit_net(net, X, target, seed, recorder)
+    trace = trace_of(net) if recorder is None else recorder.trace_
+    return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 
-def _frozen(net: Any, X: Any, y: NDArray[Any] | None) -> TrainedNet:
+def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | None) -> TrainedNet:
     if not is_net(net):
         raise TypeError(
             f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "
@@ -309,53 +336,14 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None) -> TrainedNet:
             "FrozenEstimator(net), or pass the net itself to have it trained."
         )
     warn_of_rows_kept_out(net)
-    labels = _labels_of_fitted(net)
+    labels = labels_of_fitted(net)
     X = cast_inputs(net, X)
     target = None if y is None else _encoded(net, labels, y)
     target = _fitting_outputs(net, labels, X, target)
-    return TrainedNet(net, labels, _residual(net, X, target))
-
-
-def _labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
-    kind = kind_of(net)
-    if y is None or kind not in {"classes", "binary"}:
-        return None
-    checked = check_class_labels(y)
-    try:
-        classes = np.unique(checked)
-    except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in checked.tolist()}))
-        raise ValueError(
-            f"y mixes labels of types {kinds}, which have no order. Make them all of one type."
-        ) from error
-    if len(classes) < 2:
-        raise ValueError(
-            f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
-            "Check how the rows were selected."
-        )
-    if kind == "binary" and len(classes) > 2:
-        raise ValueError(
-            f"{type(net).__name__} tells two classes apart, but y holds {len(classes)}: "
-            f"{classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
-        )
-    named = getattr(net, "classes", None)
-    if kind == "classes" and named is not None:  # the order that class weights follow
-        return Labels(np.asarray(named), np.arange(len(named)))
-    return Labels(classes, np.arange(len(classes)))
-
-
-def _labels_of_fitted(net: Any) -> Labels | None:
-    kind = kind_of(net)
-    if kind == "binary":
-        return Labels(np.arange(2), np.arange(2))
-    if kind != "classes":
-        return None
-    named = getattr(net, "classes", None)
-    if named is not None:
-        return Labels(np.asarray(named), np.arange(len(named)))
-    # skorch does not encode: without names, a class is the index of its output
-    seen = getattr(net, "classes_inferred_", None)
-    return None if seen is None else Labels(np.asarray(seen), np.asarray(seen))
+    trace = trace_of(net)
+    if recorder is not None:
+        check_trace(trace, recorder, X)
+    return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 
 def _encoded(net: Any, labels: Labels | None, y: NDArray[Any]) -> NDArray[Any]:

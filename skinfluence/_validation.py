@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
+from torch.utils.data import Subset
 
 # How many rows an error message names.
 _NAMED_ROWS = 5
@@ -86,6 +87,27 @@ def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
     return X
 
 
+def take(X: Any, rows: NDArray[Any]) -> Any:
+    """Select rows.
+
+    Parameters
+    ----------
+    X : ndarray, mapping of arrays, or torch data set
+        Checked.
+    rows : ndarray of int
+
+    Returns
+    -------
+    object
+        Of the same kind; a data set's rows as a Subset.
+    """
+    if isinstance(X, np.ndarray):
+        return X[rows]
+    if isinstance(X, Mapping):
+        return type(X)(**{name: np.asarray(value)[rows] for name, value in X.items()})
+    return Subset(X, rows.tolist())
+
+
 def check_finite(values: NDArray[Any], name: str) -> None:
     """Refuse NaN and infinity, naming the rows.
 
@@ -134,7 +156,7 @@ def check_targets(y: Any, n_samples: int) -> NDArray[Any]:
     if y is None:
         raise ValueError(
             "This estimator requires y to be passed, but the target y is None. "
-            "The gradient of a row's loss needs its label: call fit(X, y)."
+            "Every row's score needs its label: call fit(X, y)."
         )
     targets = np.asarray(y)
     if targets.ndim == 0:

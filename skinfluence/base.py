@@ -5,26 +5,30 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._halves import fit_halves
+from skinfluence._held_out import (
+    check_cv,
+    check_validation_rule,
+    out_of_fold_scores,
+    place_among,
+    swapped_scores,
+)
 from skinfluence._overlap import check_separate
 from skinfluence._random import draw_seeds
-from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
-from skinfluence._validation import check_finite, check_inputs
+from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of, targets_and_strata
+from skinfluence._validation import check_finite, check_inputs, take
+from skinfluence.trace import TraceRecorder
 
 
 def _judges_new_rows(estimator: Any) -> bool:
-    if getattr(estimator, "_halves", None) is not None:
-        raise AttributeError(
-            f"{type(estimator).__name__} was fitted without X_val, by two nets that scored half of "
-            "the rows each, so new rows have no score on their common scale. Fit with X_val and "
-            "y_val to score new rows."
-        )
-    return bool(estimator._judges_new_rows())
+    # halves that validated each other have no scale in common on which to put a new row
+    halved = hasattr(estimator, "folds_") and not estimator._cross_validates()
+    return bool(estimator._judges_new_rows()) and not halved
 
 
 def _judges_new_rows_unlabelled(estimator: Any) -> bool:
@@ -47,7 +51,12 @@ class BaseDetrimentality(
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first; ties in the order of the rows.
     net_ : NeuralNet
-        The trained net.
+        The trained net; a list of them, one a fold, where the rows are split for `cv` or in want
+        of validation rows.
+    trace_ : TrainingTrace
+        What was recorded of its training, for methods that need it; a list for folds.
+    folds_ : list of estimator
+        For folds: clones fitted on the training rows of each.
     classes_ : ndarray of shape (n_classes,)
         The labels, for a classifier.
     n_features_in_ : int
@@ -56,8 +65,10 @@ class BaseDetrimentality(
 
     net: Any
     random_state: Any
+    cv: Any
+    validation: Any
+    trace_: Any
     _trained: Any
-    _halves: list[tuple[NDArray[np.intp], Any]] | None
 
     def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
         """Train the net and score every training row at its given label.
@@ -82,30 +93,90 @@ class BaseDetrimentality(
             net does not fit the data.
         """
         self._check_parameters()
-        self._halves = None  # of an earlier fit
-        if X_val is None and self._needs_validation() and hasattr(self, "validation"):
-            fit_halves(self, X, y)
-            return self
         self._check_validation(X_val)
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # of an earlier fit, maybe with other parameters
         self._seeds = draw_seeds(self.random_state, 3)
-        rows = fit_net_of(self, X, y, self._seeds[0])
-        validation = None
-        if X_val is not None:
-            X_val = check_inputs(self, X_val, reset=False)
-            validation = self._trained.rows(X_val, y_val)
-            check_separate(rows.inputs, validation.inputs)
-        scores = np.asarray(self._fit_scores(rows, validation), dtype=np.float64)
+        if self._trains_folds(X_val):
+            scores = self._fit_folds(X, y, X_val, y_val)
+        else:
+            rows, validation = self._prepare(X, y, X_val, y_val)
+            scores = np.asarray(self._fit_scores(rows, validation), dtype=np.float64)
         check_finite(scores, "detrimentality_")
         self.detrimentality_ = scores
         self.ranking_ = np.argsort(-scores, kind="stable")
+        self._finish()
         return self
+
+    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+        """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
+        rows = fit_net_of(self, X, y, self._seeds[0], self._recorder())
+        if X_val is None:
+            return rows, None
+        validation = self._trained.rows(check_inputs(self, X_val, reset=False), y_val)
+        check_separate(rows.inputs, validation.inputs)
+        return rows, validation
+
+    def _fit_folds(self, X: Any, y: Any, X_val: Any, y_val: Any) -> NDArray[np.float64]:
+        """Fit a clone on the training rows of each fold; score every row once."""
+        X = check_inputs(self, X, reset=True)
+        y, strata = targets_and_strata(self.net, X, y)
+        self.folds_: list[Any] = []
+        self._fold_scores: list[NDArray[Any]] = []
+        self._fold_rows: list[NDArray[Any]] = []
+        rules = {"cv": None} if self._cross_validates() else {}
+
+        def fit_fold(train: NDArray[Any], X_val: Any, y_val: Any) -> Any:
+            fold = clone(self).set_params(random_state=self._seeds[0], **rules)
+            self.folds_.append(fold.fit(take(X, train), take(y, train), X_val, y_val))
+            self._fold_rows.append(train)
+            return fold
+
+        def out_of_fold(train: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
+            fold = fit_fold(train, X_val, y_val)
+            scores: NDArray[Any] = fold.score_detrimentality(take(X, held), take(y, held))
+            self._fold_scores.append(np.sort(scores))
+            return scores
+
+        def judged_by_held(train: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
+            fold = fit_fold(train, take(X, held), take(y, held))
+            self._fold_scores.append(np.sort(fold.detrimentality_))
+            return np.asarray(fold.detrimentality_)
+
+        if self._cross_validates():
+            scores = out_of_fold_scores(out_of_fold, strata, cv=self.cv, seed=self._seeds[1])
+        else:
+            rule = self.validation
+            scores = swapped_scores(judged_by_held, strata, validation=rule, seed=self._seeds[1])
+        self._trained = self.folds_[0]._trained
+        self.net_ = [fold.net_ for fold in self.folds_]
+        if hasattr(self.folds_[0], "trace_"):
+            self.trace_ = [fold.trace_ for fold in self.folds_]
+        if hasattr(self.folds_[0], "classes_"):
+            self.classes_ = self.folds_[0].classes_
+        return scores
+
+    def _trains_folds(self, X_val: Any) -> bool:
+        return self._cross_validates() or (self._needs_validation() and X_val is None)
+
+    def _cross_validates(self) -> bool:
+        return getattr(self, "cv", None) is not None
 
     def _check_validation(self, X_val: Any) -> None:
         name = type(self).__name__
-        if self._needs_validation() and X_val is None:
+        check_cv(getattr(self, "cv", None))
+        if hasattr(self, "validation"):
+            check_validation_rule(self.validation)
+        elif self._needs_validation() and X_val is None:
             raise ValueError(
                 f"{name} needs trusted rows besides the training rows, but X_val is None. Call "
                 "fit(X, y, X_val=..., y_val=...); in a Pipeline, name X_val in transform_input."
+            )
+        if self._trains_folds(X_val) and isinstance(self.net, FrozenEstimator):
+            asked = f"cv={self.cv!r}" if self._cross_validates() else "validation rows of its own"
+            raise ValueError(
+                f"{name} would train nets on parts of the rows for {asked}, but its net is "
+                "frozen. Pass the net unfrozen, or give X_val and y_val and leave cv=None."
             )
         if X_val is not None and not self._needs_validation():
             raise ValueError(
@@ -118,7 +189,9 @@ class BaseDetrimentality(
     ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
-        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels. The scores know
+        the labels given: a classifier trained on them, as in a Pipeline, sees its own target
+        unless the method has `cv` set, which scores each row by nets that never saw it.
 
         Parameters
         ----------
@@ -155,8 +228,11 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
-        rows = self._trained.predicted_rows(check_inputs(self, X, reset=False))
-        scores = self._score(rows)
+        X = check_inputs(self, X, reset=False)
+        if hasattr(self, "folds_"):
+            scores = self._mean_place([fold.transform(X)[:, 0] for fold in self.folds_])
+        else:
+            scores = self._score(self._trained.predicted_rows(X))
         return np.asarray(scores, dtype=np.float64)[:, np.newaxis]
 
     @available_if(_judges_new_rows)
@@ -175,9 +251,29 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
-        rows = self._trained.rows(check_inputs(self, X, reset=False), y)
-        scores = self._score(rows)
-        return np.asarray(scores, dtype=np.float64)
+        X = check_inputs(self, X, reset=False)
+        if hasattr(self, "folds_"):
+            return self._mean_place([fold.score_detrimentality(X, y) for fold in self.folds_])
+        return np.asarray(self._score(self._trained.rows(X, y)), dtype=np.float64)
+
+    def _join_folds(self, columns: list[NDArray[Any]]) -> NDArray[np.float64]:
+        """Put each fold's columns in the order of all rows; rows of several folds get the mean."""
+        total = np.zeros((len(columns[0]), len(self.detrimentality_)))
+        count = np.zeros(len(self.detrimentality_))
+        for rows, values in zip(self._fold_rows, columns, strict=True):
+            total[:, rows] += values
+            count[rows] += 1
+        joined: NDArray[np.float64] = total / count
+        return joined
+
+    def _mean_place(self, scores: list[NDArray[Any]]) -> NDArray[np.float64]:
+        """Average where new rows stand among the scores of each fold."""
+        places = [place_among(*pair) for pair in zip(scores, self._fold_scores, strict=True)]
+        mean: NDArray[np.float64] = np.mean(places, axis=0)
+        return mean
+
+    def _finish(self) -> None:
+        """Set what follows from `detrimentality_`."""
 
     @abstractmethod
     def _check_parameters(self) -> None:
@@ -190,6 +286,10 @@ class BaseDetrimentality(
     def _score(self, rows: Rows) -> NDArray[Any]:
         """Score other rows; needed where `_judges_new_rows` says True."""
         raise NotImplementedError
+
+    def _recorder(self) -> TraceRecorder | None:
+        """Say what the method, as it is set, needs of the training."""
+        return None
 
     def _needs_validation(self) -> bool:
         """Tell whether the method, as it is set, uses X_val and y_val."""

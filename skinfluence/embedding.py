@@ -10,86 +10,17 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._gradient_settings import (
+    EmbeddingSettings,
+    check_combine,
+    check_gradient_settings,
+    recorder_of,
+    trajectory_of,
+)
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of
-from skinfluence._validation import check_inputs, check_parameter, check_positive_integer
-from skinfluence.gradients._loop import GradientLoop
-from skinfluence.gradients._public import Gathered, check_matrix_fits, gather
-from skinfluence.gradients._readings import Dense, Projected, Reading
-from skinfluence.projection import Projection
-
-# The width that n_components="auto" keeps.
-_AUTO_COMPONENTS = 1024
-
-
-def check_n_components(n_components: Any) -> None:
-    """Refuse an `n_components` that is neither "auto" nor None nor a positive integer.
-
-    Parameters
-    ----------
-    n_components : "auto", None or int
-
-    Raises
-    ------
-    ValueError
-        With the value.
-    """
-    if n_components is not None and n_components != "auto":
-        check_positive_integer("n_components", n_components)
-
-
-def gather_embedding(
-    net: Any,
-    inputs: Any,
-    targets: Any,
-    *,
-    layers: str | Sequence[str],
-    n_components: int | str | None,
-    projection_seed: int,
-    max_bytes: int,
-    batch_size: int,
-) -> Gathered:
-    """Compute the gradient embedding of rows: their gradients, projected if that is narrower.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted.
-    inputs, targets : what the net takes
-    layers : "last", "all", or sequence of str
-    n_components : int, "auto" or None
-    projection_seed : int
-        The same seed gives comparable rows, whatever the batch, process or machine.
-    max_bytes, batch_size : int
-
-    Returns
-    -------
-    Gathered
-        With values of shape (n_samples, n_components).
-    """
-
-    def choose(loop: GradientLoop, rows: int) -> Reading:
-        width = loop.n_parameters
-        if n_components == "auto":
-            columns = min(width, _AUTO_COMPONENTS)
-        elif n_components is None:
-            columns = width
-        else:
-            columns = int(n_components)
-            check_parameter(
-                "n_components",
-                columns,
-                f"at most {width}, the number of parameters of the chosen layers",
-                holds=lambda value: value <= width,
-                fix="None keeps the full width.",
-            )
-        check_matrix_fits(loop, rows, columns, max_bytes)
-        if columns == width:
-            return Dense()
-        places = {layer.name: place for place, layer in enumerate(loop.layers)}
-        return Projected(Projection(columns, projection_seed), places)
-
-    return gather(net, inputs, targets, choose, layers=layers, batch_size=batch_size)
+from skinfluence._validation import check_inputs
+from skinfluence.gradients._gather import Gathered
 
 
 class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -115,6 +46,16 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     layers : "last", "all", or sequence of str, default="last"
         Layers whose trainable parameters count: the one the forward pass enters last, all, or
         names and shell patterns such as ``"body.*"``.
+    checkpoints : "last", "all" or int, default="last"
+        Where on the training's path to take gradients: at the net as trained, after every epoch,
+        or at k epochs evenly spaced, the last among them. A net frozen after training must bring
+        them in the trace of a `TraceRecorder`.
+    combine : {"mean", "concat"}, default="mean"
+        With several checkpoints: their mean gradient; or their gradients side by side, each times
+        the root of its learning rate, so that inner products are TracIn's.
+    normalize : {None, "activations", "gradient"}, default=None
+        At every checkpoint, scale each row's layer inputs to unit norm (Linear and Conv layers
+        only; the bias is left out), or its whole gradient.
     n_components : int, "auto" or None, default="auto"
         Width of the embedding. "auto" keeps the gradients as they are up to 1,024 parameters and
         projects them to 1,024 components beyond; None never projects; an int projects to that
@@ -137,6 +78,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Seed of the projection: rows embedded with the same seed and net compare.
     net_ : NeuralNet
         The trained net.
+    trace_ : TrainingTrace
+        The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)
         The labels, for a classifier.
     strategy_ : dict of str to str
@@ -154,8 +97,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     Notes
     -----
-    Cost: one training, then one forward pass over the rows for the last layer, and about one
-    forward and backward pass for all layers of a perceptron.
+    Cost: one training, then, for every checkpoint, one forward pass over the rows for the last
+    layer, and about one forward and backward pass for all layers of a perceptron.
 
     Examples
     --------
@@ -178,6 +121,9 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         net: Any = None,
         *,
         layers: str | Sequence[str] = "last",
+        checkpoints: int | str = "last",
+        combine: str = "mean",
+        normalize: str | None = None,
         n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
         batch_size: int = 256,
@@ -185,6 +131,9 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     ) -> None:
         self.net = net
         self.layers = layers
+        self.checkpoints = checkpoints
+        self.combine = combine
+        self.normalize = normalize
         self.n_components = n_components
         self.max_bytes = max_bytes
         self.batch_size = batch_size
@@ -230,11 +179,10 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             If a row holds NaN, `y` is missing or unsuited, the net does not fit the data, a layer
             name does not exist, or the embedding would exceed `max_bytes`.
         """
-        check_positive_integer("batch_size", self.batch_size)
-        check_positive_integer("max_bytes", self.max_bytes)
-        check_n_components(self.n_components)
+        check_gradient_settings(self)
+        check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = fit_net_of(self, X, y, train_seed)
+        rows = fit_net_of(self, X, y, train_seed, recorder_of(self.checkpoints, self.combine))
         self.embedding_, self.strategy_ = self._gather(rows)
         return self.embedding_
 
@@ -274,16 +222,20 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return self._gather(self._trained.rows(X, y)).values
 
     def _gather(self, rows: Rows) -> Gathered:
-        return gather_embedding(
-            self.net_,
-            rows.inputs,
-            rows.targets,
-            layers=self.layers,
-            n_components=self.n_components,
-            projection_seed=self.projection_seed_,
-            max_bytes=self.max_bytes,
-            batch_size=self.batch_size,
+        settings = EmbeddingSettings(
+            self.layers,
+            self.n_components,
+            self.projection_seed_,
+            self.max_bytes,
+            self.batch_size,
+            trajectory_of(
+                getattr(self, "trace_", None),
+                self.checkpoints,
+                combine=self.combine,
+                normalize=self.normalize,
+            ),
         )
+        return settings.gather(self.net_, rows)
 
     @property
     def _n_features_out(self) -> int:

@@ -1,6 +1,10 @@
 """Errors and warnings of skinfluence, each also one of Python's or scikit-learn's own kinds."""
 
 
+class ApproximationWarning(UserWarning):
+    """There are too many rows for the exact computation, and an approximation was taken."""
+
+
 class GradientMismatchError(ValueError):
     """Per-sample gradients of the fast route disagree with one backward pass per row."""
 
@@ -19,3 +23,7 @@ class SmallClassWarning(UserWarning):
 
 class ValidationOverlapWarning(UserWarning):
     """Some rows given as validation rows are training rows as well."""
+
+
+class ReplayWarning(UserWarning):
+    """Recorded steps of the optimiser are not the steps of SGD that a method assumes."""

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from skinfluence._random import seeded
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
 from skinfluence.gradients._skorch import as_dataset
+from skinfluence.trace import TraceRecorder
 
 _BATCH_SIZE = 64
 # Small sets get more epochs, so that every net takes about this many steps.
@@ -212,6 +213,27 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
     )
 
 
+def sgd_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> NeuralNet:
+    """Make the default net with SGD as its optimiser, for methods whose theory is of SGD.
+
+    Parameters
+    ----------
+    X, y, random_state
+        As for `default_net`.
+
+    Returns
+    -------
+    NeuralNet
+        Unfitted; SGD with momentum 0.9 at a learning rate of 0.02, in units of the targets'
+        variance for a regression.
+    """
+    net = default_net(X, y, random_state=random_state)
+    # a squared error grows with the square of the targets' scale, and with it SGD's steps
+    scale = np.asarray(net.get_params()["module__output_scale"], dtype=np.float64)
+    rate = 0.02 / float(np.max(scale) ** 2)
+    return net.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=rate)
+
+
 def is_regression_target(y: NDArray[Any]) -> bool:
     """Tell a numeric target from classes, for a net that does not say it.
 
@@ -229,7 +251,9 @@ def is_regression_target(y: NDArray[Any]) -> bool:
     return not np.array_equal(y, np.round(y)) or len(np.unique(y)) > _MAX_FLOAT_CLASSES
 
 
-def fit_net(net: NeuralNet, X: Any, y: Any, seed: int) -> NeuralNet:
+def fit_net(
+    net: NeuralNet, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
+) -> NeuralNet:
     """Train a net on every row, seeded, leaving all global generators alone.
 
     skorch's default `train_split` would keep a fifth of the rows out of training in silence;
@@ -243,6 +267,8 @@ def fit_net(net: NeuralNet, X: Any, y: Any, seed: int) -> NeuralNet:
     X, y : what skorch takes
         Targets given besides a torch data set replace its own.
     seed : int
+    recorder : TraceRecorder, optional
+        Is among the net's callbacks while it trains, not afterwards.
 
     Returns
     -------
@@ -267,8 +293,24 @@ def fit_net(net: NeuralNet, X: Any, y: Any, seed: int) -> NeuralNet:
     if _has_default_split(net) and not _watches_validation(net):
         net.set_params(train_split=None)
     warn_of_rows_kept_out(net)
+    if is_dataset(X):
+        X, y = as_dataset(net, X, y), None
     with seeded(seed):
-        return net.fit(as_dataset(net, X, y), None) if is_dataset(X) else net.fit(X, y)
+        return net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
+
+
+def _fit_recorded(net: NeuralNet, X: Any, y: Any, recorder: TraceRecorder) -> NeuralNet:
+    if net.callbacks == "disable":  # skorch would add its own with the first one given
+        net.initialize()
+        net.callbacks_.append(("skinfluence_recorder", recorder.initialize()))
+        net.partial_fit(X, y)
+    else:
+        own = net.callbacks
+        net.set_params(callbacks=[*(own or []), ("skinfluence_recorder", recorder)])
+        net.fit(X, y)
+        net.callbacks = own
+    net.callbacks_ = [entry for entry in net.callbacks_ if entry[1] is not recorder]
+    return net
 
 
 def warn_of_rows_kept_out(net: NeuralNet) -> None:

@@ -1,6 +1,7 @@
 """Outlier gradient analysis: an outlier detector on per-sample gradients."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -8,12 +9,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skinfluence._contrast import NeighborContrast
 from skinfluence._detectors import (
     ClassConditionalDetector,
     can_score_rows,
     check_detector,
     fit_detector,
     score_rows,
+)
+from skinfluence._gradient_settings import (
+    EmbeddingSettings,
+    check_gradient_settings,
+    recorder_of,
+    trajectory_of,
 )
 from skinfluence._trained_net import Rows
 from skinfluence._validation import (
@@ -23,9 +31,9 @@ from skinfluence._validation import (
     check_positive_integer,
 )
 from skinfluence.base import BaseDetrimentality
-from skinfluence.embedding import check_n_components, gather_embedding
-from skinfluence.gradients._public import Gathered, gather
-from skinfluence.gradients._readings import Norm
+from skinfluence.gradients._gather import Gathered
+from skinfluence.gradients._readings import Inputs, Norm
+from skinfluence.trace import TraceRecorder
 
 _FLOATS = [np.float64, np.float32]
 
@@ -153,7 +161,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         `skinfluence.nets.default_net`.
     detector : detector, optional
         A PyOD or scikit-learn outlier detector, `NormDetector`, or a Pipeline that ends in one;
-        None for PyOD's `IForest`. It is cloned; a `random_state` it leaves unset is set from
+        None for ``NormDetector(ord=2)``. It is cloned; a `random_state` it leaves unset is set from
         `random_state`.
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks. It does not change the
@@ -168,11 +176,23 @@ class OutlierGradientDetector(BaseDetrimentality):
         on those of the training rows.
     layers : "last", "all", or sequence of str, default="last"
         Layers whose gradients count; see `GradientEmbedding`.
+    checkpoints : "last", "all" or int, default=10
+        Take the mean gradient over these points of the training; see `GradientEmbedding`.
+    normalize : {None, "activations", "gradient"}, default="activations"
+        Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`.
+    n_neighbors : int or None, default=15
+        Add to each row's gradient how its gradient before training differs from the mean of those
+        of the k training rows most like it, by inputs and by what the trained net makes of them:
+        a label unlike those of similar rows shows there even if the net has learnt it by heart.
+        None leaves it out.
     n_components : int, "auto" or None, default="auto"
         Width of the embedding the detector sees; see `GradientEmbedding`. `NormDetector` sees the
         gradients themselves.
     max_bytes : int, default=2**30
         Refuse a larger gradient matrix before computing it. `NormDetector` needs none.
+    cv : int, splitter or None, default=None
+        Score every row by a net that was not trained on it, and by a detector fitted on the
+        gradients of that net's training rows; scores become quantiles within their fold.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
@@ -181,8 +201,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        The detector's score of every training row, float64, in the detector's unit. Higher =
-        more detrimental.
+        The detector's score of every training row, float64, in the detector's unit (with `cv`,
+        quantiles in (0, 1)). Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     threshold_ : float
@@ -195,10 +215,15 @@ class OutlierGradientDetector(BaseDetrimentality):
         Seed of the random projection.
     net_ : NeuralNet
         The trained net.
+    trace_ : TrainingTrace
+        The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)
         The labels, for a classifier.
     strategy_ : dict of str to str
         The route each layer's gradients took.
+    folds_ : list of OutlierGradientDetector
+        With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then, and
+        the detectors are theirs.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -214,16 +239,24 @@ class OutlierGradientDetector(BaseDetrimentality):
     ``transform(X)`` scores rows at their predicted labels, because a pipeline passes none; it
     differs from `detrimentality_` wherever a given label disagrees with the net.
 
-    For cross-entropy and the last layer, the L1 norm of a row's gradient is
-    ``2 (1 - p_y) (||h||_1 + 1)``, with p_y the confidence in the given label and h the input of
-    that layer: compare every result with plain loss and self-confidence. Detectors that look for
-    isolated rows (LOF, KNN) can miss noise that is systematic, such as one class relabelled as
-    another, whose gradients form a cluster of their own.
+    The defaults were chosen by measurement (``benchmarks/detection.py``, where the losses are
+    listed too). The paper's own setting is one trained net and the detector on its gradients:
+    ``checkpoints="last", normalize=None, n_neighbors=None`` with ``detector=IForest()`` or
+    ``NormDetector(ord=1)`` or ``NormDetector(ord=2)``.
+
+    With unit activations, the norm of the last layer's mean gradient is nearly that of the mean
+    error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it is the
+    contrast with neighbors. In the paper's setting the L1 norm of a row's gradient is
+    ``2 (1 - p_y) (||h||_1 + 1)`` for cross-entropy, with p_y the confidence in the given label and
+    h the layer's input: compare every result with plain loss and self-confidence. Detectors that
+    look for isolated rows (LOF, KNN) can miss noise that is systematic, such as one class
+    relabelled as another, whose gradients form a cluster of their own.
 
     ECOD and COPOD rank a new row among those it is scored with; here new rows are scored one by
     one, so that a score does not depend on the batch.
 
-    Cost: one training; one forward pass over the rows for the last layer; the detector.
+    Cost: one training; for every checkpoint, one forward pass over the rows for the last layer;
+    the detector. With `cv`, all that for every fold.
 
     References
     ----------
@@ -254,8 +287,12 @@ class OutlierGradientDetector(BaseDetrimentality):
         class_conditional: bool = False,
         semi_supervised: bool = False,
         layers: str | Sequence[str] = "last",
+        checkpoints: int | str = 10,
+        normalize: str | None = "activations",
+        n_neighbors: int | None = 15,
         n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
+        cv: Any = None,
         batch_size: int = 256,
         random_state: Any = None,
     ) -> None:
@@ -265,16 +302,20 @@ class OutlierGradientDetector(BaseDetrimentality):
         self.class_conditional = class_conditional
         self.semi_supervised = semi_supervised
         self.layers = layers
+        self.checkpoints = checkpoints
+        self.normalize = normalize
+        self.n_neighbors = n_neighbors
         self.n_components = n_components
         self.max_bytes = max_bytes
+        self.cv = cv
         self.batch_size = batch_size
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
         check_contamination(self.contamination)
-        check_positive_integer("batch_size", self.batch_size)
-        check_positive_integer("max_bytes", self.max_bytes)
-        check_n_components(self.n_components)
+        check_gradient_settings(self)
+        if self.n_neighbors is not None:
+            check_positive_integer("n_neighbors", self.n_neighbors)
         if self.detector is not None:
             check_detector(self.detector)
         if self.semi_supervised and not self._judges_new_rows():
@@ -283,26 +324,37 @@ class OutlierGradientDetector(BaseDetrimentality):
                 f"{self.detector!r} scores none but its own. Use novelty=True, or another detector."
             )
 
+    def _recorder(self) -> TraceRecorder | None:
+        if self.n_neighbors is not None:  # the state before training is in every trace
+            return TraceRecorder(checkpoints=self.checkpoints)
+        return recorder_of(self.checkpoints)
+
     def _needs_validation(self) -> bool:
         return self.semi_supervised
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
-        detector = _default_detector() if self.detector is None else clone(self.detector)
-        self.detector_ = detector
+        detector = NormDetector() if self.detector is None else clone(self.detector)
+        self.detector_: Any = detector
         _, detector_seed, self.projection_seed_ = self._seeds
+        self._contrast: NeighborContrast | None = None
         gathered = self._gather(rows)
         self.strategy_ = gathered.strategy
-        trusted = None if validation is None else self._gather(validation).values
+        values = gathered.values
+        if values.ndim == 2:
+            check_finite(values, "The gradient embedding")
+        if self.n_neighbors is not None:
+            self._contrast = NeighborContrast(self.n_neighbors, *self._before_training(rows))
+            values = values + self._contrast.of_training_rows()
+        trusted = None if validation is None else self._embed(validation)
         if isinstance(detector, NormDetector):
-            scores = _fit_norm_detector(detector, gathered.values, trusted)
-        else:
-            check_finite(gathered.values, "The gradient embedding")
-            if self.class_conditional:
-                self.detector_ = ClassConditionalDetector(detector, detector_seed)
-            scores = self._fit_detector(gathered.values, rows, trusted, validation)
-        self.threshold_ = _threshold(scores, self.contamination)
-        self.labels_ = (scores > self.threshold_).astype(np.int64)
-        return scores
+            return _fit_norm_detector(detector, values, trusted)
+        if self.class_conditional:
+            self.detector_ = ClassConditionalDetector(detector, detector_seed)
+        return self._fit_detector(values, rows, trusted, validation)
+
+    def _finish(self) -> None:
+        self.threshold_ = _threshold(self.detrimentality_, self.contamination)
+        self.labels_ = (self.detrimentality_ > self.threshold_).astype(np.int64)
 
     def _fit_detector(
         self,
@@ -321,9 +373,9 @@ class OutlierGradientDetector(BaseDetrimentality):
         return scores if trusted is None else score_rows(self.detector_, embedding)
 
     def _score(self, rows: Rows) -> NDArray[np.float64]:
-        values = self._gather(rows).values
+        values = self._embed(rows)
         if isinstance(self.detector_, NormDetector):
-            return np.asarray(values, dtype=np.float64)
+            return _norms(self.detector_, values)
         if isinstance(self.detector_, ClassConditionalDetector):
             return self.detector_.score(values, self._codes(rows))
         return score_rows(self.detector_, values)
@@ -339,39 +391,49 @@ class OutlierGradientDetector(BaseDetrimentality):
             )
         return np.asarray(rows.targets)
 
+    def _embed(self, rows: Rows) -> NDArray[Any]:
+        """Give what the detector judges of rows not trained on."""
+        values = self._gather(rows).values
+        if self._contrast is None:
+            return values
+        return np.asarray(values + self._contrast.of_rows(*self._before_training(rows)))
+
+    def _before_training(
+        self, rows: Rows
+    ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any]]:
+        """Give inputs, activations after and gradients before training, for the contrast."""
+        settings = self._settings()
+        inputs = rows.inputs if isinstance(rows.inputs, np.ndarray) else None
+        activations = replace(settings, trajectory=None).gather(self.net_, rows, Inputs())
+        gradients = settings.at(self.trace_.initial_state).gather(self.net_, rows)
+        return inputs, activations.values, gradients.values
+
     def _gather(self, rows: Rows) -> Gathered:
-        if isinstance(self.detector_, NormDetector):
-            norm = Norm(self.detector_.ord)
-            return gather(
-                self.net_,
-                rows.inputs,
-                rows.targets,
-                lambda *_: norm,
-                layers=self.layers,
-                batch_size=self.batch_size,
-            )
-        return gather_embedding(
-            self.net_,
-            rows.inputs,
-            rows.targets,
-            layers=self.layers,
-            n_components=self.n_components,
-            projection_seed=self.projection_seed_,
-            max_bytes=self.max_bytes,
-            batch_size=self.batch_size,
+        factored = isinstance(self.detector_, NormDetector) and self.n_neighbors is None
+        reading = Norm(self.detector_.ord) if factored else None
+        return self._settings().gather(self.net_, rows, reading)
+
+    def _settings(self) -> EmbeddingSettings:
+        trace = getattr(self, "trace_", None)
+        return EmbeddingSettings(
+            self.layers,
+            self.n_components,
+            self.projection_seed_,
+            self.max_bytes,
+            self.batch_size,
+            trajectory_of(trace, self.checkpoints, combine="mean", normalize=self.normalize),
         )
 
 
-def _fit_norm_detector(
-    detector: NormDetector, norms: NDArray[Any], trusted: NDArray[Any] | None
-) -> NDArray[np.float64]:
-    detector._check_parameters()
-    reference = norms if trusted is None else trusted
-    detector._fit_norms(np.asarray(reference, dtype=np.float64))
+def _norms(detector: NormDetector, values: NDArray[Any]) -> NDArray[np.float64]:
+    """Take norms, unless the values are norms read off factors."""
+    norms = values if values.ndim == 1 else detector._norms(values)
     return np.asarray(norms, dtype=np.float64)
 
 
-def _default_detector() -> Any:
-    from pyod.models.iforest import IForest
-
-    return IForest()
+def _fit_norm_detector(
+    detector: NormDetector, values: NDArray[Any], trusted: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    detector._check_parameters()
+    detector._fit_norms(_norms(detector, values if trusted is None else trusted))
+    return _norms(detector, values)

@@ -5,6 +5,7 @@ import torch
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
+from skinfluence import OutlierGradientDetector
 from skinfluence.datasets import make_noisy_labels
 
 
@@ -59,6 +60,12 @@ def regressor(module=SmallMlp, **kwargs):
         "verbose": 0,
     }
     return NeuralNetRegressor(module, **{**settings, **kwargs})
+
+
+def paper_method(*args, **kwargs):
+    """The paper's setting: one trained net, and a detector on its gradients."""
+    settings = {"checkpoints": "last", "normalize": None, "n_neighbors": None}
+    return OutlierGradientDetector(*args, **{**settings, **kwargs})
 
 
 def fitted_classifier(X, y, seed=0, **kwargs):

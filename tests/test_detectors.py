@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from problems import fitted_classifier, noisy_blobs
+from problems import fitted_classifier, noisy_blobs, paper_method
 from pyod.models.abod import ABOD
 from pyod.models.cblof import CBLOF
 from pyod.models.copod import COPOD
@@ -27,7 +27,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
-from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
+from skinfluence import GradientEmbedding, NormDetector
 from skinfluence._detectors import fit_detector, score_rows
 
 DETECTORS = [
@@ -121,7 +121,7 @@ def test_unset_random_state_is_set_and_a_set_one_kept():
 @pytest.mark.parametrize("detector", [IForest(), INNE(), CBLOF(3), IsolationForest()], ids=repr)
 def test_same_seed_same_scores(detector):
     X, y, _ = noisy_blobs()
-    method = OutlierGradientDetector(detector=detector, random_state=0)
+    method = paper_method(detector=detector, random_state=0)
     first = clone(method).fit(X, y).detrimentality_
     np.testing.assert_array_equal(clone(method).fit(X, y).detrimentality_, first)
 
@@ -160,7 +160,7 @@ def test_norms_from_factors_are_norms_of_the_embedding(ord, layers):
     frozen = FrozenEstimator(fitted_classifier(X, y))
     embedding = GradientEmbedding(frozen, layers=layers).fit_transform(X, y)
     on_matrix = NormDetector(ord).fit(embedding)
-    method = OutlierGradientDetector(frozen, detector=NormDetector(ord), layers=layers).fit(X, y)
+    method = paper_method(frozen, detector=NormDetector(ord), layers=layers).fit(X, y)
     np.testing.assert_allclose(method.detrimentality_, on_matrix.decision_scores_, rtol=1e-5)
     np.testing.assert_allclose(method.detector_.threshold_, on_matrix.threshold_, rtol=1e-5)
     np.testing.assert_allclose(
@@ -170,7 +170,7 @@ def test_norms_from_factors_are_norms_of_the_embedding(ord, layers):
 
 def test_norm_detector_builds_no_matrix():
     X, y, _ = noisy_blobs()
-    method = OutlierGradientDetector(detector=NormDetector(), layers="all", max_bytes=1)
+    method = paper_method(detector=NormDetector(), layers="all", max_bytes=1)
     assert method.fit(X, y).detrimentality_.shape == (len(X),)
     with pytest.raises(ValueError, match=r"max_bytes=1.*NormDetector as the detector"):
         method.set_params(detector=KNN()).fit(X, y)
@@ -190,7 +190,7 @@ def test_norm_detector_checks_its_order(ord):
 
 def test_local_outlier_factor_without_novelty_scores_no_new_rows():
     X, y, _ = noisy_blobs()
-    method = OutlierGradientDetector(detector=LocalOutlierFactor(n_neighbors=30), random_state=0)
+    method = paper_method(detector=LocalOutlierFactor(n_neighbors=30), random_state=0)
     assert not hasattr(method.fit(X, y), "transform")
     assert not hasattr(method, "score_detrimentality")
     assert np.isfinite(method.fit_transform(X, y)).all()
@@ -200,13 +200,13 @@ def test_local_outlier_factor_without_novelty_scores_no_new_rows():
 def test_what_is_no_detector_is_refused(detector):
     X, y, _ = noisy_blobs()
     with pytest.raises(TypeError, match="expected an instance of a PyOD or scikit-learn outlier"):
-        OutlierGradientDetector(detector=detector).fit(X, y)
+        paper_method(detector=detector).fit(X, y)
 
 
 def test_estimator_without_scores_is_refused():
     X, y, _ = noisy_blobs()
     with pytest.raises(TypeError, match="StandIn has neither decision_scores_"):
-        OutlierGradientDetector(detector=make_pipeline(Components(2), StandIn())).fit(X, y)
+        paper_method(detector=make_pipeline(Components(2), StandIn())).fit(X, y)
 
 
 class StandIn(Components):
@@ -219,11 +219,11 @@ def test_contamination_of_the_detector_is_checked_too():
     X, y, _ = noisy_blobs()
     detector = IForest().set_params(contamination=0.9)
     with pytest.raises(ValueError, match=r"contamination=0\.9"):
-        OutlierGradientDetector(detector=detector).fit(X, y)
+        paper_method(detector=detector).fit(X, y)
 
 
 def test_error_inside_a_detector_names_it():
     X, y, _ = noisy_blobs()
     with pytest.raises(ValueError, match="n_neighbors") as caught:
-        OutlierGradientDetector(detector=LocalOutlierFactor(n_neighbors="x")).fit(X, y)
+        paper_method(detector=LocalOutlierFactor(n_neighbors="x")).fit(X, y)
     assert any("Raised by LocalOutlierFactor" in note for note in caught.value.__notes__)

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs, regressor
+from problems import (
+    SmallMlp,
+    blobs,
+    classifier,
+    fitted_classifier,
+    noisy_blobs,
+    paper_method,
+    regressor,
+)
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import EarlyStopping, EpochScoring
@@ -11,7 +19,7 @@ from skorch.helper import SliceDict
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
+from skinfluence import GradientEmbedding, NormDetector
 from skinfluence.exceptions import HeldOutRowsWarning
 from skinfluence.gradients import gradient_norms, per_sample_gradients
 from skinfluence.nets import default_net
@@ -109,10 +117,10 @@ def test_named_classes_set_the_order_of_the_outputs():
     X, y, _ = noisy_blobs(n_classes=2)
     names = np.array(["pos", "neg"])
     net = classifier(classes=["pos", "neg"], module__n_outputs=2)
-    method = OutlierGradientDetector(net, detector=NormDetector(), random_state=0)
+    method = paper_method(net, detector=NormDetector(), random_state=0)
     method.fit(X, names[y])
     assert list(method.classes_) == ["pos", "neg"]
-    again = OutlierGradientDetector(FrozenEstimator(method.net_), detector=NormDetector())
+    again = paper_method(FrozenEstimator(method.net_), detector=NormDetector())
     np.testing.assert_allclose(
         again.fit(X, names[y]).detrimentality_, method.detrimentality_, rtol=1e-6
     )
@@ -146,7 +154,7 @@ def test_one_dimensional_target_of_a_custom_loss_is_not_broadcast():
             return (output - target).square().mean().sqrt()
 
     X, _ = blobs()
-    method = OutlierGradientDetector(
+    method = paper_method(
         regressor(criterion=RootMeanSquare), detector=NormDetector(), random_state=0
     )
     assert np.isfinite(method.fit(X, X[:, 0]).detrimentality_).all()
@@ -248,7 +256,7 @@ def test_outputs_that_are_no_predictions_of_the_target():
 
     X, _ = blobs()
     net = regressor(criterion=MeanAndVariance, module__n_outputs=2)
-    method = OutlierGradientDetector(net, detector=NormDetector(), random_state=0)
+    method = paper_method(net, detector=NormDetector(), random_state=0)
     assert np.isfinite(method.fit(X, X[:, 0]).detrimentality_).all()
     assert not hasattr(method, "transform")
 
@@ -266,9 +274,9 @@ def test_double_dict_inputs_are_cast():
     X = X.astype(np.float64)
     for container in (dict, SliceDict):
         inputs = container(left=X[:, :2], right=X[:, 2:])
-        method = OutlierGradientDetector(
-            classifier(TwoInputs), detector=NormDetector(), random_state=0
-        ).fit(inputs, y)
+        method = paper_method(classifier(TwoInputs), detector=NormDetector(), random_state=0).fit(
+            inputs, y
+        )
         assert np.isfinite(method.transform(inputs)).all()
 
 

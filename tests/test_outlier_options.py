@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs, regressor
+from problems import (
+    SmallMlp,
+    blobs,
+    classifier,
+    fitted_classifier,
+    noisy_blobs,
+    paper_method,
+    regressor,
+)
 from pyod.models.hbos import HBOS
 from pyod.models.iforest import IForest
 from pyod.models.knn import KNN
@@ -33,9 +41,9 @@ def frozen_problem(n=150):
 @every_detector
 def test_class_conditional_fits_one_detector_a_class(detector):
     frozen, X, y, is_noisy = frozen_problem()
-    method = OutlierGradientDetector(
-        frozen, detector=detector, class_conditional=True, random_state=0
-    ).fit(X, y)
+    method = paper_method(frozen, detector=detector, class_conditional=True, random_state=0).fit(
+        X, y
+    )
     assert roc_auc_score(is_noisy, method.detrimentality_) > 0.9
     embedding = GradientEmbedding(frozen).fit_transform(X, y)
     if isinstance(detector, NormDetector):
@@ -62,7 +70,7 @@ def test_class_conditional_fits_one_detector_a_class(detector):
 def test_semi_supervised_fits_on_validation_rows(detector, class_conditional):
     frozen, X, y, is_noisy = frozen_problem()
     X_val, y_val = blobs(n=90, seed=7)
-    method = OutlierGradientDetector(
+    method = paper_method(
         frozen,
         detector=detector,
         semi_supervised=True,
@@ -82,10 +90,10 @@ def test_small_class_is_judged_by_the_detector_of_all():
     rows = np.flatnonzero(y != 2).tolist() + np.flatnonzero(y == 2)[:2].tolist()
     X, y = X[rows], y[rows]
     frozen = FrozenEstimator(fitted_classifier(X, y))
-    method = OutlierGradientDetector(frozen, detector=KNN(), class_conditional=True)
+    method = paper_method(frozen, detector=KNN(), class_conditional=True)
     with pytest.warns(SmallClassWarning, match=r"2 \(2 rows\) have fewer than 10 rows"):
         method.fit(X, y)
-    pooled = OutlierGradientDetector(frozen, detector=KNN()).fit(X, y)
+    pooled = paper_method(frozen, detector=KNN()).fit(X, y)
     np.testing.assert_array_equal(method.detrimentality_[y == 2], pooled.detrimentality_[y == 2])
     by_class = method.detector_.by_class_
     assert by_class[0] is not by_class[1]
@@ -97,9 +105,7 @@ def test_class_missing_from_validation_is_judged_by_the_detector_of_all():
     frozen, X, y, _ = frozen_problem()
     X_val, y_val = blobs(n=90, seed=7)
     kept = y_val != 1
-    method = OutlierGradientDetector(
-        frozen, detector=KNN(), class_conditional=True, semi_supervised=True
-    )
+    method = paper_method(frozen, detector=KNN(), class_conditional=True, semi_supervised=True)
     with pytest.warns(SmallClassWarning, match=r"1 \(0 rows\)"):
         method.fit(X, y, X_val=X_val[kept], y_val=y_val[kept])
     assert np.isfinite(method.detrimentality_).all()
@@ -108,12 +114,12 @@ def test_class_missing_from_validation_is_judged_by_the_detector_of_all():
 def test_what_class_conditional_and_semi_supervised_refuse():
     X, y = blobs()
     with pytest.raises(ValueError, match="class_conditional=True needs a classifier"):
-        OutlierGradientDetector(regressor(), class_conditional=True).fit(X, X[:, 0])
-    semi = OutlierGradientDetector(classifier(), semi_supervised=True)
+        paper_method(regressor(), detector=KNN(), class_conditional=True).fit(X, X[:, 0])
+    semi = paper_method(classifier(), semi_supervised=True)
     with pytest.raises(ValueError, match="needs trusted rows besides the training rows"):
         semi.fit(X, y)
     with pytest.raises(ValueError, match="does not use validation rows"):
-        OutlierGradientDetector(classifier()).fit(X, y, X_val=X, y_val=y)
+        paper_method(classifier()).fit(X, y, X_val=X, y_val=y)
     with pytest.raises(ValueError, match=r"never trained on: \[9\]"):
         semi.fit(X, y, X_val=X[:3], y_val=[0, 1, 9])
     with pytest.raises(ValueError, match="requires y to be passed"):
@@ -128,7 +134,7 @@ def test_validation_rows_go_through_a_pipeline():
     X, y, _ = noisy_blobs()
     X_val, y_val = blobs(n=45, seed=7)
     scaler = StandardScaler().fit(X)
-    method = OutlierGradientDetector(detector=KNN(), semi_supervised=True, random_state=0)
+    method = paper_method(detector=KNN(), semi_supervised=True, random_state=0)
     expected = clone(method).fit(scaler.transform(X), y, X_val=scaler.transform(X_val), y_val=y_val)
     set_config(enable_metadata_routing=True)
     try:
@@ -175,13 +181,11 @@ def test_projected_rows_compare_across_calls_and_batches():
 def test_detector_sees_the_projected_embedding():
     X, y, _ = noisy_blobs()
     embedding = GradientEmbedding(classifier(), n_components=8, random_state=0).fit_transform(X, y)
-    method = OutlierGradientDetector(
-        classifier(), detector=KNN(), n_components=8, random_state=0
-    ).fit(X, y)
+    method = paper_method(classifier(), detector=KNN(), n_components=8, random_state=0).fit(X, y)
     np.testing.assert_allclose(method.detrimentality_, KNN().fit(embedding).decision_scores_)
-    norms = OutlierGradientDetector(
-        classifier(), detector=NormDetector(), n_components=8, random_state=0
-    ).fit(X, y)
+    norms = paper_method(classifier(), detector=NormDetector(), n_components=8, random_state=0).fit(
+        X, y
+    )
     full = GradientEmbedding(classifier(), random_state=0).fit_transform(X, y)
     np.testing.assert_allclose(norms.detrimentality_, np.linalg.norm(full, axis=1), rtol=1e-5)
 

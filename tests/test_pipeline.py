@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs, regressor
+from problems import (
+    SmallMlp,
+    blobs,
+    classifier,
+    fitted_classifier,
+    noisy_blobs,
+    paper_method,
+    regressor,
+)
 from pyod.models.hbos import HBOS
 from pyod.models.iforest import IForest
 from pyod.models.knn import KNN
@@ -50,7 +58,7 @@ def test_literal_pipeline_gives_the_same_scores(detector):
     ).fit(X, y)
     short = make_pipeline(
         StandardScaler(),
-        OutlierGradientDetector(classifier(), detector=detector, random_state=0),
+        paper_method(classifier(), detector=detector, random_state=0),
     ).fit(X, y)
     np.testing.assert_array_equal(literal[-1].decision_scores_, short[-1].detrimentality_)
     np.testing.assert_allclose(literal.decision_function(X[:7]), short.transform(X[:7])[:, 0])
@@ -88,7 +96,7 @@ def test_grid_search_over_detectors_and_nested_parameters():
         scores = method.score_detrimentality(X, y)
         return roc_auc_score([truth[x.tobytes()] for x in X], scores)
 
-    method = OutlierGradientDetector(classifier(), detector=KNN(), random_state=0)
+    method = paper_method(classifier(), detector=KNN(), random_state=0)
     grid = [
         {"detector": [IForest(), NormDetector()]},
         {"detector__n_neighbors": [3, 10], "net__module__n_hidden": [8, 16]},
@@ -129,7 +137,7 @@ def test_inputs_of_any_numeric_kind(convert):
     X, y, is_noisy = noisy_blobs()
     converted = convert(X)
     for net in (None, classifier(max_epochs=60)):
-        method = OutlierGradientDetector(net, detector=NormDetector(), random_state=0)
+        method = paper_method(net, detector=NormDetector(), random_state=0)
         assert roc_auc_score(is_noisy, method.fit(converted, y).detrimentality_) > 0.9
 
 
@@ -150,7 +158,7 @@ def test_labels_of_any_kind(labels):
         verbose=0,
     )
     for net in (None, classifier(module__n_outputs=2), binary):
-        method = OutlierGradientDetector(net, detector=NormDetector(), random_state=0)
+        method = paper_method(net, detector=NormDetector(), random_state=0)
         method.fit(X, named)
         assert roc_auc_score(is_noisy, method.detrimentality_) > 0.9
         np.testing.assert_array_equal(method.classes_, labels)
@@ -183,7 +191,7 @@ class TwoInputs(nn.Module):
 def test_dict_of_inputs(container):
     X, y, is_noisy = noisy_blobs()
     X = container(left=X[:, :2], right=X[:, 2:])
-    method = OutlierGradientDetector(classifier(TwoInputs), detector=NormDetector(), random_state=0)
+    method = paper_method(classifier(TwoInputs), detector=NormDetector(), random_state=0)
     assert roc_auc_score(is_noisy, method.fit(X, y).detrimentality_) > 0.9
     assert method.transform(X).shape == (len(y), 1)
     assert not hasattr(method, "n_features_in_")
@@ -202,7 +210,7 @@ class Pairs(torch.utils.data.Dataset):
 
 def test_torch_data_set():
     X, y, is_noisy = noisy_blobs()
-    method = OutlierGradientDetector(classifier(), detector=NormDetector(), random_state=0)
+    method = paper_method(classifier(), detector=NormDetector(), random_state=0)
     own_targets = clone(method).fit(Pairs(X, y)).detrimentality_
     assert roc_auc_score(is_noisy, own_targets) > 0.9
     clean = Pairs(X, np.zeros_like(y))
@@ -234,7 +242,7 @@ def test_regression():
     is_wrong = np.arange(120) < 8
     y[is_wrong] += 6
     for net in (None, regressor(max_epochs=60)):
-        method = OutlierGradientDetector(net, detector=NormDetector(), random_state=0).fit(X, y)
+        method = paper_method(net, detector=NormDetector(), random_state=0).fit(X, y)
         assert roc_auc_score(is_wrong, method.detrimentality_) > 0.9
         assert not hasattr(method, "classes_")
         column = clone(method).fit(X, y[:, None]).detrimentality_
@@ -269,7 +277,7 @@ def test_plain_net_with_many_labels_has_no_transform():
         verbose=0,
     )
     for candidate in (net, None):
-        method = OutlierGradientDetector(candidate, detector=NormDetector(), random_state=0)
+        method = paper_method(candidate, detector=NormDetector(), random_state=0)
         assert hasattr(method, "transform")  # not known before fit
         scores = method.fit(X, indicator).detrimentality_
         assert roc_auc_score(wrong, scores) > 0.9

@@ -9,7 +9,7 @@ import pytest
 import torch
 from net_zoo import CASES
 
-from skinfluence.gradients._public import _start
+from skinfluence.gradients._gather import start
 from skinfluence.gradients._readings import Dense, Projected
 from skinfluence.projection import LayerProjection, Projection
 
@@ -19,7 +19,7 @@ NETS = ["mlp", "cnn", "positions", "embedding", "layer_norm", "conv2d", "encoder
 def projected(name, n_components, seed, n=12, batch_size=5):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(0), n)
-    loop, batches = _start(case.fitted(), X, y, "all", batch_size)
+    loop, batches = start(case.fitted(), X, y, layers="all", batch_size=batch_size)
     batches = list(batches)
     places = {layer.name: i for i, layer in enumerate(loop.layers)}
     reading = Projected(Projection(n_components, seed), places)

@@ -13,6 +13,9 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
 
+# The kind of node where a graph ends at a parameter.
+_LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
+
 
 class Call:
     """One call of a layer: what flowed in, and, once the backward pass is there, what flows back.
@@ -251,27 +254,26 @@ def explore_graph(
     # weight is also used elsewhere (tied to another layer, passed to a function, penalised in the
     # loss), where no hook sees it.
     uses: Counter[int] = Counter()
-    recorded = {edge.node: edge for edge in edges}
-    leads_on: dict[Any, bool] = {}  # whether a recorded output lies at a node or beyond it
-    roots: list[GradientEdge] = []
-    stack = [(loss.grad_fn, False)] if loss.grad_fn is not None else []
-    while stack:
-        node, expanded = stack.pop()
-        following = [f for f, _ in node.next_functions if f is not None]
-        if not expanded:
-            if node in leads_on:
+    # the nodes that take up what a node gives
+    readers: dict[Any, list[Any]] = {} if loss.grad_fn is None else {loss.grad_fn: []}
+    nodes = list(readers)
+    for node in nodes:  # grows on the way
+        for child, _ in node.next_functions:
+            if child is None:
                 continue
-            leads_on[node] = False
-            stack.append((node, True))
-            for child in following:
-                parameter = getattr(child, "variable", None)
-                if parameter is not None:
-                    uses[id(parameter)] += 1
-                elif child not in leads_on:
-                    stack.append((child, False))
-            continue
-        beyond = any(leads_on.get(child, False) for child in following)
-        if node in recorded and not beyond:
-            roots.append(recorded[node])
-        leads_on[node] = beyond or node in recorded
-    return uses, roots
+            if type(child) is _LEAF:
+                uses[id(child.variable)] += 1  # type: ignore[attr-defined]
+            elif child in readers:
+                readers[child].append(node)
+            else:
+                readers[child] = [node]
+                nodes.append(child)
+    recorded = {edge.node: edge for edge in edges if edge.node in readers}
+    before_another: set[Any] = set()  # nodes from which a backward pass comes to a recorded one
+    above = [reader for node in recorded for reader in readers[node]]
+    while above:
+        node = above.pop()
+        if node not in before_another:
+            before_another.add(node)
+            above += readers[node]
+    return uses, [edge for node, edge in recorded.items() if node not in before_another]

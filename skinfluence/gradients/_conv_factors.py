@@ -19,6 +19,7 @@ from skinfluence.gradients._factors import (
     in_blocks,
     positions_are_cheaper,
     power_sum,
+    scale_rows,
     unit_rows,
 )
 
@@ -249,6 +250,30 @@ class ConvGradients:
     def with_unit_activations(self) -> Self:
         """Scale the input factor; see `LayerGradients`."""
         return replace(self, x=unit_rows(self.x), weight=True, bias=False)
+
+    def inputs(self) -> Tensor:
+        """Average each channel of the input; see `LayerGradients`."""
+        return self.x.flatten(2).mean(2)
+
+    def scaled(self, weights: Tensor) -> Self:
+        """Multiply the factor that flows back; see `LayerGradients`."""
+        return replace(self, b=scale_rows(self.b, weights))
+
+    def take(self, rows: slice) -> Self:
+        """Slice both factors; see `LayerGradients`."""
+        return replace(self, x=self.x[rows], b=self.b[rows])
+
+    def summed(self) -> Tensor:
+        """Multiply out a few rows at a time; see `LayerGradients`."""
+        _, n_inputs, n_outputs = self._sizes
+        size = self.shape.groups * n_inputs * n_outputs
+        parts = []
+        if self.weight:
+            blocks = in_blocks(lambda rows: self._weights(rows).sum(0)[None], len(self.x), size)
+            parts.append(blocks.sum(0))
+        if self.bias:
+            parts.append(self.b.flatten(2).sum((0, 2)))
+        return torch.cat(parts)
 
 
 def shape_of(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> ConvShape:

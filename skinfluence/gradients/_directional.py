@@ -154,7 +154,7 @@ def hessian_vector_product(
     parameters = [p for layer in layers for p in layer.parameters.values()]
     with plain_kernels(), require_gradients_of(net_loss.module, layers):
         loss = net_loss(X, y)
-        _refuse_wrong_second_derivatives(loss)
+        refuse_wrong_second_derivatives(loss)
         along = _along(loss, layers, tangents)
         if not along.requires_grad:  # the loss is linear in the parameters
             return torch.zeros_like(direction)
@@ -162,7 +162,7 @@ def hessian_vector_product(
     return torch.cat([part.flatten() for part in parts])
 
 
-def _refuse_wrong_second_derivatives(loss: Tensor) -> None:
+def refuse_wrong_second_derivatives(loss: Tensor) -> None:
     stack: list[Any] = [loss.grad_fn]
     seen: set[Any] = set()
     while stack:

@@ -1,6 +1,6 @@
 """Per-sample gradients of an embedding table: one row of the table for every distinct token."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -12,6 +12,7 @@ from skinfluence.gradients._factors import (
     LayerProjection,
     in_blocks,
     power_sum,
+    scale_rows,
 )
 
 
@@ -84,6 +85,26 @@ class EmbeddingGradients:
             return (by_token[self.tokens[rows]] * (self.b[rows] @ outputs)).sum(1)
 
         return in_blocks(block, len(self.b), 2 * self.tokens.shape[1] * outputs.shape[1])
+
+    def inputs(self) -> Tensor:
+        """Refuse; see `LayerGradients`."""
+        raise ValueError(
+            "n_neighbors compares rows by the inputs of Linear and Conv layers; those of Embedding "
+            "are tokens. Leave it out of `layers`, or set n_neighbors=None."
+        )
+
+    def scaled(self, weights: Tensor) -> Self:
+        """Multiply what flows back; see `LayerGradients`."""
+        return replace(self, b=scale_rows(self.b, weights))
+
+    def take(self, rows: slice) -> Self:
+        """Slice both factors; see `LayerGradients`."""
+        return replace(self, tokens=self.tokens[rows], b=self.b[rows])
+
+    def summed(self) -> Tensor:
+        """Write every token's gradient into one table; see `LayerGradients`."""
+        table = self.b.new_zeros(self.n_tokens, self.b.shape[2])
+        return table.index_add(0, self.tokens.flatten(), self.b.flatten(0, 1)).flatten()
 
     def with_unit_activations(self) -> Self:
         """Refuse; see `LayerGradients`."""

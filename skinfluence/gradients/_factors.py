@@ -58,6 +58,22 @@ class LayerGradients(Protocol):
         """Scale each row's layer input to unit norm and leave the bias out."""
         ...
 
+    def inputs(self) -> Tensor:
+        """Give each row's layer input, its mean over positions; of shape (n_rows, n_inputs)."""
+        ...
+
+    def scaled(self, weights: Tensor) -> Self:
+        """Multiply each row's gradient with a number; weights of shape (n_rows,)."""
+        ...
+
+    def take(self, rows: slice) -> Self:
+        """Select rows."""
+        ...
+
+    def summed(self) -> Tensor:
+        """Add the gradients of all rows up; of shape (n_parameters,)."""
+        ...
+
 
 @dataclass(frozen=True)
 class DenseGradients:
@@ -100,6 +116,25 @@ class DenseGradients:
             "its gradient has no factor that is the layer's input. Leave it out of `layers`, or "
             "use normalize='gradient'."
         )
+
+    def inputs(self) -> Tensor:
+        """Refuse; see `LayerGradients`."""
+        raise ValueError(
+            f"n_neighbors compares rows by the inputs of Linear and Conv layers, which {self.kind} "
+            "does not have. Leave it out of `layers`, or set n_neighbors=None."
+        )
+
+    def scaled(self, weights: Tensor) -> Self:
+        """Multiply the rows; see `LayerGradients`."""
+        return replace(self, values=scale_rows(self.values, weights))
+
+    def take(self, rows: slice) -> Self:
+        """Slice the matrix; see `LayerGradients`."""
+        return replace(self, values=self.values[rows])
+
+    def summed(self) -> Tensor:
+        """Sum the rows; see `LayerGradients`."""
+        return self.values.sum(0)
 
 
 @dataclass(frozen=True)
@@ -203,6 +238,24 @@ class LinearGradients:
         """Scale the input factor; see `LayerGradients`."""
         return replace(self, a=unit_rows(self.a), weight=True, bias=False)
 
+    def inputs(self) -> Tensor:
+        """Give the input factor; see `LayerGradients`."""
+        return self.a if self.a.dim() == 2 else self.a.mean(1)
+
+    def scaled(self, weights: Tensor) -> Self:
+        """Multiply the factor that flows back; see `LayerGradients`."""
+        return replace(self, b=scale_rows(self.b, weights))
+
+    def take(self, rows: slice) -> Self:
+        """Slice both factors; see `LayerGradients`."""
+        return replace(self, a=self.a[rows], b=self.b[rows])
+
+    def summed(self) -> Tensor:
+        """Multiply the factors over rows and positions at once; see `LayerGradients`."""
+        a, b = self.a.flatten(0, -2), self.b.flatten(0, -2)
+        parts = [(b.mT @ a).flatten()] if self.weight else []
+        return torch.cat([*parts, b.sum(0)]) if self.bias else parts[0]
+
 
 def _bias_only(gradients: LinearGradients) -> Tensor:
     return gradients.b if gradients.b.dim() == 2 else gradients.b.sum(1)
@@ -211,6 +264,11 @@ def _bias_only(gradients: LinearGradients) -> Tensor:
 def _weight_only(gradients: LinearGradients) -> tuple[Tensor, Tensor]:
     a, b = gradients.a, gradients.b
     return (a, b) if a.dim() == 3 else (a[:, None], b[:, None])
+
+
+def scale_rows(values: Tensor, weights: Tensor) -> Tensor:
+    """Multiply along the first axis."""
+    return values * weights.to(values).view(-1, *(1 for _ in values.shape[1:]))
 
 
 def power_sum(values: Tensor, ord: int) -> Tensor:

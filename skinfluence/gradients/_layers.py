@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ class Layer:
         """
         return sum(parameter.numel() for parameter in self.parameters.values())
 
-    @property
+    @cached_property
     def own_names(self) -> set[str]:
         """Name the parameters as the module itself does.
 
@@ -53,14 +54,16 @@ class Layer:
         return {name.removeprefix(prefix) for name in self.parameters}
 
 
-def select_layers(net_loss: NetLoss, X: Nested, layers: str | Sequence[str]) -> list[Layer]:
+def select_layers(
+    net_loss: NetLoss, order: Sequence[str], layers: str | Sequence[str]
+) -> list[Layer]:
     """Resolve a choice of layers against a net.
 
     Parameters
     ----------
     net_loss : NetLoss
-    X : nested tensors
-        A few rows; one forward pass over them shows which layer comes last.
+    order : sequence of str
+        What `call_order` gave on a few rows; it shows which layer comes last.
     layers : "last", "all", or sequence of str
         "last" is the trainable layer that the forward pass enters last. Other names are layer
         names or shell patterns such as ``"body.*"``.
@@ -81,7 +84,6 @@ def select_layers(net_loss: NetLoss, X: Nested, layers: str | Sequence[str]) -> 
         raise ValueError(
             f"Got layers={layers!r}, but expected 'last', 'all', or a list of layer names."
         )
-    order = call_order(net_loss, X)
     available = _trainable_layers(net_loss.module, set(order))
     if not available:
         raise ValueError(

@@ -1,7 +1,9 @@
 """The one batch loop: every method of the package reads its per-sample gradients here."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,11 +60,14 @@ class GradientLoop:
     ) -> None:
         self.net_loss = net_loss
         X, y = take_rows(X, slice(0, 3)), y[:3]
-        _check_rows_are_independent(net_loss, X)
-        self.layers = select_layers(net_loss, X, layers)
-        _check_graph_reaches(net_loss, self.layers, X, y)
-        self.strategy = dict.fromkeys((layer.name for layer in self.layers), "functional")
-        self._route_factored(X, y)
+        check_rows_are_independent(net_loss, X)
+        entered = call_order(net_loss, X)
+        self.layers = select_layers(net_loss, entered, layers)
+        _check_graph_reaches(net_loss, self.layers, set(entered), X, y)
+        self.strategy = {
+            layer.name: "factored" if _may_factor(layer, set(entered)) else "functional"
+            for layer in self.layers
+        }
         self._route_per_row(X, y)
         self._try_routes(X, y)
 
@@ -90,15 +95,36 @@ class GradientLoop:
             What the reading makes of a batch: one for each, or several for a batch whose dense
             gradients would not fit.
         """
-        with Recorder(self.net_loss, self._on("factored")) as recorder:
+        with self.opened() as read:
             for X, y in batches:
-                step = self._rows_at_once()
-                if len(y) <= step:
-                    yield self._read(recorder, X, y, reading)
-                    continue
-                for start in range(0, len(y), step):
-                    part = slice(start, start + step)
-                    yield self._read(recorder, take_rows(X, part), y[part], reading)
+                for part in slices(len(y), self.rows_at_once):
+                    yield read(take_rows(X, part), y[part], reading)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Nested, Tensor, Reading], Any]]:
+        """Set the hooks, and give a function that reads one batch of at most `rows_at_once`.
+
+        Yields
+        ------
+        callable
+            ``read(X, y, reading)``
+        """
+        with Recorder(self.net_loss, self._on("factored")) as recorder:
+            yield partial(self._read, recorder)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Say how many rows may be read together so that dense gradients fit.
+
+        Returns
+        -------
+        int
+        """
+        dense = sum(layer.n_parameters for layer in self.layers if self._is_dense(layer))
+        if not dense:
+            return 2**62
+        itemsize = next(iter(self.layers[0].parameters.values())).element_size()
+        return max(1, _DENSE_BYTES // (dense * itemsize))
 
     def _read(self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading) -> Any:
         versions = _versions(X, y)
@@ -128,8 +154,8 @@ class GradientLoop:
         self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading
     ) -> dict[str, Any]:
         record = recorder.record(X, y)
-        layers = self._on("factored")
-        unseen = [layer for layer in layers if not _has_rows_first(record, layer, len(y))]
+        layers, rows = self._on("factored"), y.shape[0]
+        unseen = [layer for layer in layers if not _has_rows_first(record, layer, rows)]
         if unseen:  # this batch takes another way through the net than the first rows did
             for layer in unseen:
                 self.strategy[layer.name] = "functional"
@@ -139,7 +165,7 @@ class GradientLoop:
         found: dict[str, Any] = {}
 
         def done(name: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
-            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, len(y)))
+            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, rows))
 
         record.backward(list(by_name), done)
         return found
@@ -147,60 +173,38 @@ class GradientLoop:
     def _on(self, route: str) -> list[Layer]:
         return [layer for layer in self.layers if self.strategy[layer.name] == route]
 
-    def _rows_at_once(self) -> int:
-        dense = sum(layer.n_parameters for layer in self.layers if self._is_dense(layer))
-        if not dense:
-            return 2**62
-        itemsize = next(iter(self.layers[0].parameters.values())).element_size()
-        return max(1, _DENSE_BYTES // (dense * itemsize))
-
     def _is_dense(self, layer: Layer) -> bool:
         return self.strategy[layer.name] != "factored"
-
-    def _route_factored(self, X: Nested, y: Tensor) -> None:
-        candidates = [
-            layer
-            for layer in self.layers
-            if rule_for(layer.module) is not None and _runs_as_written(layer)
-        ]
-        # The axis that follows the number of rows is the batch axis: two sizes tell it from a
-        # sequence axis that happens to be as long.
-        for size in (2, 3):
-            index = [i % len(y) for i in range(size)]
-            with Recorder(self.net_loss, candidates) as recorder:
-                record = recorder.record(take_rows(X, index), y[index])
-            candidates = [
-                c for c in candidates if record.calls[c.name] and _has_rows_first(record, c, size)
-            ]
-        for layer in candidates:
-            self.strategy[layer.name] = "factored"
 
     def _try_routes(self, X: Nested, y: Tensor) -> None:
         """Hold every fast route against one backward pass a row, on the rows at hand."""
         X, y = take_rows(X, slice(0, 2)), y[:2]
         expected = loop_gradients(self.net_loss, self.layers, X, y)
-        forwards = list(range(len(y)))
+        # The axis that follows the number of rows is the batch axis: two sizes tell it from a
+        # sequence axis that happens to be as long. A net that swaps its rows shows in the first
+        # order, one that sorts them in one of the two, whichever row sorts first.
+        orders = [[i % len(y) for i in order] for order in ((0, 1), (1, 0, 1))]
         next_route = {"factored": "functional", "functional": "loop"}
         wrong: list[Layer] = self.layers
         while wrong:  # at most twice: a route that fails is left for a slower one
             wrong = []
-            for order in (forwards, forwards[::-1]):  # a net that sorts its rows shows in one
+            for order in orders:
                 found = self._trial(take_rows(X, order), y[order])
                 wrong += [
                     layer
                     for layer in self.layers
                     if self.strategy[layer.name] in next_route
                     and layer not in wrong
-                    and not _close(found[layer.name], expected[layer.name][order])
+                    and not _rows_close(found[layer.name].dense(), expected[layer.name], order)
                 ]
             for layer in wrong:
                 self.strategy[layer.name] = next_route[self.strategy[layer.name]]
             self._route_per_row(X, y)
 
-    def _trial(self, X: Nested, y: Tensor) -> dict[str, Tensor]:
+    def _trial(self, X: Nested, y: Tensor) -> dict[str, LayerGradients]:
         with Recorder(self.net_loss, self._on("factored")) as recorder:
-            gradients = self._read(recorder, X, y, Kept())
-        return {name: part.dense() for name, part in gradients.items()}
+            found: dict[str, LayerGradients] = self._read(recorder, X, y, Kept())
+        return found
 
     def _route_per_row(self, X: Nested, y: Tensor) -> None:
         layers = self._on("functional")
@@ -211,6 +215,16 @@ class GradientLoop:
         except RuntimeError:  # what vmap has no rule for; if the net itself fails, so will the loop
             for layer in layers:
                 self.strategy[layer.name] = "loop"
+
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows into slices of at most `size`."""
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+def _may_factor(layer: Layer, entered: set[str]) -> bool:
+    """Tell whether a rule knows the layer, the first rows enter it, and it runs as written."""
+    return rule_for(layer.module) is not None and layer.name in entered and _runs_as_written(layer)
 
 
 def _runs_as_written(layer: Layer) -> bool:
@@ -240,7 +254,9 @@ def _apply_rule(layer: Layer, pairs: list[tuple[Tensor, Tensor]], rows: int) -> 
     return rule.gradients(layer.module, pairs, layer.own_names)
 
 
-def _check_graph_reaches(net_loss: NetLoss, layers: list[Layer], X: Nested, y: Tensor) -> None:
+def _check_graph_reaches(
+    net_loss: NetLoss, layers: list[Layer], entered: set[str], X: Nested, y: Tensor
+) -> None:
     """Refuse nets whose loss cannot be differentiated by the parameters that were asked for."""
     with require_gradients_of(net_loss.module, layers):
         loss = net_loss(X, y)
@@ -251,8 +267,7 @@ def _check_graph_reaches(net_loss: NetLoss, layers: list[Layer], X: Nested, y: T
             "or a hook does that was made with the module and holds on to it. A copy of the "
             "module cannot follow; make it a method or a submodule."
         )
-    called = set(call_order(net_loss, X))
-    if not loss.requires_grad and any(layer.name in called for layer in layers):
+    if not loss.requires_grad and any(layer.name in entered for layer in layers):
         names = ", ".join(layer.name for layer in layers)
         raise ValueError(
             f"The forward pass enters {names}, but the loss does not depend on them as far as "
@@ -261,8 +276,20 @@ def _check_graph_reaches(net_loss: NetLoss, layers: list[Layer], X: Nested, y: T
         )
 
 
-def _check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
-    """Refuse nets for which a row's own gradient is not defined."""
+def check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
+    """Refuse nets for which a row's own output and gradient are not defined.
+
+    Parameters
+    ----------
+    net_loss : NetLoss
+    X : nested tensors of shape (n_rows, ...)
+        A few rows to try.
+
+    Raises
+    ------
+    ValueError
+        If outputs are random, or depend on the other rows of the batch.
+    """
     rows = n_rows(X)
     with torch.no_grad():
         together = tensors_in(net_loss.forward(X))
@@ -288,11 +315,6 @@ def _check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
             )
 
 
-def _largest(values: Tensor) -> float:
-    low, high = torch.aminmax(values)  # several times faster than an absolute value or a norm
-    return max(-float(low), float(high))
-
-
 def _close(one: Tensor, two: Tensor) -> bool:
     """Compare to what the order of floating-point sums may change, NaNs being equal."""
     one, two = one.detach(), two.detach()
@@ -300,9 +322,31 @@ def _close(one: Tensor, two: Tensor) -> bool:
         return bool(torch.equal(one, two))
     if not two.numel():
         return True
-    eps = torch.finfo(one.dtype).eps
-    scale, deviation = _largest(two), _largest(one - two)
-    if math.isfinite(scale) and math.isfinite(deviation):
-        # below 10 eps lies what is left of a difference such as p - 1 of a row the net is sure of
-        return bool(deviation <= max(eps**0.5 * scale, 10 * eps))
-    return bool(torch.allclose(one, two, equal_nan=True))
+    tolerance = _tolerance(two)
+    if not math.isfinite(tolerance):
+        return bool(torch.allclose(one, two, equal_nan=True))
+    return _largest(one - two) <= tolerance  # False for NaN
+
+
+def _rows_close(found: Tensor, expected: Tensor, order: Sequence[int]) -> bool:
+    """Compare row k of `found` to row ``order[k]`` of `expected`, as `_close` does."""
+    # Writes the difference into `found`: copies of whole gradients would cost more than all else.
+    if found.shape != (len(order), expected.shape[1]):
+        return False
+    tolerance = _tolerance(expected)
+    if not math.isfinite(tolerance):
+        return bool(torch.allclose(found, expected[list(order)], equal_nan=True))
+    return all(
+        _largest(row.sub_(expected[i])) <= tolerance for row, i in zip(found, order, strict=True)
+    )
+
+
+def _tolerance(expected: Tensor) -> float:
+    eps = torch.finfo(expected.dtype).eps
+    # below 10 eps lies what is left of a difference such as p - 1 of a row the net is sure of
+    return max(math.sqrt(eps) * _largest(expected), 10 * eps)
+
+
+def _largest(values: Tensor) -> float:
+    low, high = torch.aminmax(values)  # several times faster than an absolute value or a norm
+    return max(-float(low), float(high))

@@ -93,16 +93,20 @@ def loop_gradients(
         By layer name.
     """
     parameters = [p for layer in layers for p in layer.parameters.values()]
-    rows: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+    rows = n_rows(y)
+    found = {
+        layer.name: next(iter(layer.parameters.values())).new_empty(rows, layer.n_parameters)
+        for layer in layers
+    }
     with require_gradients_of(net_loss.module, layers):
-        for i in range(n_rows(y)):
+        for i in range(rows):
             row = slice(i, i + 1)
             loss = net_loss(take_rows(X, row), y[row])
             gradients = iter(_gradients_or_zeros(loss, parameters))
             for layer in layers:
                 parts = [next(gradients).flatten() for _ in layer.parameters]
-                rows[layer.name].append(torch.cat(parts))
-    return {name: torch.stack(values) for name, values in rows.items()}
+                torch.cat(parts, out=found[layer.name][i])
+    return found
 
 
 def _gradients_or_zeros(loss: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor]:

@@ -1,101 +1,23 @@
 """Per-sample gradients of a fitted skorch net: as a matrix, as norms, and checked."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import NotFittedError
-from torch import Tensor
 
 from skinfluence._random import preserved_random_state
 from skinfluence._validation import check_positive_integer
 from skinfluence.exceptions import GradientMismatchError
+from skinfluence.gradients._gather import BatchLoop, check_matrix_fits, first_batch, gather
 from skinfluence.gradients._loop import GradientLoop
-from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._per_row import loop_gradients
 from skinfluence.gradients._readings import Dense, Kept, Norm, Reading
 from skinfluence.gradients._skorch import (
-    as_dataset,
-    is_fitted,
-    is_net,
-    iter_batches,
     module_dtype,
     net_loss_of,
 )
-
-
-class Gathered(NamedTuple):
-    """What a pass over all rows gave.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_samples, ...)
-    strategy : dict of str to str
-        The route each layer took.
-    """
-
-    values: NDArray[Any]
-    strategy: dict[str, str]
-
-
-def gather(
-    net: Any,
-    X: Any,
-    y: Any,
-    choose: Callable[[GradientLoop, int], Reading],
-    *,
-    layers: str | Sequence[str],
-    batch_size: int,
-) -> Gathered:
-    """Run the batch loop over all rows and collect what is read off each batch.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; left as it is.
-    X, y : what skorch takes
-    choose : callable
-        ``choose(loop, n_samples)`` gives the reading, of a Tensor (n_rows, ...) a batch, once
-        the layers are known and before anything large is computed.
-    layers : "last", "all", or sequence of str
-    batch_size : int
-
-    Returns
-    -------
-    Gathered
-
-    Raises
-    ------
-    NotFittedError
-        If the net is not fitted.
-    ValueError
-        If there are no rows.
-    """
-    with preserved_random_state():
-        loop, batches = _start(net, X, y, layers, batch_size)
-        rows = len(as_dataset(net, X, y))
-        reading = choose(loop, rows)
-        parts = (_as_array(part) for part in loop.batches(batches, reading))
-        return Gathered(_join(parts, rows), loop.strategy)
-
-
-def _as_array(part: Tensor) -> NDArray[Any]:
-    part = part.detach().cpu()
-    return np.asarray((part.float() if part.dtype == torch.bfloat16 else part).numpy())
-
-
-def _join(parts: Iterator[NDArray[Any]], rows: int) -> NDArray[Any]:
-    """Concatenate into one array made once: a list would hold a wide matrix twice."""
-    first = next(parts)
-    values = np.empty((rows, *first.shape[1:]), first.dtype)
-    start = 0
-    for part in chain([first], parts):
-        values[start : start + len(part)] = part
-        start += len(part)
-    return values
 
 
 def per_sample_gradients(
@@ -173,7 +95,7 @@ def per_sample_gradients(
     True
     """
 
-    def dense(loop: GradientLoop, rows: int) -> Reading:
+    def dense(loop: BatchLoop, rows: int) -> Reading:
         check_positive_integer("max_bytes", max_bytes)
         check_matrix_fits(loop, rows, loop.n_parameters, max_bytes)
         return Dense()
@@ -289,7 +211,8 @@ def check_per_sample_gradients(
     largest: dict[str, float] = {}
     error: dict[str, float] = {}
     with preserved_random_state():
-        loop, batches = _start(net, X, y, layers, batch_size)
+        first, batches = first_batch(net, X, y, batch_size)
+        loop = GradientLoop(net_loss_of(net), *first, layers)
         for Xi, yi in batches:
             expected = loop_gradients(loop.net_loss, loop.layers, Xi, yi)
             parts = list(loop.batches([(Xi, yi)], Kept()))
@@ -311,49 +234,3 @@ def check_per_sample_gradients(
             "gradient of their own, or the route is at fault: please report the module."
         )
     return relative
-
-
-def _start(
-    net: Any, X: Any, y: Any, layers: str | Sequence[str], batch_size: int
-) -> tuple[GradientLoop, Iterator[tuple[Nested, Tensor]]]:
-    check_positive_integer("batch_size", batch_size)
-    if not is_net(net):
-        raise TypeError(
-            f"Got net={net!r}, but expected a fitted skorch net. Unwrap a FrozenEstimator by its "
-            "attribute `estimator`; wrap a torch module in a skorch net."
-        )
-    if not is_fitted(net):
-        raise NotFittedError(
-            f"{type(net).__name__} is not fitted, so it has no gradients yet. Call net.fit(X, y)."
-        )
-    batches = iter_batches(net, X, y, batch_size)
-    first = next(batches, None)
-    if first is None:
-        raise ValueError("X has 0 rows; expected at least one.")
-    return GradientLoop(net_loss_of(net), *first, layers), chain([first], batches)
-
-
-def check_matrix_fits(loop: GradientLoop, rows: int, columns: int, max_bytes: int) -> None:
-    """Refuse a matrix of gradients before it is computed.
-
-    Parameters
-    ----------
-    loop : GradientLoop
-    rows, columns : int
-    max_bytes : int
-
-    Raises
-    ------
-    ValueError
-        If it would be larger; names the number of columns that fits.
-    """
-    itemsize = next(iter(loop.layers[0].parameters.values())).element_size()
-    needed = rows * columns * itemsize
-    if needed > max_bytes:
-        fits = max_bytes // (rows * itemsize)
-        raise ValueError(
-            f"{columns} columns of gradients for {rows} rows take {needed} bytes, more than "
-            f"max_bytes={max_bytes}. Choose fewer layers (layers='last' or names), raise "
-            f"max_bytes, project to n_components={fits} or fewer, or use what needs no matrix: "
-            "gradient_norms, or NormDetector as the detector."
-        )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from skinfluence.gradients._factors import LayerGradients, LayerProjection
+from skinfluence.gradients._factors import LayerGradients, LayerProjection, unit_rows
 from skinfluence.gradients._layers import Layer
 
 
@@ -134,6 +134,32 @@ class Gram:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What flows into the layers, each scaled to unit norm, side by side (n_rows, n_inputs)."""
+
+    def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
+        """Scale a layer's input; see `Reading`."""
+        return unit_rows(gradients.inputs())
+
+    def total(self, layers: Sequence[Layer], parts: list[Tensor]) -> Tensor:
+        """Lay them side by side; see `Reading`."""
+        return torch.cat(parts, 1)
+
+
+@dataclass(frozen=True)
+class Total:
+    """The sum over the rows of a batch, by layer name, (n_parameters,) each."""
+
+    def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
+        """Sum the rows; see `Reading`."""
+        return gradients.summed()
+
+    def total(self, layers: Sequence[Layer], parts: list[Tensor]) -> dict[str, Tensor]:
+        """Name them; see `Reading`."""
+        return {layer.name: part for layer, part in zip(layers, parts, strict=True)}
+
+
+@dataclass(frozen=True)
 class Projected:
     """A random projection of the gradients, (n_rows, n_components).
 
@@ -202,4 +228,4 @@ class UnitActivations:
 
 
 def _sum(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    return sum(parts[1:], parts[0])

@@ -196,7 +196,7 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
             if in_double and isinstance(output, Tensor):
                 output, y = output.double(), y.double() if y.is_floating_point() else y
             loss: Tensor = shadow.get_loss(output, align(output, y), X=X, training=False)
-            return loss.reshape(len(y), -1).sum(1)
+            return loss if loss.shape == y.shape[:1] else loss.reshape(len(y), -1).sum(1)
         rows = []
         select.learn(output, X)
         for i in range(len(y)):

@@ -1,10 +1,11 @@
 """Which rows help or hurt a validation objective, by gradients at a trained net.
 
-* estimators: `InnerProductInfluence`, `InfluenceFunction`, `MirroredInfluence`
-* objectives of the first: `ValidationLoss`, `DemographicParity`, `EqualOpportunity`,
-  `AdversarialLoss`
-* solvers of the second: `Exact`, `ConjugateGradient`, `LiSSA`, `Arnoldi`, `EKFAC`, `DataInf`,
-  `Identity`
+* estimators: `TracIn`, `SGDInfluence`, `InnerProductInfluence`, `InfluenceFunction`,
+  `MirroredInfluence`
+* objectives of `InnerProductInfluence` and `InfluenceFunction`: `ValidationLoss`,
+  `DemographicParity`, `EqualOpportunity`, `AdversarialLoss`
+* solvers of `InfluenceFunction`: `Exact`, `ConjugateGradient`, `LiSSA`, `Arnoldi`, `EKFAC`,
+  `DataInf`, `Identity`
 """
 
 from skinfluence.influence._influence_function import InfluenceFunction
@@ -16,6 +17,7 @@ from skinfluence.influence._objectives import (
     EqualOpportunity,
     ValidationLoss,
 )
+from skinfluence.influence._sgd_influence import SGDInfluence
 from skinfluence.influence._solvers import (
     EKFAC,
     Arnoldi,
@@ -25,6 +27,7 @@ from skinfluence.influence._solvers import (
     Identity,
     LiSSA,
 )
+from skinfluence.influence._tracin import TracIn
 
 __all__ = [
     "EKFAC",
@@ -40,5 +43,7 @@ __all__ = [
     "InnerProductInfluence",
     "LiSSA",
     "MirroredInfluence",
+    "SGDInfluence",
+    "TracIn",
     "ValidationLoss",
 ]

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._halves import join_halves
 from skinfluence._held_out import check_validation_rule
 from skinfluence._random import preserved_random_state
 from skinfluence._trained_net import Rows
@@ -236,10 +235,10 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
             `detrimentality_`, which ranks as the mean of this over the validation rows, negated.
         """
         check_is_fitted(self)
-        joined = join_halves(self, X, y)
-        if joined is not None:
-            return joined
-        rows = self._trained.rows(check_inputs(self, X, reset=False), y)
+        X = check_inputs(self, X, reset=False)
+        if hasattr(self, "folds_"):
+            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
+        rows = self._trained.rows(X, y)
         with preserved_random_state():
             train = self._net_rows(self._rows)
             inverse = self._inverse(train)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._halves import join_halves
 from skinfluence._held_out import check_validation_rule
 from skinfluence._random import preserved_random_state
 from skinfluence._trained_net import Rows
@@ -77,15 +76,15 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.datasets import load_wine
     >>> from sklearn.metrics import roc_auc_score
     >>> from skinfluence import MirroredInfluence
     >>> from skinfluence.datasets import make_noisy_labels
-    >>> X, y = load_iris(return_X_y=True)
+    >>> X, y = load_wine(return_X_y=True)
     >>> X, y, X_val, y_val = X[::2], y[::2], X[1::2], y[1::2]
     >>> y_noisy, is_noisy = make_noisy_labels(y, rate=0.1, random_state=0)
     >>> method = MirroredInfluence(random_state=0).fit(X, y_noisy, X_val=X_val, y_val=y_val)
-    >>> bool(roc_auc_score(is_noisy, method.detrimentality_) > 0.9)
+    >>> bool(roc_auc_score(is_noisy, method.detrimentality_) > 0.8)
     True
     """
 
@@ -144,10 +143,10 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
             the validation rows, negated.
         """
         check_is_fitted(self)
-        joined = join_halves(self, X, y)
-        if joined is not None:
-            return joined
-        rows = self._trained.rows(check_inputs(self, X, reset=False), y)
+        X = check_inputs(self, X, reset=False)
+        if hasattr(self, "folds_"):
+            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
+        rows = self._trained.rows(X, y)
         with preserved_random_state():
             queries = self._net_rows(self.net_, rows)
             return np.stack(

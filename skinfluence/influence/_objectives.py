@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from skinfluence._trained_net import Labels
+from skinfluence._labels import Labels
 from skinfluence._validation import check_positive_number
 from skinfluence.influence._objective_math import (
     called_gradient,

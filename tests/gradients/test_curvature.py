@@ -18,9 +18,9 @@ from skinfluence.gradients._curvature import (
     root_loss,
 )
 from skinfluence.gradients._directional import plain_kernels
+from skinfluence.gradients._gather import start
 from skinfluence.gradients._loop import GradientLoop
 from skinfluence.gradients._net_loss import map_tensors, take_rows, tensors_in
-from skinfluence.gradients._public import _start
 
 # Every kind of loss and of parameter use; the larger nets add nothing but time.
 NAMES = [
@@ -54,7 +54,7 @@ every_net = pytest.mark.parametrize("name", NAMES)
 def problem(name, n, seed=0):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(seed), n)
-    loop, batches = _start(case.fitted(seed), X, y, "all", n)
+    loop, batches = start(case.fitted(seed), X, y, layers="all", batch_size=n)
     return loop, next(batches), case.fitted(seed), (X, y)
 
 

@@ -18,7 +18,7 @@ from skinfluence.gradients._directional import (
     plain_kernels,
     split_direction,
 )
-from skinfluence.gradients._public import _start
+from skinfluence.gradients._gather import start
 from skinfluence.gradients._readings import (
     Dense,
     Gram,
@@ -40,7 +40,7 @@ def problem(name, n, seed=0, batch_size=3):
     case = CASES[name]
     net = case.fitted(seed)
     X, y = case.draw(np.random.default_rng(seed), n)
-    loop, batches = _start(net, X, y, "all", batch_size)
+    loop, batches = start(net, X, y, layers="all", batch_size=batch_size)
     return loop, batches, torch.tensor(by_hand(case.fitted(seed), X, y)), (net, X, y)
 
 

@@ -9,6 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from net_zoo import CASES
+from skorch import NeuralNetClassifier
+from torch import nn
+from torch.autograd.graph import get_gradient_edge
 
 from skinfluence.exceptions import GradientMismatchError
 from skinfluence.gradients import _loop as loop_module
@@ -18,7 +21,8 @@ from skinfluence.gradients import (
     gradient_norms,
     per_sample_gradients,
 )
-from skinfluence.gradients._public import _start
+from skinfluence.gradients._capture import explore_graph
+from skinfluence.gradients._gather import start
 from skinfluence.gradients._readings import Dense, Kept
 
 TOLERANCE = 1e-8
@@ -80,7 +84,7 @@ def test_every_route_gives_the_same(name, route):
     case = CASES[name]
     net = case.fitted()
     X, y = case.draw(np.random.default_rng(1), 5)
-    loop, batches = _start(net, X, y, "all", 5)
+    loop, batches = start(net, X, y, layers="all", batch_size=5)
     Xi, yi = next(batches)
     gradients = {"functional": _per_row.functional_gradients, "loop": _per_row.loop_gradients}
     if route == "functional" and "loop" in loop.strategy.values():
@@ -95,7 +99,7 @@ def test_every_route_gives_the_same(name, route):
 def test_expected_routes_are_taken(name):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(0), 6)
-    loop, _ = _start(case.fitted(), X, y, "all", 4)
+    loop, _ = start(case.fitted(), X, y, layers="all", batch_size=4)
     assert {layer: loop.strategy[layer] for layer in case.strategy} == case.strategy
 
 
@@ -104,14 +108,14 @@ def test_last_layer_is_a_part_of_all(name):
     case = CASES[name]
     net = case.fitted()
     X, y = case.draw(np.random.default_rng(2), 4)
-    last, _ = _start(net, X, y, "last", 4)
+    last, _ = start(net, X, y, layers="last", batch_size=4)
     (layer,) = last.layers
-    full, _ = _start(net, X, y, "all", 4)
+    full, _ = start(net, X, y, layers="all", batch_size=4)
     columns = {}
-    start = 0
+    first = 0
     for part in full.layers:
-        columns[part.name] = slice(start, start + part.n_parameters)
-        start += part.n_parameters
+        columns[part.name] = slice(first, first + part.n_parameters)
+        first += part.n_parameters
     everything = per_sample_gradients(net, X, y, layers="all")
     np.testing.assert_allclose(
         per_sample_gradients(net, X, y), everything[:, columns[layer.name]], atol=TOLERANCE
@@ -239,7 +243,7 @@ def test_wrong_rule_is_found_on_the_first_rows(monkeypatch):
     monkeypatch.setattr(
         loop_module, "rule_for", lambda m: Wrong() if right(m) is not None else None
     )
-    loop, _ = _start(case.fitted(), X, y, "all", 5)
+    loop, _ = start(case.fitted(), X, y, layers="all", batch_size=5)
     assert set(loop.strategy.values()) == {"functional"}
     found = per_sample_gradients(case.fitted(), X, y, layers="all")
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
@@ -251,8 +255,61 @@ def test_dense_layers_are_taken_a_few_rows_at_a_time(monkeypatch):
     X, y = case.draw(np.random.default_rng(5), 11)
     whole = per_sample_gradients(net, X, y, layers="all")
     monkeypatch.setattr(loop_module, "_DENSE_BYTES", 3 * 8 * 51)  # three rows of the two layers
-    loop, batches = _start(net, X, y, "all", 8)
+    loop, batches = start(net, X, y, layers="all", batch_size=8)
     sizes = [len(part) for part in loop.batches(batches, Dense())]
     assert sum(sizes) == 11
     assert max(sizes) <= 3
     np.testing.assert_allclose(per_sample_gradients(net, X, y, layers="all"), whole, atol=1e-12)
+
+
+class ReordersRows(nn.Module):
+    """Its inner layer sees the rows in another order than the loss does."""
+
+    reorder = None
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, X):
+        order = self.reorder(X[:, 0])
+        return self.head(torch.tanh(self.inner(X[order]))[order.argsort()])
+
+
+@pytest.mark.parametrize("first_is_smaller", [True, False])
+@pytest.mark.parametrize(
+    "reorder",
+    [
+        torch.argsort,
+        lambda keys: torch.argsort(keys, descending=True),
+        lambda keys: torch.arange(len(keys)).flip(0),
+        lambda keys: torch.arange(len(keys)).roll(1),
+    ],
+    ids=["ascending", "descending", "flipped", "rolled"],
+)
+def test_reordering_shows_however_the_first_rows_lie(reorder, first_is_smaller):
+    module = type("Reorders", (ReordersRows,), {"reorder": staticmethod(reorder)})
+    net = NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss).initialize()
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 3, 9)
+    X[:2, 0] = (0, 1) if first_is_smaller else (1, 0)
+    loop, batches = start(net, X, y, layers="all", batch_size=9)
+    assert loop.strategy["inner"] != "factored"
+    Xi, yi = next(iter(batches))
+    expected = _per_row.loop_gradients(loop.net_loss, loop.layers, Xi, yi)
+    found = torch.cat(list(loop.batches([(Xi, yi)], Dense())))
+    torch.testing.assert_close(found, torch.cat([expected[n.name] for n in loop.layers], 1))
+
+
+def test_graph_walk_counts_uses_and_finds_the_outputs_no_other_leads_to():
+    weight, other = (torch.ones(3, requires_grad=True) for _ in range(2))
+    first, apart = torch.sin(weight), torch.cos(other)
+    second = first * weight + first  # two ways lead to `first`
+    unused = torch.exp(other)
+    loss = (second * apart + weight.square()).sum()
+    edges = {t: get_gradient_edge(t) for t in (first, second, apart, unused)}
+    uses, roots = explore_graph(loss, list(edges.values()))
+    assert uses == {id(weight): 3, id(other): 1}
+    assert roots == [edges[first], edges[apart]]
+    assert explore_graph(torch.ones(()), []) == ({}, [])

@@ -13,7 +13,7 @@ from skinfluence.gradients._conv_factors import ConvGradients
 from skinfluence.gradients._directional import inner_products, split_direction
 from skinfluence.gradients._embedding_factors import EmbeddingGradients
 from skinfluence.gradients._factors import LinearGradients
-from skinfluence.gradients._public import _start
+from skinfluence.gradients._gather import start
 from skinfluence.gradients._readings import (
     Dense,
     Gram,
@@ -72,7 +72,7 @@ def check_all_readings(layer, draw, n, batch_size, seed):
     case = Case(lambda: Around(layer, n_features), draw, {})
     X, y = draw(np.random.default_rng(seed), n)
     matrix = torch.tensor(by_hand(case.fitted(seed), X, y))
-    loop, batches = _start(case.fitted(seed), X, y, "all", batch_size)
+    loop, batches = start(case.fitted(seed), X, y, layers="all", batch_size=batch_size)
     batches = list(batches)
     direction = torch.randn(matrix.shape[1], dtype=torch.float64)
     parts = split_direction(direction, loop.layers)
@@ -97,7 +97,7 @@ def check_all_readings(layer, draw, n, batch_size, seed):
     )
     close(read(loop, batches, Projected(projection, places)), matrix @ signs / 6**0.5)
     if isinstance(first.get("layer"), LinearGradients | ConvGradients):
-        alone, batches = _start(case.fitted(seed), X, y, ["layer"], batch_size)
+        alone, batches = start(case.fitted(seed), X, y, layers=["layer"], batch_size=batch_size)
         n_weights = case.fitted(seed).module_.layer.weight.numel()
         inputs = torch.tensor(X).flatten(1).norm(dim=1, keepdim=True)
         expected = matrix[:, :n_weights] / inputs

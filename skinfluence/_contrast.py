@@ -1,0 +1,91 @@
+"""What a row's gradient before training says against those of the rows like it.
+
+Before training a net has memorised nothing, so gradients of similar rows differ by their labels
+alone. The difference stays where a later gradient has vanished because the net has learnt a wrong
+label by heart; the later gradient stays where similar inputs are not to be found.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+
+
+class NeighborContrast:
+    """Gradients less the mean gradient of the nearest training rows.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        At most all other training rows.
+    inputs : ndarray of shape (n_samples, ...) or None
+        Of the training rows; standardised and scaled to unit norm. None where they are no numbers.
+    activations : ndarray of shape (n_samples, n_activations)
+        What the trained net makes of them, of unit norm. A row is near where both are.
+    gradients : ndarray of shape (n_samples, n_components)
+        Of the training rows, before training.
+    """
+
+    def __init__(
+        self,
+        n_neighbors: int,
+        inputs: NDArray[Any] | None,
+        activations: NDArray[Any],
+        gradients: NDArray[Any],
+    ) -> None:
+        self._gradients = gradients
+        if inputs is not None:
+            table = inputs.reshape(len(inputs), -1).astype(np.float64)
+            self._center, scale = table.mean(0), table.std(0)
+            # a constant column is only centred
+            self._scale = np.where(scale > 1e-6 * np.abs(self._center), scale, 1.0)
+        count = min(n_neighbors, len(gradients) - 1)
+        features = self._features(inputs, activations)
+        self._search = NearestNeighbors(n_neighbors=count).fit(features)
+
+    def of_training_rows(self) -> NDArray[Any]:
+        """Contrast each training row with the others.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        return self._less_mean(self._gradients, self._search.kneighbors(return_distance=False))
+
+    def of_rows(
+        self, inputs: NDArray[Any] | None, activations: NDArray[Any], gradients: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Contrast other rows with the training rows.
+
+        Parameters
+        ----------
+        inputs, activations, gradients
+            As for the class, of these rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_components)
+        """
+        near = self._search.kneighbors(self._features(inputs, activations), return_distance=False)
+        return self._less_mean(gradients, near)
+
+    def _less_mean(self, gradients: NDArray[Any], near: NDArray[Any]) -> NDArray[Any]:
+        mean = np.zeros_like(gradients)
+        for neighbor in near.T:  # one at a time: (n, k, width) would be k embeddings
+            mean += self._gradients[neighbor]
+        contrast: NDArray[Any] = gradients - mean / near.shape[1]
+        return contrast
+
+    def _features(self, inputs: NDArray[Any] | None, activations: NDArray[Any]) -> NDArray[Any]:
+        activations = _unit(activations.astype(np.float64))
+        if inputs is None:
+            return activations
+        table = inputs.reshape(len(inputs), -1).astype(np.float64)
+        return np.hstack([_unit((table - self._center) / self._scale), activations])
+
+
+def _unit(rows: NDArray[Any]) -> NDArray[Any]:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[Any] = rows / np.where(norms > 0, norms, 1.0)
+    return scaled

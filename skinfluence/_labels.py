@@ -1,0 +1,119 @@
+"""The classes of a classifier: what the user calls them, and what the net does."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinfluence._validation import check_class_labels
+from skinfluence.gradients._skorch import kind_of
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a classifier.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        What the user calls them.
+    codes : ndarray of shape (n_classes,)
+        What the net calls them: the index of an output, or 0 and 1.
+    """
+
+    classes: NDArray[Any]
+    codes: NDArray[Any]
+
+    def encode(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Turn labels into codes.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n_samples,)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If a label is none of the classes.
+        """
+        code_of = dict(zip(self.classes.tolist(), self.codes.tolist(), strict=True))
+        present, position = np.unique(labels, return_inverse=True)
+        unknown = [label for label in present.tolist() if label not in code_of]
+        if unknown:
+            raise ValueError(
+                f"y holds labels the net was never trained on: {unknown[:5]}. It knows "
+                f"{self.classes.tolist()}. Encode y as in training, or train on all classes."
+            )
+        return np.array([code_of[label] for label in present.tolist()])[position]
+
+    def decode(self, codes: NDArray[Any]) -> NDArray[Any]:
+        """Turn codes back into labels.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_samples,) or (n_samples, 1)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        order = np.argsort(self.codes)
+        labels: NDArray[Any] = self.classes[
+            order[np.searchsorted(self.codes[order], codes.reshape(-1))]
+        ]
+        return labels
+
+
+def class_labels(y: NDArray[Any]) -> Labels:
+    """Find the classes of targets, in sorted order, or raise ValueError; at least two."""
+    checked = check_class_labels(y)
+    try:
+        classes = np.unique(checked)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in checked.tolist()}))
+        raise ValueError(
+            f"y mixes labels of types {kinds}, which have no order. Make them all of one type."
+        ) from error
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
+            "Check how the rows were selected."
+        )
+    return Labels(classes, np.arange(len(classes)))
+
+
+def labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
+    """Read the classes off the targets of a net still to be trained."""
+    kind = kind_of(net)
+    if y is None or kind not in {"classes", "binary"}:
+        return None
+    labels = class_labels(y)
+    if kind == "binary" and len(labels.classes) > 2:
+        raise ValueError(
+            f"{type(net).__name__} tells two classes apart, but y holds {len(labels.classes)}: "
+            f"{labels.classes.tolist()[:5]}. Use NeuralNetClassifier with one output a class."
+        )
+    named = getattr(net, "classes", None)
+    if kind == "classes" and named is not None:  # the order that class weights follow
+        return Labels(np.asarray(named), np.arange(len(named)))
+    return labels
+
+
+def labels_of_fitted(net: Any) -> Labels | None:
+    """Read the classes off a fitted net."""
+    kind = kind_of(net)
+    if kind == "binary":
+        return Labels(np.arange(2), np.arange(2))
+    if kind != "classes":
+        return None
+    named = getattr(net, "classes", None)
+    if named is not None:
+        return Labels(np.asarray(named), np.arange(len(named)))
+    # skorch does not encode: without names, a class is the index of its output
+    seen = getattr(net, "classes_inferred_", None)
+    return None if seen is None else Labels(np.asarray(seen), np.asarray(seen))

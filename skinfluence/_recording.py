@@ -1,0 +1,309 @@
+"""What a `TraceRecorder` has noted so far of a training that goes on."""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skinfluence._batch_order import BatchOrder
+from skinfluence._net_arrays import output_shape
+from skinfluence._random import preserved_random_state
+from skinfluence._trace_files import TraceWriter
+from skinfluence._training_trace import Checkpoint, State, TrainingTrace, state_bytes
+from skinfluence.gradients._net_loss import tensors_in
+from skinfluence.gradients._states import mean_gradients_at, module_state
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be recorded; see `TraceRecorder`."""
+
+    checkpoints: int | str
+    order: bool
+    steps: str | None
+    logits: bool
+    folder: Path | None
+
+    @property
+    def follows_rows(self) -> bool:
+        """Whether it must be known which rows a batch holds."""
+        return bool(self.order or self.steps or self.logits)
+
+    def epochs(self, max_epochs: int) -> list[int]:
+        """List the epochs, counted from 1, after which to keep a checkpoint."""
+        named = {"last": 1, "all": max_epochs}
+        count = named[self.checkpoints] if isinstance(self.checkpoints, str) else self.checkpoints
+        count = min(count, max_epochs)
+        return [round(max_epochs * (i + 1) / count) for i in range(count)]
+
+    def nbytes(self, net: Any, X: Any, y: Any, n_samples: int) -> int:
+        """Count the bytes of the trace of a training of `max_epochs`."""
+        epochs = net.max_epochs
+        total = (len(self.epochs(epochs)) + 1) * state_bytes(module_state(net))
+        batch_size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+        steps = 1 if batch_size == -1 else -(-n_samples // max(1, batch_size))
+        if self.steps is not None:
+            parameters = state_bytes(module_state(net, buffers=False))
+            total += parameters * steps * (1 if self.steps == "last_epoch" else epochs)
+        if self.follows_rows:
+            total += 8 * epochs * n_samples
+        if self.logits:
+            total += 4 * epochs * n_samples * int(np.prod(output_shape(net, X, y)))
+        return int(total + 8 * epochs * steps * len(net.optimizer_.param_groups))
+
+
+class Recording:
+    """One call of training, added to what an earlier call recorded."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        net: Any,
+        n_samples: int,
+        fingerprint: str | None,
+        earlier: TrainingTrace | None,
+    ) -> None:
+        self._wanted = wanted
+        self._order = BatchOrder()
+        self.learning_rate = learning_rates_of(net)
+        self._n_samples, self._fingerprint = n_samples, fingerprint
+        self._pending: NDArray[np.int64] | None = None
+        self._before: State | None = None
+        self._replay_errors: list[float] = []
+        self._logits: list[NDArray[Any]] = []
+        self._rates: list[NDArray[np.float64]] = []
+        self._indices: list[NDArray[np.int64]] = []
+        self._epoch_starts: list[int] = []
+        self._segment_starts = [0]
+        self._first_step = 0
+        self._n_epochs = 0
+        self._writer: TraceWriter | None = None
+        if wanted.folder is not None:
+            self._writer = TraceWriter(wanted.folder)
+            # an exception in training is not announced to callbacks: clean up when forgotten
+            weakref.finalize(self, TraceWriter.discard, self._writer)
+        self._steps: list[State] = []
+        self._n_step_states = 0
+        self._checkpoints: list[Checkpoint] = []
+        if earlier is None:
+            self._initial = self._keep("states", module_state(net))
+        else:
+            self._continue(earlier)
+        self._planned = {self._n_epochs + epoch for epoch in wanted.epochs(net.max_epochs)}
+
+    def _continue(self, earlier: TrainingTrace) -> None:
+        same = earlier.n_samples == self._n_samples and earlier.fingerprint == self._fingerprint
+        if self._wanted.follows_rows and not same:
+            raise ValueError(
+                f"The recorded order is of {earlier.n_samples} rows, and training goes on with "
+                f"{self._n_samples} rows, or with others: row numbers would mean different rows. "
+                "Pass the same X to every partial_fit, or record neither order, steps nor logits."
+            )
+        self._initial = self._keep("states", earlier.initial_state)
+        self._checkpoints = [
+            Checkpoint(c.epoch, c.learning_rate, self._keep("states", c.state))
+            for c in earlier.checkpoints
+        ]
+        for state in earlier.step_states or ():
+            self._keep_step(state)
+        self._first_step = earlier.first_step
+        self._rates = list(earlier.learning_rates)
+        self._indices = list(earlier.batch_indices or [])
+        self._epoch_starts = list(earlier.epoch_starts)
+        self._n_epochs = len(earlier.epoch_starts)
+        self._segment_starts = [*earlier.segment_starts, self._n_epochs]
+        self._logits = list(earlier.logits) if earlier.logits is not None else []
+        if earlier.replay_error_ is not None:
+            self._replay_errors = [earlier.replay_error_]
+
+    def attach(self, net: Any) -> None:
+        """Get ready for the training loader."""
+        if self._wanted.follows_rows:
+            self._order.attach(net)
+
+    def begin_epoch(self) -> None:
+        self._order.new_epoch()
+        self._epoch_starts.append(len(self._rates))
+        if self._wanted.steps == "last_epoch":
+            self._steps, self._n_step_states, self._first_step = [], 0, len(self._rates)
+            if self._writer is not None:
+                self._writer.restart("steps")
+        if self._wanted.logits:
+            self._logits.append(np.empty((self._n_samples, 0), np.float32))
+
+    def begin_step(self, net: Any) -> None:
+        self.learning_rate = learning_rates_of(net)
+        if not self._wanted.follows_rows:
+            return
+        self._pending = self._order.next_rows()
+        replayed = len(self._rates) - self._epoch_starts[-1] < 2
+        self._before = None
+        if self._wanted.steps is not None or replayed:
+            state = module_state(net, buffers=False)
+            if self._wanted.steps is not None:
+                self._keep_step(state)
+            self._before = state if replayed else None
+            self._momentum = momentum_of(net) if replayed else {}
+
+    def end_step(self, net: Any, batch: Any, outputs: Any) -> None:
+        if self._wanted.follows_rows:
+            assert self._pending is not None
+            if self._wanted.logits:
+                self._note_outputs(self._pending, outputs)
+            if self._before is not None:
+                self._replay_errors.append(
+                    _replay_error(net, batch, self._before, self._momentum, self.learning_rate)
+                )
+            self._indices.append(self._pending)
+            self._pending = self._before = None
+        self._rates.append(self.learning_rate)
+
+    def end_epoch(self, net: Any) -> None:
+        self._n_epochs += 1
+        if self._n_epochs in self._planned:
+            self._keep_checkpoint(net)
+
+    def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
+        """Give the trace; a net that did not train gives one without steps."""
+        BatchOrder.detach(net)
+        self._finish_interrupted_step(net)
+        last = self._checkpoints[-1] if self._checkpoints else None
+        now = module_state(net)
+        if last is None or last.epoch != self._n_epochs or not _equal(self._latest, now):
+            self._keep_checkpoint(net)
+        steps = self._wanted.steps
+        trace = TrainingTrace(
+            n_samples=self._n_samples,
+            initial_state=self._initial,
+            final_state=self._checkpoints[-1].state,
+            checkpoints=self._checkpoints,
+            batch_indices=self._indices if self._wanted.follows_rows else None,
+            learning_rates=np.array(self._rates).reshape(len(self._rates), -1),
+            step_states=None if steps is None else self._steps,
+            first_step=self._first_step,
+            logits=self._stacked_logits() if self._wanted.logits else None,
+            epoch_starts=tuple(self._epoch_starts),
+            segment_starts=tuple(self._segment_starts),
+            replay_error_=max(self._replay_errors, default=None),
+            fingerprint=self._fingerprint,
+            gradient_callbacks=gradient_callbacks,
+            **_description_of(net),
+        )
+        if self._writer is None:
+            return trace
+        trace.commit(self._writer)
+        return TrainingTrace.load(self._writer.folder)
+
+    def _finish_interrupted_step(self, net: Any) -> None:
+        """Settle whether a step that did not come to its end moved the parameters."""
+        if self._pending is None or self._wanted.steps is None:
+            return
+        state = self._last_step
+        if _equal(state, module_state(net, buffers=False)):
+            self._n_step_states -= 1
+            if self._writer is not None:
+                self._writer.drop_last("steps")
+            else:
+                self._steps.pop()
+        else:
+            self._indices.append(self._pending)
+            self._rates.append(self.learning_rate)
+
+    def _keep(self, kind: str, state: State) -> State:
+        """Keep a state in memory, or on disk and give a stand-in for it."""
+        if self._writer is None:
+            return state
+        self._writer.append(kind, state)
+        return {}
+
+    def _keep_step(self, state: State) -> None:
+        self._last_step = state
+        self._n_step_states += 1
+        self._steps.append(self._keep("steps", state))
+
+    def _keep_checkpoint(self, net: Any) -> None:
+        self._latest = module_state(net)
+        rate = self._rates[-1] if self._rates else self.learning_rate
+        state = self._keep("states", self._latest)
+        self._checkpoints.append(Checkpoint(self._n_epochs, rate, state))
+
+    def _note_outputs(self, rows: NDArray[np.int64], outputs: Any) -> None:
+        first = tensors_in(outputs)[0].detach().float().cpu().numpy()
+        values = first.reshape(len(rows), -1)
+        table = self._logits[-1]
+        if not table.shape[1]:
+            table = np.full((self._n_samples, values.shape[1]), np.nan, np.float32)
+            self._logits[-1] = table
+        table[rows] = values
+
+    def _stacked_logits(self) -> NDArray[Any]:
+        whole = [table for table in self._logits if table.shape[1]]
+        return np.stack(whole) if whole else np.empty((0, self._n_samples, 0), np.float32)
+
+
+def learning_rates_of(net: Any) -> NDArray[np.float64]:
+    return np.array([group["lr"] for group in net.optimizer_.param_groups], dtype=np.float64)
+
+
+def _description_of(net: Any) -> dict[str, Any]:
+    names = {id(parameter): name for name, parameter in _module(net).named_parameters()}
+    groups = net.optimizer_.param_groups
+    return {
+        "parameter_groups": tuple(
+            tuple(names[id(p)] for p in group["params"] if id(p) in names) for group in groups
+        ),
+        "weight_decay": tuple(float(group.get("weight_decay", 0.0)) for group in groups),
+        "momentum": tuple(float(group.get("momentum", 0.0)) for group in groups),
+        "dampening": tuple(float(group.get("dampening", 0.0)) for group in groups),
+        "nesterov": tuple(bool(group.get("nesterov", False)) for group in groups),
+        "optimizer": type(net.optimizer_).__name__,
+    }
+
+
+def _module(net: Any) -> Any:
+    return getattr(net.module_, "_orig_mod", net.module_)
+
+
+def _equal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def momentum_of(net: Any) -> State:
+    """Copy SGD's momentum buffers by parameter name, where there are any yet."""
+    if not isinstance(net.optimizer_, torch.optim.SGD):
+        return {}
+    state = net.optimizer_.state
+    buffers = {
+        name: state[parameter].get("momentum_buffer")
+        for name, parameter in _module(net).named_parameters()
+        if parameter in state
+    }
+    return {n: b.detach().to("cpu", copy=True) for n, b in buffers.items() if b is not None}
+
+
+def _replay_error(
+    net: Any, batch: Any, before: State, momentum: State, rates: NDArray[np.float64]
+) -> float:
+    """Measure how far a step was from SGD's, relative to its length."""
+    settings = _description_of(net)
+    after = module_state(net, buffers=False)
+    with preserved_random_state():
+        gradients = mean_gradients_at(net, before, batch)
+    deviation = length = 0.0
+    for group, names in enumerate(settings["parameter_groups"]):
+        mu, tau = settings["momentum"][group], settings["dampening"][group]
+        for name in names:
+            g = gradients[name] + settings["weight_decay"][group] * before[name]
+            if mu:
+                m = mu * momentum[name] + (1 - tau) * g if name in momentum else g
+                g = g + mu * m if settings["nesterov"][group] else m
+            step = (after[name] - before[name]).double()
+            deviation += float((step + float(rates[group]) * g.double()).square().sum())
+            length += float(step.square().sum())
+    return float(np.sqrt(deviation / length)) if length else float(deviation > 0)

@@ -1,0 +1,100 @@
+"""A net at other parameters than its own: states read off it, and nets put into them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skinfluence.gradients._skorch import net_loss_of, shadow_of
+
+
+def module_state(net: Any, *, buffers: bool = True) -> dict[str, Tensor]:
+    """Copy the parameters of a net's module, and its buffers, to the CPU.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.
+    buffers : bool, default=True
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    module = getattr(net.module_, "_orig_mod", net.module_)
+    found = dict(module.named_parameters())
+    if buffers:
+        found.update(module.named_buffers())
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
+
+
+def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
+    """Make a net that is like another one but for its parameters.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted; not written to.
+    state : mapping of str to Tensor
+        By parameter or buffer name; on the CPU the net returned shares the tensors.
+
+    Returns
+    -------
+    NeuralNet
+        As `shadow_of` makes it.
+
+    Raises
+    ------
+    ValueError
+        If the names or shapes are not those of the module.
+    """
+    shadow = shadow_of(net)
+    parameters = dict(shadow.module_.named_parameters())
+    tensors = {**parameters, **dict(shadow.module_.named_buffers())}
+    missing = parameters.keys() - state.keys()
+    unfit = missing | {
+        name
+        for name, value in state.items()
+        if name not in tensors or tensors[name].shape != value.shape
+    }
+    if unfit:
+        raise ValueError(
+            f"The trace is of another module: {sorted(unfit)[:5]} are missing or have other "
+            "shapes. Use the net that was trained with the recorder."
+        )
+    for name, value in state.items():
+        tensors[name].data = value.to(tensors[name])
+    return shadow
+
+
+def mean_gradients_at(net: Any, state: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+    """Differentiate the mean of a training batch's row losses, in eval mode.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Not written to.
+    state : mapping of str to Tensor
+        The parameters at which to differentiate.
+    batch : what the net's training loader yields
+
+    Returns
+    -------
+    dict of str to Tensor
+        By parameter name, on the CPU; zero for a parameter that the loss does not depend on.
+    """
+    net_loss = net_loss_of(net_at(net, state))
+    Xi, yi = batch
+    parameters = dict(net_loss.module.named_parameters())
+    trained = {name: p for name, p in parameters.items() if p.requires_grad}
+    with torch.enable_grad():
+        loss = net_loss.row_losses(Xi, yi).mean()
+    found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    gradients = dict(zip(trained, found, strict=True))
+    return {
+        name: torch.zeros_like(p, device="cpu")
+        if gradients.get(name) is None
+        else gradients[name].cpu()
+        for name, p in parameters.items()
+    }

@@ -1,0 +1,277 @@
+"""Per-sample gradients at several checkpoints of one training, taken together row by row.
+
+Rows are outside, checkpoints inside: factors of one batch at k checkpoints are in memory, and
+what is read off them is read off their combination. A mean of outer products is a sum over one
+more position, so the mean gradient stays factored and its norm needs no matrix.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from skinfluence.gradients._embedding_factors import EmbeddingGradients
+from skinfluence.gradients._factors import (
+    LayerGradients,
+    LayerProjection,
+    LinearGradients,
+    in_blocks,
+    power_sum,
+)
+from skinfluence.gradients._layers import Layer
+from skinfluence.gradients._loop import GradientLoop, slices
+from skinfluence.gradients._net_loss import Nested, take_rows
+from skinfluence.gradients._readings import Kept, Reading
+
+Combined = list[tuple[Layer, LayerGradients]]
+
+
+@dataclass(frozen=True)
+class MeanOf:
+    """The mean gradient over checkpoints."""
+
+    def layers(self, layers: Sequence[Layer], n_checkpoints: int) -> list[Layer]:
+        """Give the layers that `combine` returns."""
+        return list(layers)
+
+    def combine(
+        self, layers: Sequence[Layer], kept: list[dict[str, LayerGradients]], n_rows: int
+    ) -> Combined:
+        """Join what each checkpoint gave for a layer."""
+        return [
+            (layer, mean_of([gradients[layer.name] for gradients in kept], n_rows))
+            for layer in layers
+        ]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The gradients of all checkpoints side by side, each times the root of its learning rate.
+
+    Inner products of such gradients are TracIn's sum over checkpoints.
+
+    Attributes
+    ----------
+    rates : sequence of mapping of str to float
+        For each checkpoint, the learning rate of every parameter by name.
+    """
+
+    rates: Sequence[Mapping[str, float]]
+
+    def layers(self, layers: Sequence[Layer], n_checkpoints: int) -> list[Layer]:
+        """Give the layers that `combine` returns: one for each layer and checkpoint."""
+        return [
+            replace(layer, name=f"{layer.name}@{place}")
+            for place in range(n_checkpoints)
+            for layer in layers
+        ]
+
+    def combine(
+        self, layers: Sequence[Layer], kept: list[dict[str, LayerGradients]], n_rows: int
+    ) -> Combined:
+        """Scale what each checkpoint gave for a layer."""
+        named = iter(self.layers(layers, len(kept)))
+        found: Combined = []
+        for gradients, rates in zip(kept, self.rates, strict=True):
+            for layer in layers:
+                weights = torch.full((n_rows,), _rate_of(layer, rates) ** 0.5, dtype=torch.float64)
+                found.append((next(named), gradients[layer.name].scaled(weights)))
+        return found
+
+
+Combination = MeanOf | SideBySide
+
+
+class TrajectoryLoop:
+    """Gradients of the same rows at several checkpoints, with the interface of `GradientLoop`.
+
+    Parameters
+    ----------
+    loops : sequence of GradientLoop
+        One for each checkpoint, of the same layers.
+    combination : MeanOf or SideBySide
+    normalize : {None, "activations", "gradient"}
+        Scale each row's layer inputs, or its whole gradient, to unit norm at every checkpoint.
+    """
+
+    def __init__(
+        self, loops: Sequence[GradientLoop], combination: Combination, normalize: str | None
+    ) -> None:
+        self._loops = loops
+        self._combination = combination
+        self._normalize = normalize
+        self.layers = combination.layers(loops[0].layers, len(loops))
+
+    @property
+    def net_loss(self) -> Any:
+        """The loss at the last checkpoint."""
+        return self._loops[-1].net_loss
+
+    @property
+    def strategy(self) -> dict[str, str]:
+        """The route of each layer at the last checkpoint."""
+        return self._loops[-1].strategy
+
+    @property
+    def n_parameters(self) -> int:
+        """Count the columns of the dense matrix.
+
+        Returns
+        -------
+        int
+        """
+        if self._normalize != "activations":
+            return sum(layer.n_parameters for layer in self.layers)
+        return sum(_n_weights(layer) for layer in self.layers)
+
+    def batches(self, batches: Iterable[tuple[Nested, Tensor]], reading: Reading) -> Iterator[Any]:
+        """Read one quantity off the combined gradients of each batch in turn.
+
+        Parameters
+        ----------
+        batches : iterable of (nested tensors, Tensor)
+        reading : Reading
+
+        Yields
+        ------
+        object
+            What the reading makes of a batch: one for each, or several for a batch whose dense
+            gradients would not fit.
+        """
+        with ExitStack() as stack:
+            readers = [stack.enter_context(loop.opened()) for loop in self._loops]
+            for X, y in batches:
+                size = max(1, min(loop.rows_at_once for loop in self._loops) // len(self._loops))
+                for rows in slices(len(y), size):
+                    yield self._read(readers, take_rows(X, rows), y[rows], reading)
+
+    def _read(
+        self, readers: list[Callable[..., Any]], X: Nested, y: Tensor, reading: Reading
+    ) -> Any:
+        kept = [self._normalized(read(X, y, Kept())) for read in readers]
+        combined = self._combination.combine(self._loops[0].layers, kept, len(y))
+        parts = [reading.layer(layer, gradients) for layer, gradients in combined]
+        return reading.total(self.layers, parts)
+
+    def _normalized(self, kept: dict[str, LayerGradients]) -> dict[str, LayerGradients]:
+        if self._normalize == "activations":
+            return {name: part.with_unit_activations() for name, part in kept.items()}
+        if self._normalize == "gradient":
+            norms = torch.stack([part.power_sum(2) for part in kept.values()]).sum(0).sqrt()
+            weights = torch.where(norms > 0, 1 / norms, 0.0)
+            return {name: part.scaled(weights) for name, part in kept.items()}
+        return kept
+
+
+@dataclass(frozen=True)
+class SummedGradients:
+    """A sum of gradients whose factors do not join, such as those of convolutions.
+
+    Attributes
+    ----------
+    parts : sequence of LayerGradients
+        Of the same rows and layer.
+    n_rows : int
+    """
+
+    parts: Sequence[LayerGradients]
+    n_rows: int
+
+    def power_sum(self, ord: int) -> Tensor:
+        """Multiply out a few rows at a time; see `LayerGradients`."""
+        width = self.parts[0].take(slice(0, 1)).dense().shape[1]
+        return in_blocks(lambda rows: power_sum(self.take(rows).dense(), ord), self.n_rows, width)
+
+    def dense(self) -> Tensor:
+        """Add the matrices; see `LayerGradients`."""
+        return self._added(lambda part: part.dense())
+
+    def dot(self, direction: Tensor) -> Tensor:
+        """Add the products; see `LayerGradients`."""
+        return self._added(lambda part: part.dot(direction))
+
+    def gram(self, other: LayerGradients) -> Tensor:
+        """Multiply out; see `LayerGradients`."""
+        return self.dense() @ other.dense().mT
+
+    def project(self, projection: LayerProjection) -> Tensor:
+        """Add the projections; see `LayerGradients`."""
+        return self._added(lambda part: part.project(projection))
+
+    def summed(self) -> Tensor:
+        """Add the sums; see `LayerGradients`."""
+        return self._added(lambda part: part.summed())
+
+    def inputs(self) -> Tensor:
+        """Average the parts; see `LayerGradients`."""
+        return self._added(lambda part: part.inputs()) / len(self.parts)
+
+    def with_unit_activations(self) -> Self:
+        """Scale each part; see `LayerGradients`."""
+        return replace(self, parts=[part.with_unit_activations() for part in self.parts])
+
+    def scaled(self, weights: Tensor) -> Self:
+        """Scale each part; see `LayerGradients`."""
+        return replace(self, parts=[part.scaled(weights) for part in self.parts])
+
+    def take(self, rows: slice) -> Self:
+        """Slice each part; see `LayerGradients`."""
+        parts = [part.take(rows) for part in self.parts]
+        return replace(self, parts=parts, n_rows=len(range(*rows.indices(self.n_rows))))
+
+    def _added(self, read: Callable[[LayerGradients], Tensor]) -> Tensor:
+        total = read(self.parts[0])
+        for part in self.parts[1:]:
+            total = total + read(part)
+        return total
+
+
+def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
+    """Average gradients of the same rows and layer, as factors where that is possible.
+
+    Parameters
+    ----------
+    parts : sequence of LayerGradients
+    n_rows : int
+
+    Returns
+    -------
+    LayerGradients
+    """
+    if len(parts) == 1:
+        return parts[0]
+    linear = [part for part in parts if isinstance(part, LinearGradients)]
+    if len(linear) == len(parts):
+        a = torch.cat([_with_positions(part.a) for part in linear], 1)
+        b = torch.cat([_with_positions(part.b) for part in linear], 1)
+        return replace(linear[0], a=a, b=b / len(parts))
+    embedding = [part for part in parts if isinstance(part, EmbeddingGradients)]
+    if len(embedding) == len(parts):
+        tokens = torch.cat([part.tokens for part in embedding], 1)
+        b = torch.cat([part.b for part in embedding], 1)
+        return replace(embedding[0], tokens=tokens, b=b / len(parts))
+    share = torch.full((n_rows,), 1 / len(parts), dtype=torch.float64)
+    return SummedGradients([part.scaled(share) for part in parts], n_rows)
+
+
+def _with_positions(factor: Tensor) -> Tensor:
+    return factor if factor.dim() == 3 else factor[:, None]
+
+
+def _n_weights(layer: Layer) -> int:
+    names = {name.rsplit(".", 1)[-1]: p.numel() for name, p in layer.parameters.items()}
+    return names.get("weight", 0) or layer.n_parameters
+
+
+def _rate_of(layer: Layer, rates: Mapping[str, float]) -> float:
+    found = {rates[name] for name in layer.parameters}
+    if len(found) > 1:
+        raise ValueError(
+            f"The parameters of layer {layer.name} were trained at different learning rates, "
+            f"{sorted(found)}, so its gradients have no one weight. Put them into one parameter "
+            "group, or leave the layer out of `layers`."
+        )
+    return found.pop()

@@ -1,0 +1,196 @@
+"""From a training's trace to the linear influence of its rows."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skinfluence._random import preserved_random_state
+from skinfluence._trained_net import Rows
+from skinfluence._validation import n_samples_of, take
+from skinfluence.exceptions import ReplayWarning
+from skinfluence.gradients._layers import select_layers
+from skinfluence.gradients._net_loss import Nested
+from skinfluence.gradients._retrace import Retracer, Step, Update, interpolated
+from skinfluence.gradients._skorch import iter_batches, net_loss_of
+from skinfluence.gradients._states import module_state, net_at
+from skinfluence.trace import TrainingTrace
+
+# Steps further from SGD than this, relative to their length, are not what the theory is of.
+_REPLAY_TOLERANCE = 1e-3
+
+
+def check_retraceable(net: Any, trace: TrainingTrace, parameters: str) -> None:
+    """Refuse a training that cannot be retraced, and warn of one that the theory is not of.
+
+    Parameters
+    ----------
+    net : NeuralNet
+    trace : TrainingTrace
+    parameters : {"trajectory", "epoch", "final"}
+
+    Raises
+    ------
+    ValueError
+        If batch normalisation couples the rows of a batch, or the net is not where the trace ends.
+
+    Warns
+    -----
+    ReplayWarning
+        If recorded steps are far from SGD.
+    """
+    batch_norm = nn.modules.batchnorm._BatchNorm
+    if parameters == "trajectory" and any(isinstance(m, batch_norm) for m in net.module_.modules()):
+        raise ValueError(
+            "The net has batch normalisation: in training, a row's loss depends on the other rows "
+            "of its batch, so its own gradient at a step is not defined. Use parameters='final' or "
+            "'epoch', which differentiate in eval mode, or a net with LayerNorm or GroupNorm."
+        )
+    present = module_state(net, buffers=False)
+    if any(not torch.equal(value, trace.final_state[name]) for name, value in present.items()):
+        raise ValueError(
+            "The net's parameters are not those at the end of its trace. A callback that loads "
+            "other parameters after training (EarlyStopping with load_best, Checkpoint), or a "
+            "training without the recorder, is the likely cause; SGD-influence retraces the steps "
+            "that led to the net as it is."
+        )
+    error = trace.replay_error_
+    if error is not None and error > _REPLAY_TOLERANCE:
+        clipped = f"; callbacks on gradients: {', '.join(trace.gradient_callbacks)}"
+        warnings.warn(
+            f"Steps of {trace.optimizer} differ from SGD by {error:.2g} of their length, so the "
+            "influence is an approximation of unknown quality. Likely causes are Adam and the "
+            "like, dropout, augmentation, clipped gradients or batch normalisation"
+            f"{clipped if trace.gradient_callbacks else ''}. Train with torch.optim.SGD.",
+            ReplayWarning,
+            stacklevel=3,
+        )
+
+
+def first_step_of(trace: TrainingTrace, epochs: int | str) -> int:
+    """Find the step at which the last `epochs` epochs begin.
+
+    Parameters
+    ----------
+    trace : TrainingTrace
+    epochs : "all", "last" or int
+
+    Returns
+    -------
+    int
+    """
+    if epochs == "all" or not trace.epoch_starts:
+        return 0
+    count = 1 if epochs == "last" else min(int(epochs), len(trace.epoch_starts))
+    return trace.epoch_starts[-count]
+
+
+def retraced_influence(
+    net: Any,
+    trace: TrainingTrace,
+    rows: Rows,
+    queries: Rows,
+    *,
+    parameters: str,
+    first_step: int,
+    hessian: bool,
+    renormalize: bool,
+    batch_size: int,
+    each: bool,
+) -> NDArray[np.float64]:
+    """Estimate the effect of each training row on the loss of queries.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        As it was at the end of the trace.
+    trace : TrainingTrace
+    rows : Rows
+        The training rows, in the order that the trace numbers them.
+    queries : Rows
+    parameters : {"trajectory", "epoch", "final"}
+    first_step : int
+        The step at which to end the walk back.
+    hessian, renormalize : bool
+    batch_size : int
+        Of passes over the queries.
+    each : bool
+        Whether to retrace for every query on its own, or for their mean loss.
+
+    Returns
+    -------
+    ndarray of shape (n_query, n_train) or (1, n_train)
+        How much lower the loss of the queries is for training on the row.
+    """
+    with preserved_random_state():
+        net_loss = net_loss_of(net_at(net, trace.final_state))
+        X, _ = _batch_of(net, rows, np.arange(min(2, n_samples_of(rows.inputs))))
+        layers = select_layers(net_loss, X, "all")
+        retracer = Retracer(
+            net_loss,
+            layers,
+            lambda index: _batch_of(net, rows, index),
+            _update_of(trace),
+            hessian=hessian,
+            renormalize=renormalize,
+        )
+        n_queries = n_samples_of(queries.inputs)
+        parts = [np.array([i]) for i in range(n_queries)] if each else [np.arange(n_queries)]
+        influence = []
+        for part in parts:
+            batches = iter_batches(net, *_take_rows(queries, part), batch_size)
+            u = retracer.validation_gradient(trace.final_state, batches)
+            steps = _steps_backwards(trace, parameters, first_step)
+            influence.append(retracer.run(u, steps, trace.n_samples))
+    return np.stack(influence)
+
+
+def _take_rows(rows: Rows, index: NDArray[Any]) -> Rows:
+    targets = None if rows.targets is None else rows.targets[index]
+    return Rows(take(rows.inputs, index), targets)
+
+
+def _batch_of(net: Any, rows: Rows, index: NDArray[Any]) -> tuple[Nested, Tensor]:
+    return next(iter_batches(net, *_take_rows(rows, index), len(index)))
+
+
+def _update_of(trace: TrainingTrace) -> Update:
+    def by_name(values: tuple[Any, ...]) -> dict[str, Any]:
+        groups = zip(trace.parameter_groups, values, strict=True)
+        return {name: value for names, value in groups for name in names}
+
+    return Update(
+        by_name(trace.weight_decay),
+        by_name(trace.momentum),
+        by_name(trace.dampening),
+        by_name(trace.nesterov),
+    )
+
+
+def _steps_backwards(trace: TrainingTrace, parameters: str, first_step: int) -> Iterator[Step]:
+    assert trace.batch_indices is not None
+    for t in range(trace.n_steps - 1, first_step - 1, -1):
+        groups = zip(trace.parameter_groups, trace.learning_rates[t].tolist(), strict=True)
+        rates = {name: rate for names, rate in groups for name in names}
+        yield Step(trace.batch_indices[t], _state_at(trace, parameters, t), rates, first=t == 0)
+
+
+def _state_at(trace: TrainingTrace, parameters: str, t: int) -> Mapping[str, Tensor]:
+    if parameters == "final":
+        return trace.final_state
+    if parameters == "trajectory":
+        assert trace.step_states is not None
+        state: Mapping[str, Tensor] = trace.step_states[t - trace.first_step]
+        return state
+    # between the two ends of the epoch, in proportion to the steps
+    starts = [*trace.epoch_starts, trace.n_steps]
+    epoch = int(np.searchsorted(starts, t, side="right")) - 1
+    ends = {checkpoint.epoch: checkpoint.state for checkpoint in trace.checkpoints}
+    before = trace.initial_state if epoch == 0 else ends[epoch]
+    after = ends.get(epoch + 1, trace.final_state)
+    share = (t - starts[epoch]) / max(1, starts[epoch + 1] - starts[epoch])
+    return dict(interpolated(before, after, share))

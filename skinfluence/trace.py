@@ -1,0 +1,306 @@
+"""The recorder of what training leaves behind: checkpoints, order, states before steps, logits."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from skorch.callbacks import Callback
+from skorch.dataset import get_len
+
+from skinfluence._recording import Recording, Wanted, learning_rates_of
+from skinfluence._training_trace import Checkpoint, TrainingTrace, fingerprint_of
+from skinfluence._validation import check_parameter, check_positive_integer
+
+__all__ = ["Checkpoint", "TraceRecorder", "TrainingTrace", "trace_of"]
+
+
+class TraceRecorder(Callback):
+    """Record a net's training, for methods that trace influence through it.
+
+    A skorch callback. Training itself stays as it is, bit for bit: the recorder reads parameters,
+    the order in which the net's own loader draws rows, and the outputs that training computes
+    anyway. Methods of this package add the recorder they need themselves; add one to a net that
+    you train, and hand the fitted net over in scikit-learn's `FrozenEstimator`: the trace comes
+    with it.
+
+    Parameters
+    ----------
+    checkpoints : "last", "all" or int, default="last"
+        Epochs after which to keep parameters and buffers: the last, every one, or k that are
+        evenly spaced over `max_epochs`. The end of training is always kept.
+    order : bool, default=False
+        Note the rows of every batch.
+    steps : "all", "last_epoch" or None, default=None
+        Keep the parameters before every step, or before those of the last epoch. Implies the
+        order.
+    logits : bool, default=False
+        Keep what the module returned for every row in every epoch: in training mode, before the
+        step. Implies the order.
+    storage : "memory" or path, default="memory"
+        A folder keeps states on disk, written while training goes on; it keeps its old trace
+        until training is over.
+    max_bytes : int, default=2**30
+        Refuse, before the first step, to keep more than that in memory. A folder has no limit.
+
+    Attributes
+    ----------
+    trace_ : TrainingTrace
+        There once training has ended, also by an interrupt from the keyboard. `partial_fit`
+        continues it; `fit` starts another.
+    nbytes_ : int
+        Bytes the trace will take, known before the first step.
+
+    Raises
+    ------
+    TypeError
+        If the order is asked for of a loader that is no DataLoader over rows with numbers.
+    ValueError
+        If a parameter is out of range, the trace would exceed `max_bytes`, or `partial_fit`
+        continues a recorded order on other rows.
+
+    See Also
+    --------
+    TrainingTrace : What is recorded.
+
+    Notes
+    -----
+    Cost: copies of the parameters; with the order, two further gradients of one batch an epoch,
+    for `TrainingTrace.replay_error_`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.frozen import FrozenEstimator
+    >>> from skinfluence import GradientEmbedding, TraceRecorder
+    >>> from skinfluence.nets import default_net
+    >>> X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    >>> y = (X[:, 0] > 0).astype("int64")
+    >>> recorder = TraceRecorder(checkpoints=4)
+    >>> net = default_net(X, y, random_state=0)
+    >>> net = net.set_params(callbacks=[recorder], max_epochs=8).fit(X, y)
+    >>> [checkpoint.epoch for checkpoint in recorder.trace_.checkpoints]
+    [2, 4, 6, 8]
+    >>> method = GradientEmbedding(FrozenEstimator(net), checkpoints=4).fit(X, y)
+    >>> method.trace_ is recorder.trace_
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoints: int | str = "last",
+        order: bool = False,
+        steps: str | None = None,
+        logits: bool = False,
+        storage: str | Path = "memory",
+        max_bytes: int = 2**30,
+    ) -> None:
+        self.checkpoints = checkpoints
+        self.order = order
+        self.steps = steps
+        self.logits = logits
+        self.storage = storage
+        self.max_bytes = max_bytes
+
+    def initialize(self) -> Self:
+        """Forget the trace of an earlier training; called by skorch."""
+        for name in ("trace_", "recording_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        return self
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Take the initial state and get ready for the training loader; called by skorch."""
+        _check_settings(self)
+        # what the net would refuse a moment later, before anything is set on it
+        n_samples = get_len(net.get_dataset(X, y))
+        wanted = Wanted(
+            self.checkpoints,
+            self.order,
+            self.steps,
+            self.logits,
+            None if self.storage == "memory" else Path(self.storage),
+        )
+        self.nbytes_ = wanted.nbytes(net, X, y, n_samples)
+        if wanted.folder is None and self.nbytes_ > self.max_bytes:
+            raise ValueError(_too_large(self, self.nbytes_))
+        earlier = getattr(self, "trace_", None)
+        self.recording_ = Recording(wanted, net, n_samples, fingerprint_of(X), earlier)
+        self.recording_.attach(net)
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Mark the epoch's first step; called by skorch."""
+        self.recording_.begin_epoch()
+
+    def on_batch_begin(
+        self, net: Any, batch: Any = None, training: bool | None = None, **kwargs: Any
+    ) -> None:
+        """Keep what the step starts from; called by skorch."""
+        if training:
+            self.recording_.begin_step(net)
+
+    def on_grad_computed(
+        self, net: Any, named_parameters: Any, training: bool | None = None, **kwargs: Any
+    ) -> None:
+        """Read the learning rates the step will use; called by skorch."""
+        if training:
+            self.recording_.learning_rate = learning_rates_of(net)
+
+    def on_batch_end(
+        self, net: Any, batch: Any = None, training: bool | None = None, **kwargs: Any
+    ) -> None:
+        """Note the rows and outputs of the step; called by skorch."""
+        if training:
+            self.recording_.end_step(net, batch, kwargs.get("y_pred"))
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Keep a checkpoint if its turn has come; called by skorch."""
+        self.recording_.end_epoch(net)
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Complete the trace; called by skorch, also after an interrupt from the keyboard."""
+        self.trace_ = self.recording_.finish(net, _gradient_callbacks(net))
+        del self.recording_
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "recording_"}
+
+
+def trace_of(net: Any) -> TrainingTrace | None:
+    """Find the trace that a recorder among a fitted net's callbacks made.
+
+    Parameters
+    ----------
+    net : NeuralNet
+
+    Returns
+    -------
+    TrainingTrace or None
+    """
+    for _, callback in getattr(net, "callbacks_", []):
+        if isinstance(callback, TraceRecorder) and hasattr(callback, "trace_"):
+            trace: TrainingTrace = callback.trace_
+            return trace
+    return None
+
+
+def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
+    """Tell whether a recorder among a net's callbacks will record what another one would.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Unfitted.
+    wanted : TraceRecorder
+
+    Returns
+    -------
+    bool
+    """
+    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
+    for entry in callbacks:
+        own = entry[1] if isinstance(entry, tuple) else entry
+        if isinstance(own, TraceRecorder):
+            steps = {None: 0, "last_epoch": 1, "all": 2}
+            return (
+                own.checkpoints in {"all", wanted.checkpoints}
+                and steps[own.steps] >= steps[wanted.steps]
+                and bool(own.order or own.steps or own.logits) >= wanted.order
+                and own.logits >= wanted.logits
+            )
+    return False
+
+
+def check_trace(trace: TrainingTrace | None, wanted: TraceRecorder, X: Any) -> None:
+    """Refuse a frozen net's trace that lacks what a method needs, or is of other rows.
+
+    Parameters
+    ----------
+    trace : TrainingTrace or None
+    wanted : TraceRecorder
+        As the method would record itself.
+    X : what the net takes
+        The rows to be scored.
+
+    Raises
+    ------
+    ValueError
+        Naming the recorder to train with.
+    """
+    lacking = ["trace"] if trace is None else _lacking(trace, wanted)
+    if lacking:
+        asked = {
+            "checkpoints": wanted.checkpoints,
+            "order": wanted.order,
+            "steps": wanted.steps,
+            "logits": wanted.logits,
+        }
+        defaults = TraceRecorder().get_params()
+        call = ", ".join(f"{k}={v!r}" for k, v in asked.items() if v != defaults[k])
+        raise ValueError(
+            f"The frozen net brings no {' and no '.join(lacking)}. Train it with "
+            f"callbacks=[TraceRecorder({call})], or pass the net unfrozen to have it trained and "
+            "recorded."
+        )
+    assert trace is not None
+    if not (wanted.order or wanted.steps or wanted.logits):
+        return
+    other = fingerprint_of(X)
+    n_samples = len(X) if hasattr(X, "__len__") and not isinstance(X, dict) else trace.n_samples
+    if trace.n_samples != n_samples or (
+        other is not None and trace.fingerprint not in {None, other}
+    ):
+        raise ValueError(
+            f"The frozen net's trace is of {trace.n_samples} rows; the {n_samples} rows given are "
+            "others, or in another order, so what was recorded row by row does not belong to "
+            "them. Pass the X that the net was trained on."
+        )
+
+
+def _lacking(trace: TrainingTrace, wanted: TraceRecorder) -> list[str]:
+    n_epochs = trace.checkpoints[-1].epoch
+    needed = {"last": 1, "all": n_epochs}.get(str(wanted.checkpoints), wanted.checkpoints)
+    lacking = []
+    if len(trace.checkpoints) < min(int(needed), n_epochs):
+        lacking.append(f"{needed} checkpoints (its trace holds {len(trace.checkpoints)})")
+    if wanted.order and trace.batch_indices is None:
+        lacking.append("order of the rows")
+    if wanted.logits and trace.logits is None:
+        lacking.append("logits")
+    whole = trace.step_states is not None and len(trace.step_states) == trace.n_steps
+    if (wanted.steps == "all" and not whole) or (
+        wanted.steps == "last_epoch" and trace.step_states is None
+    ):
+        lacking.append("states before its steps")
+    return lacking
+
+
+def _check_settings(recorder: TraceRecorder) -> None:
+    checkpoints = recorder.checkpoints
+    if checkpoints not in {"last", "all"}:
+        check_positive_integer("checkpoints", checkpoints)
+    check_parameter(
+        "steps",
+        recorder.steps,
+        '"all", "last_epoch" or None',
+        holds=lambda steps: steps in {"all", "last_epoch", None},
+    )
+    check_positive_integer("max_bytes", recorder.max_bytes)
+
+
+def _too_large(recorder: TraceRecorder, needed: int) -> str:
+    cheaper = "fewer checkpoints" if recorder.steps is None else "steps='last_epoch'"
+    if recorder.steps == "last_epoch":
+        cheaper = "larger batches"
+    return (
+        f"The trace would take {needed} bytes in memory, more than max_bytes="
+        f"{recorder.max_bytes}. Ask for {cheaper}, give a folder as storage, or raise max_bytes."
+    )
+
+
+def _gradient_callbacks(net: Any) -> tuple[str, ...]:
+    return tuple(
+        type(callback).__name__
+        for _, callback in net.callbacks_
+        if not isinstance(callback, TraceRecorder)
+        and type(callback).on_grad_computed is not Callback.on_grad_computed
+    )

@@ -1,0 +1,7 @@
+"""The value of rows: by complexity without training, by neighbours, and by retraining."""
+
+from skinfluence.valuation._complexity_gap import ComplexityGap
+from skinfluence.valuation._data_shapley import DataShapley
+from skinfluence.valuation._knn_shapley import KNNShapley
+
+__all__ = ["ComplexityGap", "DataShapley", "KNNShapley"]

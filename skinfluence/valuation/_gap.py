@@ -1,0 +1,313 @@
+"""The complexity gap of every row, in closed form: exact, and with a low-rank kernel matrix.
+
+With H the kernel matrix of n rows, jitter on its diagonal, and y the targets, the complexity of
+the data is ``y' H^-1 y``. The gap of row i is what the complexity loses when row i is deleted:
+
+    v_i = y' H^-1 y - y_-i' (H_-i)^-1 y_-i = a_i**2 / D_i,   a = H^-1 y,   D = diag(H^-1).
+
+Since ``a_i / D_i = y_i - f_-i(x_i)``, the error at row i of the interpolation through the other
+rows, the gap is that error squared, times D_i. H does not depend on y, so one factorisation
+serves any number of targets.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cholesky, get_lapack_funcs, solve_triangular
+
+# kernel(A, B) of shape (len(A), len(B)).
+Kernel: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], Any]
+# Rows of a block: large enough for BLAS, small beside an n x n matrix.
+_BLOCK = 256
+# Of a row's variance given the others, in units of its noise: less is lost to rounding.
+_RESOLUTION = 1e-10
+
+
+class Solution(NamedTuple):
+    """The inverse of the kernel matrix, as far as complexity gaps need it.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_rows, n_targets)
+        ``a = H^-1 Y``.
+    precisions : ndarray of shape (n_rows,)
+        ``D = diag(H^-1)``: one over the part of a row's kernel that the others do not explain.
+    """
+
+    weights: NDArray[Any]
+    precisions: NDArray[Any]
+
+
+class Gaps(NamedTuple):
+    """Complexity gaps and the three terms they are the sum of.
+
+    Attributes
+    ----------
+    total : ndarray of shape (n_rows,)
+        ``D (y - f)**2``, with f what the other rows predict. Large = irregular or mislabelled.
+    terms : ndarray of shape (n_rows, 3)
+        ``D f**2``, ``D y**2`` and ``-2 D y f``; the last is negative where f has y's sign.
+    """
+
+    total: NDArray[np.float64]
+    terms: NDArray[np.float64]
+
+
+def unit_rows(X: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Divide rows by their Euclidean norms, without overflow; zero rows stay zero.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        Finite.
+    dtype : numpy dtype
+        Of the result.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features)
+    """
+    X = np.asarray(X, dtype=np.result_type(X.dtype, dtype))
+    largest = np.abs(X).max(axis=1, keepdims=True, initial=0)
+    scaled = X / np.where(largest > 0, largest, 1)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(scaled / np.where(norms > 0, norms, 1), dtype=dtype)
+
+
+def ntk(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
+    """Compute the kernel of an infinitely wide two-layer ReLU net, first layer trained.
+
+    ``s (pi - arccos s) / (2 pi)`` with s the inner product: 1/2 for equal rows, 0 for orthogonal
+    ones and where a row is zero.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n_a, n_features)
+    B : ndarray of shape (n_b, n_features)
+        Rows of norm 1 or 0, as `unit_rows` makes them.
+
+    Returns
+    -------
+    ndarray of shape (n_a, n_b)
+        In their dtype.
+
+    References
+    ----------
+    Arora, Du, Hu, Li, Wang. "Fine-Grained Analysis of Optimization and Generalization for
+    Overparameterized Two-Layer Neural Networks". ICML 2019, equation 3.
+    """
+    cosines: NDArray[Any] = A @ B.T
+    angles: NDArray[Any] = np.clip(cosines, -1, 1)  # rounding gives 1 + 2e-16, whose arccos is NaN
+    np.arccos(angles, out=angles)
+    np.subtract(np.pi, angles, out=angles)
+    angles *= cosines
+    angles /= 2 * np.pi
+    return angles
+
+
+def gaps(solution: Solution, targets: NDArray[Any]) -> Gaps:
+    """Read complexity gaps off a solution.
+
+    Parameters
+    ----------
+    solution : Solution
+        Its weights for the targets that count: of shape (n_rows,) or (n_rows, n_targets).
+    targets : ndarray of the shape of the weights
+        Gaps of several targets are summed.
+
+    Returns
+    -------
+    Gaps
+    """
+    a = np.asarray(solution.weights, dtype=np.float64).reshape(len(targets), -1)
+    y = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+    D = np.asarray(solution.precisions, dtype=np.float64)[:, np.newaxis]
+    others = a - D * y  # -D f
+    terms = np.stack([others**2 / D, D * y**2, 2 * y * others], axis=-1).sum(1)
+    return Gaps((a**2 / D).sum(1), terms)
+
+
+def solve_exact(Z: NDArray[Any], targets: NDArray[Any], kernel: Kernel, jitter: float) -> Solution:
+    """Factor the whole kernel matrix once, in place.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_rows, n_features)
+    targets : ndarray of shape (n_rows, n_targets)
+    kernel : callable
+    jitter : float
+        Added to the diagonal.
+
+    Returns
+    -------
+    Solution
+        In the dtype of `Z`.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not positive definite, or `kernel` gives no such matrix.
+
+    Notes
+    -----
+    Memory: one n x n matrix. ``H = L L'``; L is overwritten by its inverse, whose columns have
+    the squared norms D. That is 2/3 n**3 operations, whatever the number of targets.
+    """
+    n_rows = len(Z)
+    H = np.empty((n_rows, n_rows), dtype=Z.dtype)
+    for rows in blocks(n_rows):
+        H[rows] = _values(kernel, Z[rows], Z)
+    block = slice(0, _BLOCK)
+    if not np.allclose(H[block, block], H[block, block].T, rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            f"kernel={kernel!r} is not symmetric: kernel(A, B) is not the transpose of kernel(B, "
+            "A). Expected a positive definite kernel, such as sklearn's rbf_kernel."
+        )
+    if kernel is ntk:  # arccos is steep at 1: what rounding does to a cosine there shows
+        np.fill_diagonal(H, 0.5)
+    H.flat[:: n_rows + 1] += jitter
+    L = _factor(H.T, jitter)  # the transpose of a symmetric matrix lies as LAPACK wants it
+    invert = get_lapack_funcs("trtri", (L,))
+    inverse, failed = invert(L, lower=1, overwrite_c=1)
+    if failed:
+        raise ValueError(_not_definite(jitter))
+    del H, L
+    weights = inverse.T @ (inverse @ targets.astype(Z.dtype))
+    return Solution(weights, np.einsum("ij,ij->j", inverse, inverse))
+
+
+def solve_low_rank(
+    Z: NDArray[Any],
+    targets: NDArray[Any],
+    kernel: Kernel,
+    jitter: float,
+    landmarks: NDArray[np.intp],
+) -> Solution:
+    """Solve with the kernel matrix seen through some of its rows.
+
+    ``H = F F' + Lambda``: F F' is the Nystroem approximation from the landmarks, and the diagonal
+    matrix Lambda holds the jitter and what F F' lacks on the diagonal, so that the diagonal is
+    exact. The Woodbury identity inverts that. With all rows as landmarks it is `solve_exact`.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_rows, n_features)
+    targets : ndarray of shape (n_rows, n_targets)
+    kernel : callable
+    jitter : float
+        Added to the diagonal; above 0.
+    landmarks : ndarray of shape (n_landmarks,)
+        Row numbers.
+
+    Returns
+    -------
+    Solution
+        Float64 arithmetic on kernel values of the dtype of `Z`.
+
+    Raises
+    ------
+    ValueError
+        If `jitter` is too small to tell anything from rounding.
+
+    Notes
+    -----
+    Memory: one n x n_landmarks matrix of float64. Time: n n_landmarks**2.
+    """
+    n_rows = len(Z)
+    chosen = Z[landmarks]
+    root = _inverse_root(_values(kernel, chosen, chosen), Z.dtype)
+    F = np.empty((n_rows, root.shape[1]))
+    noise = np.empty(n_rows)
+    M = np.eye(root.shape[1])
+    onto = np.zeros((root.shape[1], targets.shape[1]))
+    for rows in blocks(n_rows):
+        F[rows] = _values(kernel, Z[rows], chosen).astype(np.float64) @ root
+        lacking = _diagonal(Z[rows], kernel) - np.einsum("ij,ij->i", F[rows], F[rows])
+        noise[rows] = np.maximum(lacking, 0) + jitter
+        scaled = F[rows] / noise[rows, np.newaxis]
+        M += F[rows].T @ scaled
+        onto += scaled.T @ targets[rows]
+    L = _factor(M.T, jitter)
+    coefficients = solve_triangular(L, onto, lower=True)
+    weights = np.empty(targets.shape)
+    precisions = np.empty(n_rows)
+    for rows in blocks(n_rows):
+        half = solve_triangular(L, F[rows].T, lower=True)
+        left = 1 - np.einsum("ij,ij->j", half, half) / noise[rows]
+        if left.min() < _RESOLUTION:
+            raise ValueError(_not_definite(jitter))
+        precisions[rows] = left / noise[rows]
+        weights[rows] = (targets[rows] - half.T @ coefficients) / noise[rows, np.newaxis]
+    return Solution(weights, precisions)
+
+
+def blocks(n_rows: int, size: int = _BLOCK) -> Iterator[slice]:
+    """Cut rows into blocks.
+
+    Parameters
+    ----------
+    n_rows, size : int
+
+    Yields
+    ------
+    slice
+    """
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+def exact_bytes(n_rows: int, dtype: Any) -> int:
+    """Count the bytes of the matrix `solve_exact` makes."""
+    return int(n_rows**2 * np.dtype(dtype).itemsize)
+
+
+def low_rank_bytes(n_rows: int, n_landmarks: int) -> int:
+    """Count the bytes of the matrices `solve_low_rank` makes."""
+    return 8 * (n_rows + 4 * n_landmarks) * n_landmarks
+
+
+def _diagonal(Z: NDArray[Any], kernel: Kernel) -> NDArray[np.float64]:
+    if kernel is ntk:
+        return np.full(len(Z), 0.5)
+    return np.array([_values(kernel, row, row).item() for row in Z[:, np.newaxis]])
+
+
+def _values(kernel: Kernel, A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
+    values = np.asarray(kernel(A, B))
+    if values.shape != (len(A), len(B)) or not np.isfinite(values).all():
+        raise ValueError(
+            f"kernel={kernel!r} gave shape {values.shape} for {len(A)} and {len(B)} rows, or "
+            "values that are not finite. Expected kernel(A, B) of shape (n_a, n_b), finite."
+        )
+    return values
+
+
+def _factor(H: NDArray[Any], jitter: float) -> NDArray[Any]:
+    try:
+        L: NDArray[Any] = cholesky(H, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError as error:
+        raise ValueError(_not_definite(jitter)) from error
+    return L
+
+
+def _inverse_root(K: NDArray[Any], dtype: Any) -> NDArray[np.float64]:
+    """Find R with ``R R' = K^-1``, where K has rank; duplicates among landmarks drop out."""
+    values, vectors = np.linalg.eigh(K.astype(np.float64))
+    kept = values > len(K) * np.finfo(dtype).eps * values[-1]  # directions below are rounding
+    if not kept.any():
+        raise ValueError(
+            "The kernel is zero, or not positive, on all landmarks. Expected a positive definite "
+            "kernel and rows that are not all zero."
+        )
+    root: NDArray[np.float64] = vectors[:, kept] / np.sqrt(values[kept])
+    return root
+
+
+def _not_definite(jitter: float) -> str:
+    return (
+        f"The kernel matrix is not safely positive definite with jitter={jitter}. Exact or near "
+        "duplicates make it singular, and so does a kernel that is not positive definite. Raise "
+        "jitter (1e-2 suits the default kernel), or check the kernel."
+    )

@@ -1,0 +1,240 @@
+"""SGD-influence against trainings that really leave a row out, in float64."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from problems import SmallMlp, blobs, classifier, noisy_blobs
+from scipy.stats import kendalltau
+from sklearn.frozen import FrozenEstimator
+from skorch import NeuralNetRegressor
+from skorch.callbacks import GradientNormClipping, LRScheduler
+from torch import nn
+
+from skinfluence import SGDInfluence, TraceRecorder
+from skinfluence.exceptions import ReplayWarning
+
+OPTIMIZERS = {
+    "plain": {},
+    "decay": {"optimizer__weight_decay": 0.05},
+    "momentum": {"optimizer__momentum": 0.9},
+    "dampened": {"optimizer__momentum": 0.9, "optimizer__dampening": 0.4},
+    "nesterov": {
+        "optimizer__momentum": 0.8,
+        "optimizer__nesterov": True,
+        "optimizer__weight_decay": 0.05,
+    },
+    "groups": {"optimizer__param_groups": [("*bias", {"lr": 0.03, "weight_decay": 0.1})]},
+}
+
+
+class Line(nn.Module):
+    def __init__(self, n_inputs=3):
+        super().__init__()
+        self.line = nn.Linear(n_inputs, 1, dtype=torch.float64)
+
+    def forward(self, X):
+        return self.line(X)
+
+
+class Double(SmallMlp):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.double()
+
+
+def least_squares(n=24):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 3))
+    return X, (X @ [1.0, -2.0, 0.5] + rng.normal(size=n))[:, None]
+
+
+def sgd(net_class=NeuralNetRegressor, module=Line, **kwargs):
+    settings = {
+        "optimizer": torch.optim.SGD,
+        "lr": 0.05,
+        "max_epochs": 1,
+        "batch_size": 5,
+        "iterator_train__shuffle": True,
+        "train_split": None,
+        "verbose": 0,
+        "callbacks": [TraceRecorder(order=True, steps="all", checkpoints="all")],
+    }
+    return net_class(module, **{**settings, **kwargs})
+
+
+def trained(net, X, y):
+    torch.manual_seed(0)
+    net.fit(X, y)
+    return net, next(c for _, c in net.callbacks_ if isinstance(c, TraceRecorder)).trace_
+
+
+def left_out(net, trace, X, y, row, *, renormalize=False):
+    """The slow reference: the same steps with one row's loss left out of its batches."""
+    module = copy.deepcopy(net.module_)
+    module.load_state_dict(dict(trace.initial_state))
+    net = copy.deepcopy(net)
+    net.module_ = module
+    net.initialize_optimizer()
+    loss = nn.MSELoss(reduction="sum") if isinstance(net, NeuralNetRegressor) else None
+    for rows, rates in zip(trace.batch_indices, trace.learning_rates, strict=True):
+        kept = rows[rows != row]
+        for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
+            group["lr"] = rate
+        divisor = max(1, len(kept)) if renormalize else len(rows)
+        output = module(torch.as_tensor(X[kept]))
+        target = torch.as_tensor(y[kept])
+        total = (
+            loss(output, target)
+            if loss
+            else nn.functional.cross_entropy(output, target, reduction="sum")
+        )
+        net.optimizer_.zero_grad()
+        (total / divisor).backward()
+        net.optimizer_.step()
+    return dict(module.named_parameters())
+
+
+def linear_influence(net, trace, X, y, X_val, y_val, **kwargs):
+    """<grad L_val(theta_T), theta_-j - theta_T> of every row, by training again."""
+    module = copy.deepcopy(net.module_)
+    regression = isinstance(net, NeuralNetRegressor)
+    criterion = nn.MSELoss() if regression else nn.CrossEntropyLoss()
+    criterion(module(torch.as_tensor(X_val)), torch.as_tensor(y_val)).backward()
+    end = dict(module.named_parameters())
+    effects = []
+    for row in range(len(X)):
+        other = left_out(net, trace, X, y, row, **kwargs)
+        effects.append(
+            sum(float((p.grad * (other[name] - p)).sum().detach()) for name, p in end.items())
+        )
+    return np.array(effects)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_exact_on_least_squares_for_one_epoch(optimizer):
+    X, y = least_squares()
+    X_val, y_val = (part + 0.1 for part in least_squares(n=7))
+    net, trace = trained(sgd(**OPTIMIZERS[optimizer]), X, y)
+    assert trace.replay_error_ < 1e-9
+    method = SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
+    expected = linear_influence(net, trace, X, y, X_val, y_val)
+    np.testing.assert_allclose(-method.detrimentality_, expected, atol=1e-10, rtol=0)
+    assert np.abs(expected).max() > 1e-3
+
+
+def test_exact_with_a_schedule_and_without_the_row_in_the_divisor():
+    X, y = least_squares()
+    X_val, y_val = (part + 0.1 for part in least_squares(n=7))
+    schedule = LRScheduler(torch.optim.lr_scheduler.ExponentialLR, gamma=0.8, step_every="batch")
+    recorder = TraceRecorder(steps="all")
+    net, trace = trained(sgd(callbacks=[schedule, recorder]), X, y)
+    assert len(set(trace.learning_rates[:, 0])) == trace.n_steps
+    for renormalize in (False, True):
+        method = SGDInfluence(FrozenEstimator(net), renormalize=renormalize)
+        found = -method.fit(X, y, X_val, y_val).detrimentality_
+        expected = linear_influence(net, trace, X, y, X_val, y_val, renormalize=renormalize)
+        # a batch that would be one row smaller is no longer linear in what is left out
+        np.testing.assert_allclose(found, expected, atol=1e-10 if not renormalize else 1e-2)
+        assert np.corrcoef(found, expected)[0, 1] > 0.99
+
+
+def test_ranks_like_training_again_and_better_than_cheaper_forms():
+    X, y, _ = noisy_blobs(n=60, spread=2.0, n_classes=2)
+    X_val, y_val = blobs(n=40, seed=1, spread=2.0, n_classes=2)
+    X, X_val = X.astype(np.float64), X_val.astype(np.float64)
+    settings = {
+        "lr": 0.1,
+        "max_epochs": 8,
+        "batch_size": 10,
+        "optimizer": torch.optim.SGD,
+        "module__n_outputs": 2,
+    }
+    net = classifier(Double, callbacks=[TraceRecorder(steps="all", checkpoints="all")], **settings)
+    net, trace = trained(net, X, y)
+    truth = linear_influence(net, trace, X, y, X_val, y_val)
+
+    def tau(**kwargs):
+        method = SGDInfluence(FrozenEstimator(net), **kwargs).fit(X, y, X_val, y_val)
+        return kendalltau(-method.detrimentality_, truth).statistic
+
+    exact = tau()
+    assert exact > 0.7
+    assert exact > tau(hessian=False)
+    assert exact > tau(parameters="final")
+    assert exact >= tau(parameters="epoch") - 0.02
+    assert tau(parameters="epoch") > tau(parameters="final")
+
+
+def test_final_parameters_of_the_last_epoch_need_no_states():
+    X, y = blobs(n=40)
+    X_val, y_val = blobs(n=20, seed=1)
+    net, trace = trained(
+        classifier(optimizer=torch.optim.SGD, callbacks=[TraceRecorder(order=True)]), X, y
+    )
+    method = SGDInfluence(FrozenEstimator(net), parameters="final", epochs="last")
+    method.fit(X, y, X_val, y_val)
+    assert trace.step_states is None
+    assert len(trace.checkpoints) == 1
+    with pytest.raises(ValueError, match=r"states before its steps.*steps='all'"):
+        SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
+
+
+def test_influence_of_queries_averages_to_the_scores():
+    X, y = blobs(n=30)
+    X_val, y_val = blobs(n=6, seed=1)
+    method = SGDInfluence(epochs=3, random_state=0).fit(X, y, X_val, y_val)
+    influence = method.influence(X_val, y_val)
+    assert influence.shape == (6, 30)
+    np.testing.assert_allclose(-influence.mean(0), method.detrimentality_, rtol=1e-3, atol=1e-6)
+
+
+def test_trace_on_disk_gives_the_same_scores(tmp_path):
+    X, y = blobs(n=30)
+    X_val, y_val = blobs(n=12, seed=1)
+    memory = SGDInfluence(random_state=0).fit(X, y, X_val, y_val)
+    disk = SGDInfluence(storage=tmp_path / "trace", random_state=0).fit(X, y, X_val, y_val)
+    np.testing.assert_array_equal(disk.detrimentality_, memory.detrimentality_)
+    assert (tmp_path / "trace" / "trace.json").is_file()
+
+
+def test_training_that_is_not_sgd_is_warned_of():
+    X, y = blobs(n=30)
+    X_val, y_val = blobs(n=12, seed=1)
+    with pytest.warns(ReplayWarning, match=r"Steps of Adam differ from SGD by \d"):
+        SGDInfluence(classifier(max_epochs=2), random_state=0).fit(X, y, X_val, y_val)
+    clipped = classifier(
+        optimizer=torch.optim.SGD,
+        max_epochs=2,
+        callbacks=[GradientNormClipping(gradient_clip_value=1e-3)],
+    )
+    with pytest.warns(ReplayWarning, match="GradientNormClipping"):
+        SGDInfluence(clipped, random_state=0).fit(X, y, X_val, y_val)
+
+
+def test_batch_normalisation_is_refused_along_the_trajectory():
+    class Normalised(SmallMlp):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.body.append(nn.BatchNorm1d(16))
+
+    X, y = blobs(n=30)
+    X_val, y_val = blobs(n=12, seed=1)
+    net = classifier(Normalised, optimizer=torch.optim.SGD, max_epochs=2)
+    with pytest.raises(ValueError, match="batch normalisation"):
+        SGDInfluence(net, random_state=0).fit(X, y, X_val, y_val)
+    with pytest.warns(ReplayWarning):
+        SGDInfluence(net, parameters="final", random_state=0).fit(X, y, X_val, y_val)
+
+
+def test_net_changed_after_its_training_is_refused():
+    X, y = blobs(n=30)
+    X_val, y_val = blobs(n=12, seed=1)
+    net, _ = trained(
+        classifier(optimizer=torch.optim.SGD, callbacks=[TraceRecorder(steps="all")]), X, y
+    )
+    with torch.no_grad():
+        net.module_.head.bias += 1
+    with pytest.raises(ValueError, match="not those at the end of its trace"):
+        SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
