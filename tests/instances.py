@@ -22,7 +22,6 @@ from skinfluence import (
     SGDInfluence,
     TracIn,
 )
-from skinfluence.influence import Exact
 
 # batch_size=1 where a score follows the net's float32 outputs smoothly: scikit-learn compares the
 # scores of single rows with those of all rows to 1e-7, and a batch of one rounds otherwise.
@@ -35,8 +34,8 @@ SMALLEST = {
     ForgettingEvents: ForgettingEvents(),
     GradientEmbedding: GradientEmbedding(),
     GraNd: GraNd(epoch=2, n_seeds=2, batch_size=1),
-    InfluenceFunction: InfluenceFunction(solver=Exact(), reference="self", layers="last"),
-    InnerProductInfluence: InnerProductInfluence(layers="last"),
+    InfluenceFunction: InfluenceFunction(),
+    InnerProductInfluence: InnerProductInfluence(),
     KNNShapley: KNNShapley(),
     MirroredInfluence: MirroredInfluence(),
     LossScore: LossScore(batch_size=1),
