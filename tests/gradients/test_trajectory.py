@@ -233,7 +233,7 @@ def test_unit_activations_agree_with_the_matrices(name, combine):
 
 def test_a_frozen_weight_leaves_nothing_of_unit_activations():
     loop, batches = Problem("partly_frozen").loop(MeanOf(), "activations")
-    with pytest.raises(ValueError, match="leaves biases out.*requires_grad"):
+    with pytest.raises(ValueError, match=r"leaves biases out.*requires_grad"):
         list(loop.batches(batches, Norm()))
 
 
