@@ -10,7 +10,8 @@ Public names by stage:
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
-* values: `ComplexityGap`, `DataShapley`, `KNNShapley`
+* values: `ComplexityGap`, `DataShapley`, `KNNShapley`, `LeaveOneOut`
+* metrics: `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
@@ -19,7 +20,7 @@ from skinfluence.embedding import GradientEmbedding
 from skinfluence.influence import SGDInfluence, TracIn
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
-from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
+from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
 
 __all__ = [
     "BaseDetrimentality",
@@ -28,6 +29,7 @@ __all__ = [
     "DataShapley",
     "GradientEmbedding",
     "KNNShapley",
+    "LeaveOneOut",
     "NormDetector",
     "OutlierGradientDetector",
     "SGDInfluence",

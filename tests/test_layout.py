@@ -37,6 +37,7 @@ ORDER = [
     "outlier",
     "influence",
     "valuation",
+    "metrics",
     "_label_noise",
     "datasets",
 ]
@@ -53,6 +54,8 @@ ALLOWED = {
         "_trained_net.py",
         "valuation/_utility.py",
         "valuation/_data_shapley.py",
+        "valuation/_leave_one_out.py",
+        "valuation/_retraining.py",
     },
 }
 GRADIENTS_MAY_IMPORT = {"torch", "numpy", "skinfluence"}
