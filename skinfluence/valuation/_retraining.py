@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from skinfluence._trained_net import Rows, fitting_outputs
+from skinfluence._trained_net import Rows, TrainedNet, fitting_outputs
 from skinfluence._validation import n_samples_of, take
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
 from skinfluence.gradients._skorch import iter_batches, net_loss_of
@@ -119,19 +119,15 @@ class Scratch:
             return validation_loss(net, self.validation)
 
 
-def scratch_of(
-    net: Any, fitted: Any, labels: Any, rows: Rows, validation: Rows, seed: int
-) -> Scratch:
+def scratch_of(net: Any, trained: TrainedNet, rows: Rows, validation: Rows, seed: int) -> Scratch:
     """Get ready to train from scratch as a net was trained.
 
     Parameters
     ----------
     net : NeuralNet
         Unfitted.
-    fitted : NeuralNet
+    trained : TrainedNet
         The same, trained on all rows.
-    labels : Labels or None
-        Its classes.
     rows, validation : Rows
     seed : int
 
@@ -139,7 +135,7 @@ def scratch_of(
     -------
     Scratch
     """
-    targets = fitting_outputs(fitted, labels, rows.inputs, rows.targets)
+    targets = fitting_outputs(trained.net, trained.labels, rows.inputs, rows.targets)
     return Scratch(net, Rows(rows.inputs, targets), validation, seed)
 
 
