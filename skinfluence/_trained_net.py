@@ -201,8 +201,8 @@ def targets_and_strata(net: Any, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
     """
     if y is None:
         raise ValueError(
-            "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
-            "besides the data set, or give X_val and y_val and leave cv=None."
+            "This estimator requires y to be passed, but the target y is None: splitting the rows "
+            "into folds needs it. Pass it besides the data set, or give X_val and y_val and leave cv=None."
         )
     checked = check_targets(y, n_samples_of(X))
     classifies = (
