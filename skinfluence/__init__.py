@@ -11,28 +11,61 @@ Public names by stage:
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`, `LeaveOneOut`
+* influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
+  `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
 * metrics: `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`
+* plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
+  `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
+from skinfluence.dynamics import (
+    EL2N,
+    AreaUnderMargin,
+    ConfidenceWeightedEntropy,
+    ForgettingEvents,
+    GraNd,
+    LossScore,
+    NormalizedMargin,
+    RandomScore,
+    SelfConfidence,
+)
 from skinfluence.embedding import GradientEmbedding
-from skinfluence.influence import SGDInfluence, TracIn
+from skinfluence.influence import (
+    InfluenceFunction,
+    InnerProductInfluence,
+    MirroredInfluence,
+    SGDInfluence,
+    TracIn,
+)
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
 from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
 
 __all__ = [
+    "EL2N",
+    "AreaUnderMargin",
     "BaseDetrimentality",
     "Checkpoint",
     "ComplexityGap",
+    "ConfidenceWeightedEntropy",
     "DataShapley",
+    "ForgettingEvents",
+    "GraNd",
     "GradientEmbedding",
+    "InfluenceFunction",
+    "InnerProductInfluence",
     "KNNShapley",
     "LeaveOneOut",
+    "LossScore",
+    "MirroredInfluence",
     "NormDetector",
+    "NormalizedMargin",
     "OutlierGradientDetector",
+    "RandomScore",
     "SGDInfluence",
+    "SelfConfidence",
     "TracIn",
     "TraceRecorder",
     "TrainingTrace",

@@ -51,6 +51,23 @@ class Labels:
             )
         return np.array([code_of[label] for label in present.tolist()])[position]
 
+    def decode(self, codes: NDArray[Any]) -> NDArray[Any]:
+        """Turn codes back into labels.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_samples,) or (n_samples, 1)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        order = np.argsort(self.codes)
+        labels: NDArray[Any] = self.classes[
+            order[np.searchsorted(self.codes[order], codes.reshape(-1))]
+        ]
+        return labels
+
 
 def class_labels(y: NDArray[Any]) -> Labels:
     """Find the classes of targets, in sorted order, or raise ValueError; at least two."""

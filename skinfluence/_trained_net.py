@@ -166,15 +166,20 @@ def fit_net_of(
     X = check_inputs(estimator, X, reset=True)
     default = getattr(estimator, "_default_net", default_net)
     trained = train_net(estimator.net, X, y, seed, recorder=recorder, default=default)
+    hand_over(trained, estimator, traced=recorder is not None)
+    return trained.rows(X, y)
+
+
+def hand_over(trained: TrainedNet, estimator: Any, *, traced: bool) -> None:
+    """Set what every estimator with a net has; see `fit_net_of`."""
     estimator._trained = trained
     estimator.net_ = trained.net
     for name in ("classes_", "trace_"):  # of an earlier fit
         vars(estimator).pop(name, None)
-    if recorder is not None:
+    if traced:
         estimator.trace_ = trained.trace
     if trained.labels is not None:
         estimator.classes_ = trained.labels.classes
-    return trained.rows(X, y)
 
 
 def targets_and_strata(net: Any, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
@@ -199,10 +204,10 @@ def targets_and_strata(net: Any, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
     ValueError
         If there are no targets to split by.
     """
-    if y is None:
+    if y is None and not is_table_or_images(X):
         raise ValueError(
-            "This estimator requires y to be passed, but the target y is None: splitting the rows "
-            "into folds needs it. Pass it besides the data set, or give X_val and y_val and leave cv=None."
+            "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
+            "besides the data set, or give X_val and y_val and leave cv=None."
         )
     checked = check_targets(y, n_samples_of(X))
     classifies = (
@@ -248,6 +253,7 @@ def train_net(
     *,
     recorder: TraceRecorder | None = None,
     default: Callable[..., Any] = default_net,
+    max_epochs: int | None = None,
 ) -> TrainedNet:
     """Train a clone of a net or the default net, or take a frozen one as it is.
 
@@ -265,6 +271,8 @@ def train_net(
         frozen net must bring that much.
     default : callable, default=default_net
         Makes the net where there is none.
+    max_epochs : int, optional
+        Train for so many epochs, whatever the net says; a frozen net is not trained.
 
     Returns
     -------
@@ -293,7 +301,10 @@ def train_net(
             "None for the default net. Wrap a torch module in skorch.NeuralNetClassifier or "
             "NeuralNetRegressor."
         )
-    return _trained(clone(net), X, checked, seed, recorder)
+    net = clone(net)
+    if max_epochs is not None:
+        net.set_params(max_epochs=max_epochs)
+    return _trained(net, X, checked, seed, recorder)
 
 
 def _trained(

@@ -265,6 +265,45 @@ def check_positive_integer(name: str, value: Any) -> None:
     )
 
 
+def check_non_negative_integer(name: str, value: Any) -> None:
+    """Refuse what is not an integer of at least zero.
+
+    Parameters
+    ----------
+    name : str
+    value : int
+
+    Raises
+    ------
+    ValueError
+        With the name and the value.
+    """
+    check_parameter(
+        name, value, "an integer >= 0", holds=lambda v: _is_number(v, Integral) and v >= 0
+    )
+
+
+def check_positive_number(name: str, value: Any) -> None:
+    """Refuse what is not a finite number above zero.
+
+    Parameters
+    ----------
+    name : str
+    value : float
+
+    Raises
+    ------
+    ValueError
+        With the name and the value.
+    """
+    check_parameter(name, value, "a finite number > 0", holds=is_positive_number)
+
+
+def is_positive_number(value: Any) -> bool:
+    """Tell whether something is a finite number above zero."""
+    return _is_number(value, Real) and 0 < value < float("inf")
+
+
 def _is_missing(value: Any) -> bool:
     if value is None:
         return True

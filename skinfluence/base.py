@@ -26,7 +26,9 @@ from skinfluence.trace import TraceRecorder
 
 
 def _judges_new_rows(estimator: Any) -> bool:
-    return bool(estimator._judges_new_rows())
+    # halves that validated each other have no scale in common on which to put a new row
+    halved = hasattr(estimator, "folds_") and not estimator._cross_validates()
+    return bool(estimator._judges_new_rows()) and not halved
 
 
 def _judges_new_rows_unlabelled(estimator: Any) -> bool:

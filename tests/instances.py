@@ -1,13 +1,25 @@
 """The smallest instance of every public estimator; a class missing from it fails the tests."""
 
 from skinfluence import (
+    EL2N,
+    AreaUnderMargin,
     ComplexityGap,
+    ConfidenceWeightedEntropy,
     DataShapley,
+    ForgettingEvents,
     GradientEmbedding,
+    GraNd,
+    InfluenceFunction,
+    InnerProductInfluence,
     KNNShapley,
     LeaveOneOut,
+    LossScore,
+    MirroredInfluence,
+    NormalizedMargin,
     NormDetector,
     OutlierGradientDetector,
+    RandomScore,
+    SelfConfidence,
     SGDInfluence,
     TracIn,
 )
@@ -22,14 +34,28 @@ class BriefLeaveOneOut(LeaveOneOut):
         return sgd_net(X, y, random_state=random_state).set_params(max_epochs=3)
 
 
+# batch_size=1 where a score follows the net's float32 outputs smoothly: scikit-learn compares the
+# scores of single rows with those of all rows to 1e-7, and a batch of one rounds otherwise.
 SMALLEST = {
+    AreaUnderMargin: AreaUnderMargin(),
     ComplexityGap: ComplexityGap(),
+    ConfidenceWeightedEntropy: ConfidenceWeightedEntropy(batch_size=1),
     DataShapley: DataShapley(max_permutations=1),
+    EL2N: EL2N(batch_size=1),
+    ForgettingEvents: ForgettingEvents(),
     GradientEmbedding: GradientEmbedding(),
+    GraNd: GraNd(epoch=2, n_seeds=2, batch_size=1),
+    InfluenceFunction: InfluenceFunction(),
+    InnerProductInfluence: InnerProductInfluence(),
     KNNShapley: KNNShapley(),
     LeaveOneOut: BriefLeaveOneOut(),
+    MirroredInfluence: MirroredInfluence(),
+    LossScore: LossScore(batch_size=1),
+    NormalizedMargin: NormalizedMargin(batch_size=1),
     NormDetector: NormDetector(),
     OutlierGradientDetector: OutlierGradientDetector(),
+    RandomScore: RandomScore(),
+    SelfConfidence: SelfConfidence(batch_size=1),
     SGDInfluence: SGDInfluence(parameters="final", epochs=2),
     TracIn: TracIn(),
 }

@@ -35,6 +35,7 @@ ORDER = [
     "embedding",
     "base",
     "outlier",
+    "dynamics",
     "influence",
     "valuation",
     "metrics",
@@ -56,6 +57,8 @@ ALLOWED = {
         "valuation/_data_shapley.py",
         "valuation/_leave_one_out.py",
         "valuation/_retraining.py",
+        "influence/_objectives.py",
+        "influence/_solvers.py",
     },
 }
 GRADIENTS_MAY_IMPORT = {"torch", "numpy", "skinfluence"}

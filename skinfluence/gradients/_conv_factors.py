@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skinfluence.gradients._factors import (
     LayerGradients,
     LayerProjection,
+    LinearGradients,
     gram_of_positions,
     gram_power_sum,
     in_blocks,
@@ -127,6 +128,19 @@ class ConvGradients:
         a = self.shape.patches(self.shape.pad(self.x[rows]))
         b = self.b[rows].flatten(2).unflatten(1, (self.shape.groups, -1)).transpose(2, 3)  # type: ignore[no-untyped-call]
         return a.flatten(0, 1), b.flatten(0, 1)
+
+    def as_linear(self) -> LinearGradients | None:
+        """View the layer as a Linear one that is applied to every patch.
+
+        Returns
+        -------
+        LinearGradients or None
+            None for a convolution in groups, whose filters see different channels.
+        """
+        if self.shape.groups > 1:
+            return None
+        a, b = self._positions(slice(None))
+        return LinearGradients(a, b, self.weight, self.bias)
 
     def _weights(self, rows: slice) -> Tensor:
         return self.shape.weight_gradients(self.shape.pad(self.x[rows]), self.b[rows])

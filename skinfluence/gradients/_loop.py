@@ -60,7 +60,7 @@ class GradientLoop:
     ) -> None:
         self.net_loss = net_loss
         X, y = take_rows(X, slice(0, 3)), y[:3]
-        _check_rows_are_independent(net_loss, X)
+        check_rows_are_independent(net_loss, X)
         entered = call_order(net_loss, X)
         self.layers = select_layers(net_loss, entered, layers)
         _check_graph_reaches(net_loss, self.layers, set(entered), X, y)
@@ -276,8 +276,20 @@ def _check_graph_reaches(
         )
 
 
-def _check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
-    """Refuse nets for which a row's own gradient is not defined."""
+def check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
+    """Refuse nets for which a row's own output and gradient are not defined.
+
+    Parameters
+    ----------
+    net_loss : NetLoss
+    X : nested tensors of shape (n_rows, ...)
+        A few rows to try.
+
+    Raises
+    ------
+    ValueError
+        If outputs are random, or depend on the other rows of the batch.
+    """
     rows = n_rows(X)
     with torch.no_grad():
         together = tensors_in(net_loss.forward(X))

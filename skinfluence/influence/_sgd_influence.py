@@ -64,8 +64,8 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
         The estimated validation loss less that of a training without the row; float64, in units
-        of the mean validation loss (quantiles where the rows were split). Higher = more
-        detrimental. Zero for rows that the retraced steps did not use.
+        of the mean validation loss (quantiles where the rows were split); zero for rows that the
+        retraced steps did not use. Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     net_ : NeuralNet

@@ -1,0 +1,87 @@
+"""The loss of every training row."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinfluence.dynamics._checkpoint_mean import CheckpointMean
+from skinfluence.gradients._outputs import row_losses
+
+
+class LossScore(CheckpointMean):
+    """Score training rows by their loss.
+
+    Answers: is this row mislabelled or hard? It says little about whether removing the row would
+    lower a validation loss. It is the baseline that any other method must beat.
+
+    Parameters
+    ----------
+    net : NeuralNet, FrozenEstimator or None, default=None
+        As for `GradientEmbedding`; any net with a loss. A frozen net must bring a trace if there
+        are several checkpoints.
+    checkpoints : "last", "all" or int, default="last"
+        Score at the end of training, or average over the end of every epoch or of k evenly
+        spaced ones.
+    cv : int, splitter or None, default=None
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
+    batch_size : int, default=256
+        Rows per forward pass. It changes memory and speed, not the result.
+    random_state : int, RandomState or None, default=None
+        Seed of the training. Global generators are neither used nor changed.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        The loss of every training row at its given label, float64; with `cv`, quantiles in (0, 1).
+        Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first.
+    net_ : NeuralNet
+        The trained net.
+    trace_ : TrainingTrace
+        The checkpoints, if there are several.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    folds_ : list of LossScore
+        With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    See Also
+    --------
+    SelfConfidence : The same order, for cross-entropy without class weights.
+    EL2N : The norm of the error, which a few huge losses do not rule.
+
+    Notes
+    -----
+    The loss of a row is the net's own, with class weights, label smoothing and a criterion of the
+    user's; for cross-entropy at one checkpoint ``-log p_y``. A net that has learnt its wrong
+    labels by heart gives them a small loss: the mean over checkpoints remembers when they were
+    large, and is the strongest baseline.
+
+    Cost: one training; one forward pass over the rows for each checkpoint.
+
+    References
+    ----------
+    Arazo, Ortego, Albert, O'Connor, McGuinness. "Unsupervised Label Noise Modeling and Loss
+    Correction". ICML 2019, arXiv 1904.11238, section 3: noisy labels take longer to learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.metrics import roc_auc_score
+    >>> from skinfluence import LossScore
+    >>> from skinfluence.datasets import make_noisy_labels
+    >>> X, y = load_iris(return_X_y=True)
+    >>> y_noisy, is_noisy = make_noisy_labels(y, rate=0.1, random_state=0)
+    >>> scores = LossScore(checkpoints=10, random_state=0).fit(X, y_noisy).detrimentality_
+    >>> bool(roc_auc_score(is_noisy, scores) > 0.9)
+    True
+    """
+
+    def _read(self, net_loss: Any, X: Any, y: Any) -> NDArray[np.float64]:
+        return row_losses(net_loss, X, y)

@@ -1,0 +1,63 @@
+"""The control that any method must beat."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinfluence._random import own_random_state
+from skinfluence._trained_net import Rows
+from skinfluence._validation import check_inputs, check_targets, is_table_or_images, n_samples_of
+from skinfluence.base import BaseDetrimentality
+
+
+class RandomScore(BaseDetrimentality):
+    """Score training rows at random: the control that any method must beat.
+
+    Answers no question. No net is trained, and `X` and `y` are looked at for their length only.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None, default=None
+        Seed of the scores. Global generators are neither used nor changed.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        Float64, uniform in [0, 1). Higher = more detrimental, by chance.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    See Also
+    --------
+    LossScore : The baseline that is not random.
+
+    Notes
+    -----
+    Cost: none.
+
+    Examples
+    --------
+    >>> from skinfluence import RandomScore
+    >>> RandomScore(random_state=0).fit([[1], [2], [3]], [0, 1, 0]).detrimentality_.shape
+    (3,)
+    """
+
+    def __init__(self, *, random_state: Any = None) -> None:
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        pass
+
+    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+        X = check_inputs(self, X, reset=True)
+        if y is not None or is_table_or_images(X):
+            y = check_targets(y, n_samples_of(X))
+        return Rows(X, y), None
+
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+        return own_random_state(self._seeds[0]).random_sample(n_samples_of(rows.inputs))

@@ -1,0 +1,196 @@
+"""What is read off a net's outputs: row losses and class scores, at one state or several."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skinfluence._random import preserved_random_state
+from skinfluence.gradients._gather import first_batch
+from skinfluence.gradients._loop import check_rows_are_independent
+from skinfluence.gradients._net_loss import Nested, NetLoss, take_rows, tensors_in
+from skinfluence.gradients._skorch import iter_batches, kind_of, net_loss_of
+from skinfluence.gradients._states import net_at
+
+# read(net_loss, X, y): one float64 number for every row of a batch.
+Read: TypeAlias = Callable[[NetLoss, Nested, Tensor], NDArray[np.float64]]
+
+_LOGIT_LOSSES = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
+
+
+def mean_over_states(
+    net: Any,
+    X: Any,
+    y: Any,
+    states: Sequence[Mapping[str, Tensor] | None],
+    read: Read,
+    *,
+    batch_size: int,
+) -> NDArray[np.float64]:
+    """Average over states what is read off a forward pass of every row.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted; left as it is.
+    X, y : what skorch takes
+    states : sequence of (mapping of str to Tensor, or None)
+        None for the net as it is.
+    read : callable
+    batch_size : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If the net is random in eval mode or couples the rows of a batch.
+    """
+    with preserved_random_state(), torch.no_grad():
+        first, batches = first_batch(net, X, y, batch_size)
+        losses = [net_loss_of(net if state is None else net_at(net, state)) for state in states]
+        check_rows_are_independent(losses[-1], take_rows(first[0], slice(0, 3)))
+        parts = [np.mean([read(loss, Xi, yi) for loss in losses], axis=0) for Xi, yi in batches]
+    return np.concatenate(parts)
+
+
+def row_losses(net_loss: NetLoss, X: Nested, y: Tensor) -> NDArray[np.float64]:
+    """Compute the loss of every row of a batch, as a `Read`."""
+    return _as_doubles(net_loss.row_losses(X, y))
+
+
+def check_has_classes(net: Any) -> None:
+    """Refuse a net whose outputs are no class probabilities.
+
+    Parameters
+    ----------
+    net : NeuralNet
+
+    Raises
+    ------
+    ValueError
+        Naming what to use instead.
+    """
+    if kind_of(net) not in {"classes", "binary"}:
+        raise ValueError(
+            f"Got a {type(net).__name__}, but the score needs class probabilities. Use a "
+            "NeuralNetClassifier or NeuralNetBinaryClassifier, or a method that takes any net, "
+            "such as LossScore or GraNd."
+        )
+
+
+def class_scores(net: Any, output: Nested) -> NDArray[np.float64]:
+    """Turn outputs into logits: numbers whose softmax are the net's class probabilities.
+
+    Outputs under CrossEntropyLoss and BCEWithLogitsLoss are logits; one logit z a row stands for
+    (0, z). Under any other criterion outputs are probabilities, as skorch has it for NLLLoss, and
+    their logs are taken. A function given as the net's `predict_nonlinearity` makes probabilities
+    of outputs, whatever the criterion.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted.
+    output : nested tensors
+        Of the module; the first tensor counts.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes)
+        Finite for finite outputs: a probability of 0 counts as the smallest normal float32.
+
+    Raises
+    ------
+    ValueError
+        If the net is no classifier, or its outputs are neither logits nor probabilities.
+    """
+    check_has_classes(net)
+    first = tensors_in(output)[0]
+    if first.shape[1:] == (1,):
+        first = first[:, 0]
+    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    if callable(net.predict_nonlinearity):
+        scores = _logs(net, _as_doubles(net.predict_nonlinearity(first)))
+    elif isinstance(criterion, _LOGIT_LOSSES):
+        scores = _as_doubles(first)
+        scores = np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
+    else:
+        scores = _logs(net, _as_doubles(first))
+    if scores.ndim != 2:
+        raise ValueError(
+            f"The net's outputs have shape {tuple(first.shape)} for {len(first)} rows, but the "
+            "score needs one label a row: outputs of shape (n_rows, n_classes), or (n_rows,) of a "
+            "NeuralNetBinaryClassifier."
+        )
+    return scores
+
+
+def class_codes(y: Tensor, n_classes: int) -> NDArray[np.int64]:
+    """Check the labels of a batch, as the net codes them.
+
+    Parameters
+    ----------
+    y : Tensor of shape (n_rows,) or (n_rows, 1)
+    n_classes : int
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        If a label is none of 0, 1, ..., n_classes - 1.
+    """
+    values = _as_doubles(y)
+    codes = values.astype(np.int64)
+    wrong = (codes != values) | (codes < 0) | (codes >= n_classes)
+    if values.size != len(values) or wrong.any():
+        shown = values.ravel()[wrong.ravel()].tolist()[:3]
+        raise ValueError(
+            f"Got targets of shape {values.shape} with {shown} among them, but the score needs one "
+            f"label a row from 0 to {n_classes - 1}, as the net codes its classes. Leave out rows "
+            "without a label, and pass classes instead of their probabilities."
+        )
+    return codes.reshape(-1)
+
+
+def labels_of(net: Any, X: Any, y: Any) -> Tensor:
+    """Read the targets of all rows, which a data set may hold.
+
+    Parameters
+    ----------
+    net : NeuralNet
+    X, y : what skorch takes
+
+    Returns
+    -------
+    Tensor of shape (n_samples, ...)
+    """
+    with preserved_random_state():
+        return torch.cat([yi for _, yi in iter_batches(net, X, y, 256)])
+
+
+def _logs(net: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    if probabilities.ndim == 1:
+        probabilities = np.stack([1 - probabilities, probabilities], 1)
+    total = probabilities.sum(-1)
+    # NaN passes: whoever reads the scores refuses it by its own name
+    if (probabilities < 0).any() or (np.abs(total - 1) > 1e-2).any():
+        raise ValueError(
+            f"The net's outputs are no class probabilities, as {type(net.criterion_).__name__} "
+            f"asks of a {type(net).__name__}: they lie in [{probabilities.min():.3g}, "
+            f"{probabilities.max():.3g}]. Use CrossEntropyLoss with logits or NLLLoss with "
+            "probabilities, or tell skorch what makes probabilities of your outputs, such as "
+            "predict_nonlinearity=torch.nn.Softmax(-1)."
+        )
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+
+
+def _as_doubles(values: Tensor) -> NDArray[np.float64]:
+    return np.asarray(values.detach().cpu().double().numpy())

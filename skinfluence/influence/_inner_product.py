@@ -1,0 +1,295 @@
+"""Hessian-free influence: inner products with the gradient of a validation objective."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skinfluence._held_out import check_validation_rule
+from skinfluence._random import draw_seeds, preserved_random_state
+from skinfluence._trained_net import Rows, train_net
+from skinfluence._validation import (
+    check_inputs,
+    check_positive_integer,
+    check_targets,
+    n_samples_of,
+)
+from skinfluence.base import BaseDetrimentality
+from skinfluence.influence._objectives import Given, Objective, as_objective
+from skinfluence.influence._passes import NetRows
+from skinfluence.influence._queries import InfluenceQueries
+from skinfluence.influence._submodels import dropout_submodel, has_dropout
+
+
+def _has_value_by_row(estimator: Any) -> bool:
+    if not as_objective(estimator.objective).by_row:
+        raise AttributeError(
+            f"{estimator.objective!r} is a quantity of all validation rows together, so a single "
+            "query row has none. Use ValidationLoss() or AdversarialLoss() for influence, "
+            "proponents and opponents."
+        )
+    return True
+
+
+class InnerProductInfluence(InfluenceQueries, BaseDetrimentality):
+    """Score training rows by how far their gradient opposes that of a validation objective.
+
+    Answers: would removing this row improve the objective on the validation rows? A step of
+    gradient descent on row i changes the objective by minus the step size times
+    ``<grad objective, grad loss_i>``. No Hessian is needed and no per-sample gradient is held.
+
+    Parameters
+    ----------
+    net : NeuralNet, FrozenEstimator or None, default=None
+        As for `GradientEmbedding`: an unfitted skorch net, a frozen fitted one, or None for
+        `skinfluence.nets.default_net`.
+    objective : objective, callable or None, default=None
+        What the validation rows are to show, lower is better: ``ValidationLoss()``, which None
+        stands for, ``DemographicParity()``, ``EqualOpportunity()`` or ``AdversarialLoss(eps)`` of
+        `skinfluence.influence`; or a function of (module, X_val, y_val) that gives a scalar
+        tensor. It gets the module in eval mode and all validation rows in one batch, as tensors.
+    n_ensemble : int, default=1
+        Average over so many models. A net with dropout layers gives sub-models of one training,
+        each with a mask of its own that is the same for all rows; any other net is trained so
+        many times with other seeds.
+    layers : "last", "all", or sequence of str, default="all"
+        Layers whose gradients count; see `GradientEmbedding`.
+    validation : "cross" or float, default="cross"
+        What serves as validation rows when fit gets none: the other half of the training rows
+        for each half, or this share of them.
+    batch_size : int, default=256
+        Rows per pass. It changes memory and speed, not the result.
+    random_state : int, RandomState or None, default=None
+        Seed of the training and of dropout masks.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        Minus the inner product, float64: the first-order fall of the objective for a unit step
+        that unlearns the row. Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first.
+    net_ : NeuralNet
+        The trained net.
+    nets_ : list of NeuralNet
+        All trained nets, `net_` first; one alone for a net with dropout layers.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    n_features_in_ : int
+        For arrays and data frames.
+
+    See Also
+    --------
+    InfluenceFunction : With the inverse curvature, for a loss.
+
+    Notes
+    -----
+    The paper's score is the inner product itself, negative for detrimental rows; here its sign is
+    flipped, in one place.
+
+    For the two gaps between groups and a callable, `influence` is not defined: a query row alone
+    has no gap.
+
+    Cost: one training (or `n_ensemble`), one gradient pass over the validation rows, and one pass
+    of directional products over the training rows, which costs two or three forward passes; times
+    `n_ensemble`.
+
+    References
+    ----------
+    Yang, Yue, Chen, Liu. "Revisit, Extend, and Enhance Hessian-Free Influence Functions".
+    arXiv 2405.17490.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.metrics import roc_auc_score
+    >>> from skinfluence import InnerProductInfluence
+    >>> from skinfluence.datasets import make_noisy_labels
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X, y, X_val, y_val = X[::2], y[::2], X[1::2], y[1::2]
+    >>> y_noisy, is_noisy = make_noisy_labels(y, rate=0.1, random_state=0)
+    >>> method = InnerProductInfluence(random_state=0).fit(X, y_noisy, X_val=X_val, y_val=y_val)
+    >>> bool(roc_auc_score(is_noisy, method.detrimentality_) > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        net: Any = None,
+        *,
+        objective: Any = None,
+        n_ensemble: int = 1,
+        layers: str | Sequence[str] = "all",
+        validation: str | float = "cross",
+        batch_size: int = 256,
+        random_state: Any = None,
+    ) -> None:
+        self.net = net
+        self.objective = objective
+        self.n_ensemble = n_ensemble
+        self.layers = layers
+        self.validation = validation
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sensitive_val: Any = None,
+    ) -> Self:
+        """Train the net and score every training row at its given label.
+
+        Parameters
+        ----------
+        X, y, X_val, y_val : see `BaseDetrimentality.fit`
+        sensitive_val : array-like of shape (n_val,), optional
+            The group of every validation row, for objectives that compare groups.
+
+        Returns
+        -------
+        self
+        """
+        self._sensitive_val = self._checked_groups(sensitive_val, X_val)
+        return super().fit(X, y, X_val, y_val)
+
+    def fit_transform(
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sensitive_val: Any = None,
+    ) -> NDArray[np.float64]:
+        """Train the net and return the scores of the training rows at their given labels.
+
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
+
+        Parameters
+        ----------
+        X, y, X_val, y_val, sensitive_val : as for `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 1)
+            `detrimentality_`. Higher = more detrimental.
+        """
+        fitted = self.fit(X, y, X_val, y_val, sensitive_val)
+        scores: NDArray[np.float64] = fitted.detrimentality_
+        return scores[:, np.newaxis]
+
+    def _checked_groups(self, sensitive_val: Any, X_val: Any) -> NDArray[np.intp] | None:
+        objective = as_objective(self.objective)
+        if objective.needs_groups != (sensitive_val is not None):
+            raise ValueError(
+                f"{objective!r} compares groups, but sensitive_val is None. Give fit one value for "
+                "every row of X_val; in a Pipeline, name sensitive_val in transform_input or route "
+                "it with set_fit_request(sensitive_val=True)."
+                if objective.needs_groups
+                else f"Got sensitive_val, but {objective!r} compares no groups. Leave it out, or "
+                "use DemographicParity() or EqualOpportunity()."
+            )
+        if sensitive_val is None:
+            return None
+        if X_val is None:
+            raise ValueError(
+                "Got sensitive_val without X_val. It holds the group of every validation row; "
+                "give X_val and y_val with it."
+            )
+        groups = check_targets(sensitive_val, n_samples_of(X_val))
+        codes: NDArray[np.intp] = np.unique(groups, return_inverse=True)[1].reshape(-1)
+        return codes
+
+    def _check_parameters(self) -> None:
+        check_positive_integer("batch_size", self.batch_size)
+        check_positive_integer("n_ensemble", self.n_ensemble)
+        check_validation_rule(self.validation)
+        as_objective(self.objective).check_parameters()
+
+    def _needs_validation(self) -> bool:
+        return True
+
+    def _judges_new_rows(self) -> bool:
+        return True
+
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+        assert validation is not None  # `_needs_validation`
+        self._rows = rows
+        self.nets_ = [self.net_, *self._further_nets(rows)]
+        objective = as_objective(self.objective)
+        labels = self._trained.labels
+        self._directions = []
+        with preserved_random_state():
+            for net in self._members():
+                given = Given(net.criterion_, labels, validation.targets, self._sensitive_val)
+                self._directions.append(objective.gradient(self._net_rows(net, validation), given))
+        return self._score(rows)
+
+    def _score(self, rows: Rows) -> NDArray[np.float64]:
+        with preserved_random_state():
+            products = [
+                self._net_rows(net, rows).inner_products(direction)
+                for net, direction in zip(self._members(), self._directions, strict=True)
+            ]
+        return np.asarray(-np.mean(products, axis=0))
+
+    @available_if(_has_value_by_row)
+    def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:
+        """Multiply the gradients of given rows with those of the training rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_query, n_features) or (n_query, channels, height, width)
+        y : array-like of shape (n_query,) or (n_query, n_outputs)
+            Labels from `classes_`, or numbers. None only for a data set that holds its targets.
+
+        Returns
+        -------
+        ndarray of shape (n_query, n_samples)
+            Float64. Positive = the training row lowers the query's loss (for `AdversarialLoss`,
+            that of the attacked query): the opposite sign of `detrimentality_`, which ranks as
+            the mean of this over the validation rows, negated.
+        """
+        check_is_fitted(self)
+        X = check_inputs(self, X, reset=False)
+        if hasattr(self, "folds_"):
+            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
+        rows = self._trained.rows(X, y)
+        objective: Objective = as_objective(self.objective)
+        with preserved_random_state():
+            found = []
+            for net in self._members():
+                train = self._net_rows(net, self._rows)
+                queries = objective.as_rows(self._net_rows(net, rows))
+                found.append(np.concatenate([train.gram(q) for q in queries.kept_gradients()]))
+            return np.asarray(np.mean(found, axis=0))
+
+    def _further_nets(self, rows: Rows) -> list[Any]:
+        """Train the net again with other seeds, where it has no dropout to draw sub-models from."""
+        if self.n_ensemble == 1 or has_dropout(self.net_):
+            return []
+        if isinstance(self.net, FrozenEstimator):
+            raise ValueError(
+                f"Got n_ensemble={self.n_ensemble} with a frozen net without dropout layers, of "
+                "which there is one only. Pass the net unfrozen to train it several times."
+            )
+        seeds = draw_seeds(self._seeds[1], self.n_ensemble - 1)
+        targets = rows.targets
+        if targets is not None and self._trained.labels is not None:
+            targets = self._trained.labels.decode(targets)
+        return [train_net(self.net, rows.inputs, targets, seed).net for seed in seeds]
+
+    def _members(self) -> list[Any]:
+        if self.n_ensemble == 1 or len(self.nets_) > 1:
+            return self.nets_
+        seeds = draw_seeds(self._seeds[2], self.n_ensemble)
+        return [dropout_submodel(self.net_, seed) for seed in seeds]
+
+    def _net_rows(self, net: Any, rows: Rows) -> NetRows:
+        return NetRows(net, rows.inputs, rows.targets, self.layers, self.batch_size)
