@@ -2,6 +2,7 @@
 
 from numbers import Integral
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import joblib
@@ -287,7 +288,14 @@ class LeaveOneOut(BaseDetrimentality):
         if self.retrain == "replay":
             start = {n: t.cpu().numpy() for n, t in self.trace_.initial_state.items()}
             content = [*content[:-1], start, self.trace_.batch_indices, self.trace_.learning_rates]
-        return str(joblib.hash(content))
+        try:
+            return str(joblib.hash(content))
+        except (PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"A path needs a net and data that can be pickled, to tell whether the file is of "
+                f"them: {error}. Define classes and functions of the net in a module, not inside "
+                "a function, or leave path=None."
+            ) from error
 
     def _finish(self) -> None:
         if hasattr(self, "folds_"):

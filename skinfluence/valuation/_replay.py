@@ -84,7 +84,7 @@ class Replay:
         -------
         int
         """
-        return _stack_size(self.trace) if self.stacked else _MIN_STACK
+        return _stack_size(self.trace) if self.stacked else 1
 
     def losses_without(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Train without each of some rows.
@@ -281,7 +281,7 @@ def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[Any]) -> dict[st
         X, y = _take(replay.rows, index)
         with torch.no_grad():
             values = {name: stack.detach() for name, stack in stacks.items()}
-            gradients = gradients_of(values, X, y, (index != left_out) * replay.scales[t])
+            gradients = gradients_of(values, X, y, index != left_out, replay.scales[t])
         for name in used:
             stacks[name].grad = gradients[name]
         optimizer.step()
@@ -300,12 +300,14 @@ def _used(replay: Replay, net_loss: NetLoss) -> list[str]:
 def _stacked_gradients(net_loss: NetLoss) -> Any:
     loss_module = LossModule(net_loss)
 
-    def loss(parameters: dict[str, Tensor], X: Nested, y: Tensor, weights: Tensor) -> Tensor:
+    def loss(
+        parameters: dict[str, Tensor], X: Nested, y: Tensor, kept: Tensor, scale: float
+    ) -> Tensor:
         named = {f"module.{name}": value for name, value in parameters.items()}
-        total: Tensor = (functional_call(loss_module, named, (X, y)) * weights).sum()
-        return total
+        total: Tensor = (functional_call(loss_module, named, (X, y)) * kept).sum()
+        return total * scale
 
-    return vmap(grad(loss), in_dims=(0, None, None, 0))
+    return vmap(grad(loss), in_dims=(0, None, None, 0, None))
 
 
 def _stacked_losses(
@@ -345,10 +347,11 @@ def _can_stack(replay: Replay) -> bool:
         expected = torch.autograd.grad(
             total, list(parameters.values()), allow_unused=True, materialize_grads=True
         )
+    kept = torch.ones(2, len(y), dtype=torch.bool, device=y.device)
     stacks = {name: torch.stack([p.detach()] * 2) for name, p in parameters.items()}
     try:
         with torch.no_grad():
-            found = _stacked_gradients(net_loss)(stacks, X, y, torch.ones(2, len(y)).to(y.device))
+            found = _stacked_gradients(net_loss)(stacks, X, y, kept, 1.0)
     except (RuntimeError, NotImplementedError, ValueError):  # what vmap has no rule for
         return False
     return _agree(expected, [found[name][0] for name in parameters])
@@ -374,7 +377,7 @@ def _checked_error(net: Any, trace: TrainingTrace, found: State) -> float:
         "The recorded training cannot be replayed: with no row left out, the same batches and "
         f"steps of {trace.optimizer} end {error:.2g} of the way from start to end off the trained "
         f"net; up to {tolerance:g} may be rounding. Likely causes are dropout, augmentation of "
-        "the inputs, BatchNorm, callbacks that change gradients"
+        "the inputs, BatchNorm, other targets than it was trained on, callbacks that change gradients"
         f"{f' (here: {callbacks})' if callbacks else ''} or load other parameters after training, "
         "momentum that follows a schedule, or several optimisers. Train without them, or use "
         "retrain='scratch', which fits the net anew."
