@@ -130,12 +130,15 @@ class LeaveOneOut(BaseDetrimentality):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from skinfluence import LeaveOneOut
     >>> from skinfluence.datasets import make_noisy_blobs
-    >>> data = make_noisy_blobs(n_samples=40, random_state=0)
-    >>> method = LeaveOneOut(random_state=0).fit(data.X, data.y, data.X_test, data.y_test)
-    >>> scores = method.detrimentality_
-    >>> bool(scores[data.is_noisy].mean() > scores[~data.is_noisy].mean())
+    >>> data = make_noisy_blobs(random_state=0)
+    >>> flipped, clean = np.flatnonzero(data.is_noisy), np.flatnonzero(~data.is_noisy)
+    >>> subset = [*flipped[:3], *clean[:3]]
+    >>> method = LeaveOneOut(subset=subset, random_state=0)
+    >>> scores = method.fit(data.X, data.y, data.X_test, data.y_test).detrimentality_
+    >>> bool(scores[:3].mean() > scores[3:].mean())
     True
     """
 

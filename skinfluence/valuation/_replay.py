@@ -377,8 +377,8 @@ def _checked_error(net: Any, trace: TrainingTrace, found: State) -> float:
         "The recorded training cannot be replayed: with no row left out, the same batches and "
         f"steps of {trace.optimizer} end {error:.2g} of the way from start to end off the trained "
         f"net; up to {tolerance:g} may be rounding. Likely causes are dropout, augmentation of "
-        "the inputs, BatchNorm, other targets than it was trained on, callbacks that change gradients"
-        f"{f' (here: {callbacks})' if callbacks else ''} or load other parameters after training, "
-        "momentum that follows a schedule, or several optimisers. Train without them, or use "
+        "the inputs, BatchNorm, other targets than it was trained on, callbacks that change "
+        f"gradients{f' (here: {callbacks})' if callbacks else ''} or load other parameters after "
+        "training, momentum that follows a schedule, or several optimisers. Train without them, or use "
         "retrain='scratch', which fits the net anew."
     )
