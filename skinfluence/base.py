@@ -26,9 +26,13 @@ from skinfluence.trace import TraceRecorder
 
 
 def _judges_new_rows(estimator: Any) -> bool:
-    # halves that validated each other have no scale in common on which to put a new row
-    halved = hasattr(estimator, "folds_") and not estimator._cross_validates()
-    return bool(estimator._judges_new_rows()) and not halved
+    if hasattr(estimator, "folds_") and not estimator._cross_validates():
+        raise AttributeError(
+            f"{type(estimator).__name__} was fitted without X_val, by two nets that scored half of "
+            "the rows each, so new rows have no score on their common scale. Fit with X_val and "
+            "y_val to score new rows."
+        )
+    return bool(estimator._judges_new_rows())
 
 
 def _judges_new_rows_unlabelled(estimator: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence._held_out import check_validation_rule
@@ -16,14 +17,15 @@ from skinfluence._validation import (
     check_positive_integer,
     is_positive_number,
 )
-from skinfluence.base import BaseDetrimentality
 from skinfluence.influence._inverses import Inverse
+from skinfluence.influence._objective_fit import FitsObjective, has_value_by_row
+from skinfluence.influence._objectives import as_objective
 from skinfluence.influence._passes import Curvature, NetRows, stacked
 from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.influence._solvers import ConjugateGradient, Solver
 
 
-class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
+class InfluenceFunction(InfluenceQueries, FitsObjective):
     """Estimate how leaving a training row out would change a loss, by the inverse curvature.
 
     With ``reference="validation"`` it answers: would removing this row lower the loss on the
@@ -49,6 +51,9 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
         Added to every eigenvalue. "auto" is a tenth of the largest eigenvalue of the curvature.
     reference : {"validation", "self"}, default="validation"
         Whose loss: that of the validation rows, or the row's own.
+    objective : objective, callable or None, default=None
+        What takes the place of the validation loss, lower is better; as for
+        `InnerProductInfluence`. None for ``ValidationLoss()``, which ``reference="self"`` needs.
     layers : "last", "all", or sequence of str, default="all"
         Layers whose parameters move; the others are held fixed. See `GradientEmbedding`.
     validation : "cross" or float, default="cross"
@@ -62,7 +67,7 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        With validation rows, the estimated fall of their mean loss if the row is left out; with
+        With validation rows, the estimated fall of the objective if the row is left out; with
         ``reference="self"``, the estimated rise of the row's own loss. Float64, in the unit of
         the loss. Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
@@ -76,7 +81,7 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
 
     See Also
     --------
-    InnerProductInfluence : Without any curvature, for other objectives than a loss.
+    InnerProductInfluence : Without any curvature.
     MirroredInfluence : Forward passes only.
 
     Notes
@@ -126,6 +131,7 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
         curvature: str = "ggn",
         damping: float | str = "auto",
         reference: str = "validation",
+        objective: Any = None,
         layers: str | Sequence[str] = "all",
         validation: str | float = "cross",
         batch_size: int = 256,
@@ -136,6 +142,7 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
         self.curvature = curvature
         self.damping = damping
         self.reference = reference
+        self.objective = objective
         self.layers = layers
         self.validation = validation
         self.batch_size = batch_size
@@ -152,6 +159,7 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
             fix="Pass an instance, not a class or a name.",
         )
         self._solver.check_parameters()
+        as_objective(self.objective).check_parameters()
         check_parameter(
             "curvature",
             self.curvature,
@@ -164,6 +172,11 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
             "'validation' or 'self'",
             holds=lambda value: value in {"validation", "self"},
         )
+        if self.reference == "self" and self.objective is not None:
+            raise ValueError(
+                f"Got objective={self.objective!r} with reference='self', which asks for the row's "
+                "own loss. Use reference='validation', or leave the objective out."
+            )
         check_parameter("damping", self.damping, "'auto' or a finite number > 0", holds=_is_damping)
 
     @property
@@ -184,7 +197,8 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
             if validation is None:
                 return self._self_influence(train, train)
             inverse = self._inverse(train)
-            direction = self._net_rows(validation).mean_gradient()
+            judged = self._net_rows(validation)
+            direction = self._objective_gradient(self.net_, judged, validation)
             self._direction = inverse.solve(direction[None])[0] / train.n_rows
             return -train.inner_products(self._direction)
 
@@ -203,6 +217,7 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
             parts.append((gradients * inverse.solve(gradients)).sum(1) / train.n_rows)
         return stacked(parts)
 
+    @available_if(has_value_by_row)
     def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:
         """Estimate what every training row does for the loss of given rows.
 
@@ -228,7 +243,8 @@ class InfluenceFunction(InfluenceQueries, BaseDetrimentality):
             train = self._net_rows(self._rows)
             inverse = self._inverse(train)
             parts = []
-            for block in self._net_rows(rows).gradients():
+            queries = as_objective(self.objective).as_rows(self._net_rows(rows))
+            for block in queries.gradients():
                 directions = inverse.solve(block.to(train.zero)) / train.n_rows
                 parts.append(train.gram_of_directions(directions))
             return np.concatenate(parts)

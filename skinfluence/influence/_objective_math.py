@@ -14,7 +14,11 @@ from skinfluence.influence._passes import NetRows
 
 
 def group_gap_gradient(
-    rows: NetRows, criterion: Any, positive: int, groups: NDArray[np.intp], counted: Tensor
+    rows: NetRows,
+    criterion: Any,
+    positive: int,
+    groups: NDArray[np.intp],
+    counted: NDArray[np.bool_],
 ) -> Tensor:
     """Differentiate the gap between groups in the mean probability of the positive class.
 
@@ -27,7 +31,7 @@ def group_gap_gradient(
         The index of the positive class among the net's outputs.
     groups : ndarray of shape (n_rows,)
         0, 1, ...; the gap is between the groups of the highest and the lowest mean.
-    counted : Tensor of shape (n_rows,)
+    counted : ndarray of shape (n_rows,)
         Which rows take part.
 
     Returns
@@ -41,7 +45,7 @@ def group_gap_gradient(
 
     with torch.no_grad():
         values = torch.cat([chances(rows.net_loss, X, y) for X, y in rows.batches()])
-    weights = gap_weights(values.double().cpu(), torch.as_tensor(groups), counted.cpu())
+    weights = gap_weights(values.double().cpu(), torch.as_tensor(groups), torch.as_tensor(counted))
     return rows.weighted_gradient(chances, weights)
 
 

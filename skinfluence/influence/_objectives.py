@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
@@ -129,8 +128,8 @@ class DemographicParity(Objective):
         counted = self._counted(rows, given, code)
         return group_gap_gradient(rows, given.criterion, code, given.groups, counted)
 
-    def _counted(self, rows: NetRows, given: Given, code: int) -> Any:
-        return torch.ones(rows.n_rows, dtype=torch.bool)
+    def _counted(self, rows: NetRows, given: Given, code: int) -> NDArray[np.bool_]:
+        return np.ones(rows.n_rows, dtype=bool)
 
 
 class EqualOpportunity(DemographicParity):
@@ -142,13 +141,14 @@ class EqualOpportunity(DemographicParity):
         The favourable class; None for the last of `classes_` of two.
     """
 
-    def _counted(self, rows: NetRows, given: Given, code: int) -> Any:
+    def _counted(self, rows: NetRows, given: Given, code: int) -> NDArray[np.bool_]:
         if given.targets is None:
             raise ValueError(
                 f"{self!r} reads the labels of the validation rows, but X_val is a data set that "
                 "keeps them. Give y_val besides."
             )
-        return torch.as_tensor(np.asarray(given.targets).reshape(-1) == code)
+        counted: NDArray[np.bool_] = np.asarray(given.targets).reshape(-1) == code
+        return counted
 
 
 class CalledObjective(Objective):

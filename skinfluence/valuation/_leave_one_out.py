@@ -70,8 +70,8 @@ class LeaveOneOut(BaseDetrimentality):
     ----------
     detrimentality_ : ndarray of shape (n_samples,) or (n_rows,)
         The validation loss with the row less that without it, of the rows in `rows_`; float64,
-        in units of the mean validation loss (quantiles where the rows were split). Higher = more
-        detrimental.
+        in units of the mean validation loss (quantiles where the rows were split).
+        Higher = more detrimental.
     rows_ : ndarray of shape (n_rows,)
         Whose scores they are: `subset`, or all row numbers.
     ranking_ : ndarray of shape (n_rows,)

@@ -379,6 +379,6 @@ def _checked_error(net: Any, trace: TrainingTrace, found: State) -> float:
         f"net; up to {tolerance:g} may be rounding. Likely causes are dropout, augmentation of "
         "the inputs, BatchNorm, other targets than it was trained on, callbacks that change "
         f"gradients{f' (here: {callbacks})' if callbacks else ''} or load other parameters after "
-        "training, momentum that follows a schedule, or several optimisers. Train without them, or use "
-        "retrain='scratch', which fits the net anew."
+        "training, momentum that follows a schedule, or several optimisers. Train without them, "
+        "or use retrain='scratch', which fits the net anew."
     )
