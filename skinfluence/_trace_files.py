@@ -2,7 +2,8 @@
 
 States are appended while training goes on, so that a trajectory may be larger than memory. All
 data files are new ones; the manifest that names them replaces the old manifest in one step, so a
-run that is killed leaves the old trace readable (and files that end in ``.partial``).
+run that is killed leaves the old trace readable (and files that no manifest names, most of which
+end in ``.partial``).
 """
 
 import json
@@ -97,6 +98,8 @@ class TraceWriter:
     ------
     OSError
         If it cannot be made.
+    ValueError
+        If another program's file has the name of the manifest.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,6 +109,8 @@ class TraceWriter:
         except OSError as error:
             error.add_note(f"The trace is to be written to {folder}; its parent folder must exist.")
             raise
+        if (folder / _MANIFEST).is_file():
+            _check_not_foreign(folder / _MANIFEST)
         self._token = uuid.uuid4().hex[:12]
         self._streams: dict[str, _Stream] = {}
         self._made: list[Path] = []
@@ -342,6 +347,18 @@ def _manifest(folder: Path) -> dict[str, Any]:
             "Use the version that wrote it."
         )
     return manifest
+
+
+def _check_not_foreign(path: Path) -> None:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # a damaged trace may be replaced
+        return
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} does not describe a skinfluence trace and would be overwritten. Give a folder "
+            "of its own."
+        )
 
 
 def _files_of(folder: Path) -> list[str]:

@@ -56,6 +56,23 @@ class DropoutMlp(SmallMlp):
         self.body.append(nn.BatchNorm1d(16))
 
 
+class NoisyMlp(SmallMlp):
+    """Draws random numbers in eval mode too."""
+
+    def forward(self, X):
+        return super().forward(X) + torch.rand(1) + np.random.rand()
+
+
+class EagerBatches:
+    """Draws its order when iteration begins, not with the first batch."""
+
+    def __iter__(self):
+        return iter(np.array_split(torch.randperm(22).numpy(), 3))
+
+    def __len__(self):
+        return 3
+
+
 class RaisesAtStart(Callback):
     def on_train_begin(self, net, **kwargs):
         raise ZeroDivisionError
@@ -127,6 +144,12 @@ TRAININGS = {
         "iterator_train__batch_size": 1,
         **UNSHUFFLED,
     },
+    "eager_batch_sampler": {
+        "iterator_train__batch_sampler": EagerBatches(),
+        "iterator_train__batch_size": 1,
+        **UNSHUFFLED,
+    },
+    "noisy": {"module": NoisyMlp},
     "split": {"train_split": ValidSplit(3, stratified=True)},
     "momentum": {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
     "whole": {"batch_size": -1},

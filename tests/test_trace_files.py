@@ -142,6 +142,15 @@ def test_a_folder_holds_what_memory_would(asked, module, tmp_path):
     assert_same_trace(TrainingTrace.load(tmp_path / "saved"), in_memory.trace_)
 
 
+def test_another_programs_file_is_not_overwritten(tmp_path):
+    (tmp_path / "trace.json").write_text('{"traceEvents": []}')
+    with pytest.raises(ValueError, match="would be overwritten"):
+        odd_trace().save(tmp_path)
+    with pytest.raises(ValueError, match="would be overwritten"):
+        small(callbacks=[TraceRecorder(storage=tmp_path)]).fit(X, Y)
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]
+
+
 def environment():
     path = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
