@@ -36,13 +36,13 @@ _ELEMENTWISE = (
     torch.optim.Adagrad,
     torch.optim.Adadelta,
 )
-# As many trainings at once; beyond that a stack gains nothing, and only takes memory.
+# As many trainings at once, with parameters of as many bytes; a smaller stack gains nothing.
 _MAX_STACK = 64
 _STACK_BYTES = 2**26
 _MIN_STACK = 4
 # How far the end of the replay may be from the end of the training, relative to the way from its
-# start. Training makes differences grow, those of rounding like those of a row left out; dropout
-# and the like are off by a tenth and more.
+# start. Training makes differences grow, those of rounding like those of a row left out, so that
+# a long one in float32 may end a thousandth off.
 _TOLERANCE = {torch.float64: 1e-8}
 _SINGLE_TOLERANCE = 1e-2
 
@@ -118,7 +118,7 @@ class Replay:
         -------
         loss : float
             Mean, of the validation rows.
-        error : float
+        distance : float
             How far the replay ends from the trained net, relative to the way from its start.
 
         Raises
@@ -135,7 +135,7 @@ class Replay:
             _run_one(self, net_loss, NO_ROW)
             loss = mean_loss(net_loss, self.validation)
             end = {name: p.detach().cpu() for name, p in _trainable(net_loss).items()}
-        return loss, _checked_error(self.net, self.trace, end)
+        return loss, _checked_distance(self.net, self.trace, end)
 
 
 def prepare_replay(net: Any, trace: TrainingTrace, rows: Batch, validation: list[Batch]) -> Replay:
@@ -364,19 +364,19 @@ def _agree(one: Sequence[Tensor], two: Sequence[Tensor]) -> bool:
     return far <= tolerance**2 * size
 
 
-def _checked_error(net: Any, trace: TrainingTrace, found: State) -> float:
+def _checked_distance(net: Any, trace: TrainingTrace, found: State) -> float:
     end, start = module_state(net, buffers=False), trace.initial_state
     way = sum(float((end[n] - start[n]).double().square().sum()) for n in found) ** 0.5
     off = sum(float((end[n] - found[n]).double().square().sum()) for n in found) ** 0.5
-    error = off / way if way else float(np.inf if off else 0)
+    distance = off / way if way else float(np.inf if off else 0)
     tolerance = max(_TOLERANCE.get(end[n].dtype, _SINGLE_TOLERANCE) for n in found)
-    if error <= tolerance:
-        return error
+    if distance <= tolerance:
+        return distance
     callbacks = ", ".join(trace.gradient_callbacks)
     raise ValueError(
         "The recorded training cannot be replayed: with no row left out, the same batches and "
-        f"steps of {trace.optimizer} end {error:.2g} of the way from start to end off the trained "
-        f"net; up to {tolerance:g} may be rounding. Likely causes are dropout, augmentation of "
+        f"steps of {trace.optimizer} end {distance:.2g} of the way from start to end off the "
+        f"trained net; up to {tolerance:g} may be rounding. Likely causes are dropout, augmentation of "
         "the inputs, BatchNorm, other targets than it was trained on, callbacks that change "
         f"gradients{f' (here: {callbacks})' if callbacks else ''} or load other parameters after "
         "training, momentum that follows a schedule, or several optimisers. Train without them, "
