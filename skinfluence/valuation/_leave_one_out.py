@@ -84,7 +84,7 @@ class LeaveOneOut(BaseDetrimentality):
     strategy_ : {"stacked", "one by one"}
         For "replay": whether many trainings ran at once as one stack of parameters, or each
         alone, because the net or optimiser cannot be stacked.
-    replay_error_ : float
+    replay_distance_ : float
         For "replay": how far the replay with no row left out ends from the trained net, relative
         to the way from its start; rounding, or fit raises an error.
     net_ : NeuralNet
@@ -116,12 +116,13 @@ class LeaveOneOut(BaseDetrimentality):
 
     Notes
     -----
-    The change by one row of many is small: in float32 it drowns in rounding beyond some thousands
-    of rows. A net in float64 has no such limit.
+    The change by one row shrinks with the number of rows, the rounding of float32 does not: a
+    net in float64 is the one to use for many rows.
 
-    Cost: one training for every row. Up to 64 of them run at once for "replay", so that small
-    nets take some 20 times less than that many fits. Memory: "replay" holds the training rows as
-    tensors and the parameters of as many nets as run at once, at most about 64 MiB or 4 nets.
+    Cost: one training for every row. Up to 64 of them run at once for "replay": small nets take
+    about 20 times less than that many fits. Memory: "replay" holds the training rows as tensors,
+    and parameters, gradients and the optimiser's state of as many nets as run at once (parameters
+    of 64 MiB in all at most).
 
     References
     ----------
@@ -134,11 +135,10 @@ class LeaveOneOut(BaseDetrimentality):
     >>> from skinfluence import LeaveOneOut
     >>> from skinfluence.datasets import make_noisy_blobs
     >>> data = make_noisy_blobs(random_state=0)
-    >>> flipped, clean = np.flatnonzero(data.is_noisy), np.flatnonzero(~data.is_noisy)
-    >>> subset = [*flipped[:3], *clean[:3]]
-    >>> method = LeaveOneOut(subset=subset, random_state=0)
-    >>> scores = method.fit(data.X, data.y, data.X_test, data.y_test).detrimentality_
-    >>> bool(scores[:3].mean() > scores[3:].mean())
+    >>> rows = np.r_[np.flatnonzero(data.is_noisy)[:5], np.flatnonzero(~data.is_noisy)[:35]]
+    >>> method = LeaveOneOut(random_state=0)
+    >>> scores = method.fit_transform(data.X[rows], data.y[rows], data.X_test, data.y_test)
+    >>> bool(scores[:5].mean() > scores[5:].mean())
     True
     """
 
@@ -277,7 +277,7 @@ class LeaveOneOut(BaseDetrimentality):
         whole = next(iter_batches(self.net_, *rows, n_samples_of(rows.inputs)))
         judging = list(iter_batches(self.net_, *validation, BATCH_SIZE))
         replay = prepare_replay(self.net_, self.trace_, whole, judging)
-        self.loss_, self.replay_error_ = replay.whole()
+        self.loss_, self.replay_distance_ = replay.whole()
         self.strategy_ = "stacked" if replay.stacked else "one by one"
         return replay.losses_without, replay.stack_size
 

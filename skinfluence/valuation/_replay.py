@@ -8,19 +8,18 @@ step of each. What cannot be stacked is replayed one row at a time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from skinfluence._training_trace import State, TrainingTrace
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors
-from skinfluence.gradients._per_row import LossModule
 from skinfluence.gradients._skorch import batch_loss_of, net_loss_of
 from skinfluence.gradients._states import module_state, net_at
+from skinfluence.valuation._stacks import Batch, mean_loss, stacked_gradients, stacked_losses
 
 # Stands for no row: the whole training.
 NO_ROW = -1
@@ -36,17 +35,15 @@ _ELEMENTWISE = (
     torch.optim.Adagrad,
     torch.optim.Adadelta,
 )
-# As many trainings at once; beyond that a stack gains nothing, and only takes memory.
+# As many trainings at once, with parameters of as many bytes; a smaller stack gains nothing.
 _MAX_STACK = 64
 _STACK_BYTES = 2**26
 _MIN_STACK = 4
 # How far the end of the replay may be from the end of the training, relative to the way from its
-# start. Training makes differences grow, those of rounding like those of a row left out; dropout
-# and the like are off by a tenth and more.
+# start. Training makes differences grow, those of rounding like those of a row left out, so that
+# a long one in float32 may end a thousandth off.
 _TOLERANCE = {torch.float64: 1e-8}
 _SINGLE_TOLERANCE = 1e-2
-
-Batch: TypeAlias = tuple[Nested, Tensor]
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class Replay:
         net_loss = _private_loss(self.net, self.trace)
         if self.stacked:
             ends = _run_stack(self, net_loss, rows)
-            return _stacked_losses(net_loss, ends, self.validation)
+            return stacked_losses(net_loss, ends, self.validation)
         losses = []
         for row in rows.tolist():
             _run_one(self, net_loss, row)
@@ -118,7 +115,7 @@ class Replay:
         -------
         loss : float
             Mean, of the validation rows.
-        error : float
+        distance : float
             How far the replay ends from the trained net, relative to the way from its start.
 
         Raises
@@ -129,13 +126,13 @@ class Replay:
         net_loss = _private_loss(self.net, self.trace)
         if self.stacked:
             stacks = _run_stack(self, net_loss, np.array([NO_ROW]))
-            loss = float(_stacked_losses(net_loss, stacks, self.validation)[0])
+            loss = float(stacked_losses(net_loss, stacks, self.validation)[0])
             end = {name: stack.detach()[0].cpu() for name, stack in stacks.items()}
         else:
             _run_one(self, net_loss, NO_ROW)
             loss = mean_loss(net_loss, self.validation)
             end = {name: p.detach().cpu() for name, p in _trainable(net_loss).items()}
-        return loss, _checked_error(self.net, self.trace, end)
+        return loss, _checked_distance(self.net, self.trace, end)
 
 
 def prepare_replay(net: Any, trace: TrainingTrace, rows: Batch, validation: list[Batch]) -> Replay:
@@ -248,23 +245,6 @@ def _run_one(replay: Replay, net_loss: NetLoss, row: int) -> None:
         optimizer.step(loss)
 
 
-def mean_loss(net_loss: NetLoss, batches: list[Batch]) -> float:
-    """Average the losses of rows.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    batches : list of (nested tensors, Tensor)
-
-    Returns
-    -------
-    float
-    """
-    with torch.no_grad():
-        total = sum(float(net_loss(X, y)) for X, y in batches)
-    return total / sum(len(y) for _, y in batches)
-
-
 def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[Any]) -> dict[str, nn.Parameter]:
     """Train without each of some rows, all at once; the same steps as `_run_one`."""
     state, device = replay.trace.initial_state, replay.rows[1].device
@@ -273,7 +253,7 @@ def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[Any]) -> dict[st
         name: nn.Parameter(state[name].to(device).expand(len(rows), *parameter.shape).clone())
         for name, parameter in _trainable(net_loss).items()
     }
-    gradients_of = _stacked_gradients(net_loss)
+    gradients_of = stacked_gradients(net_loss)
     optimizer = _optimizer(replay.net, stacks)
     left_out = torch.as_tensor(rows, device=device)[:, None]
     for t, index in enumerate(_steps(replay.trace, device)):
@@ -295,36 +275,6 @@ def _used(replay: Replay, net_loss: NetLoss) -> list[str]:
     with torch.enable_grad():
         found = torch.autograd.grad(net_loss(X, y), list(parameters.values()), allow_unused=True)
     return [name for name, one in zip(parameters, found, strict=True) if one is not None]
-
-
-def _stacked_gradients(net_loss: NetLoss) -> Any:
-    loss_module = LossModule(net_loss)
-
-    def loss(
-        parameters: dict[str, Tensor], X: Nested, y: Tensor, kept: Tensor, scale: float
-    ) -> Tensor:
-        named = {f"module.{name}": value for name, value in parameters.items()}
-        total: Tensor = (functional_call(loss_module, named, (X, y)) * kept).sum()
-        return total * scale
-
-    return vmap(grad(loss), in_dims=(0, None, None, 0, None))
-
-
-def _stacked_losses(
-    net_loss: NetLoss, stacks: dict[str, nn.Parameter], batches: list[Batch]
-) -> NDArray[np.float64]:
-    loss_module = LossModule(net_loss)
-
-    def loss(parameters: dict[str, Tensor], X: Nested, y: Tensor) -> Tensor:
-        named = {f"module.{name}": value for name, value in parameters.items()}
-        total: Tensor = functional_call(loss_module, named, (X, y)).sum()
-        return total
-
-    values = {name: stack.detach() for name, stack in stacks.items()}
-    with torch.no_grad():
-        totals = [vmap(loss, in_dims=(0, None, None))(values, X, y) for X, y in batches]
-    mean = torch.stack(totals).sum(0).double() / sum(len(y) for _, y in batches)
-    return np.asarray(mean.cpu().numpy())
 
 
 def _stack_size(trace: TrainingTrace) -> int:
@@ -351,7 +301,7 @@ def _can_stack(replay: Replay) -> bool:
     stacks = {name: torch.stack([p.detach()] * 2) for name, p in parameters.items()}
     try:
         with torch.no_grad():
-            found = _stacked_gradients(net_loss)(stacks, X, y, kept, 1.0)
+            found = stacked_gradients(net_loss)(stacks, X, y, kept, 1.0)
     except (RuntimeError, NotImplementedError, ValueError):  # what vmap has no rule for
         return False
     return _agree(expected, [found[name][0] for name in parameters])
@@ -364,21 +314,21 @@ def _agree(one: Sequence[Tensor], two: Sequence[Tensor]) -> bool:
     return far <= tolerance**2 * size
 
 
-def _checked_error(net: Any, trace: TrainingTrace, found: State) -> float:
+def _checked_distance(net: Any, trace: TrainingTrace, found: State) -> float:
     end, start = module_state(net, buffers=False), trace.initial_state
     way = sum(float((end[n] - start[n]).double().square().sum()) for n in found) ** 0.5
     off = sum(float((end[n] - found[n]).double().square().sum()) for n in found) ** 0.5
-    error = off / way if way else float(np.inf if off else 0)
+    distance = off / way if way else float(np.inf if off else 0)
     tolerance = max(_TOLERANCE.get(end[n].dtype, _SINGLE_TOLERANCE) for n in found)
-    if error <= tolerance:
-        return error
+    if distance <= tolerance:
+        return distance
     callbacks = ", ".join(trace.gradient_callbacks)
     raise ValueError(
         "The recorded training cannot be replayed: with no row left out, the same batches and "
-        f"steps of {trace.optimizer} end {error:.2g} of the way from start to end off the trained "
-        f"net; up to {tolerance:g} may be rounding. Likely causes are dropout, augmentation of "
-        "the inputs, BatchNorm, other targets than it was trained on, callbacks that change "
-        f"gradients{f' (here: {callbacks})' if callbacks else ''} or load other parameters after "
-        "training, momentum that follows a schedule, or several optimisers. Train without them, "
-        "or use retrain='scratch', which fits the net anew."
+        f"steps of {trace.optimizer} end {distance:.2g} of the way from start to end off the "
+        f"trained net; up to {tolerance:g} may be rounding. Likely causes are dropout, "
+        "augmentation of the inputs, BatchNorm, other targets than it was trained on, callbacks "
+        f"that change gradients{f' (here: {callbacks})' if callbacks else ''} or load other "
+        "parameters after training, momentum that follows a schedule, or several optimisers. Train "
+        "without them, or use retrain='scratch', which fits the net anew."
     )

@@ -19,7 +19,7 @@ from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
 from skinfluence.gradients._skorch import iter_batches, net_loss_of
 from skinfluence.nets import fit_net
 from skinfluence.valuation._archive import read_archive, write_archive
-from skinfluence.valuation._replay import mean_loss
+from skinfluence.valuation._stacks import mean_loss
 
 # losses(rows): the validation loss of a training without each of these rows.
 LossesWithout = Callable[[NDArray[Any]], NDArray[np.float64]]

@@ -126,7 +126,9 @@ NETS = {
     "adam": sgd(optimizer=torch.optim.Adam, lr=0.02),
     "rmsprop": sgd(optimizer=torch.optim.RMSprop, lr=0.01, optimizer__centered=True),
     "not stacked": sgd(Branching),
-    "no elementwise optimiser": sgd(optimizer=torch.optim.LBFGS, lr=0.1, max_epochs=1),
+    "no elementwise optimiser": sgd(
+        optimizer=torch.optim.LBFGS, lr=0.1, max_epochs=1, optimizer__max_iter=3
+    ),
 }
 
 
@@ -137,7 +139,7 @@ def test_replay_against_plain_torch(name):
     method = LeaveOneOut(FrozenEstimator(net)).fit(X, y, X_val, y_val)
     alone = name in {"not stacked", "no elementwise optimiser"}
     assert method.strategy_ == ("one by one" if alone else "stacked")
-    assert method.replay_error_ < 1e-9
+    assert method.replay_distance_ < 1e-9
     whole = replayed_by_hand(net, trace, X, y, X_val, y_val, -1)
     expected = [
         whole - replayed_by_hand(net, trace, X, y, X_val, y_val, row) for row in range(len(X))
@@ -159,7 +161,7 @@ def test_stacks_and_single_trainings_agree(name, monkeypatch):
     alone = clone(method).fit(X, y, X_val, y_val)
     assert (stacked.strategy_, alone.strategy_) == ("stacked", "one by one")
     np.testing.assert_allclose(stacked.detrimentality_, alone.detrimentality_, atol=1e-11)
-    assert stacked.replay_error_ < 1e-9
+    assert stacked.replay_distance_ < 1e-9
 
 
 def test_least_squares_by_hand_for_one_epoch():
@@ -206,7 +208,7 @@ def test_the_divisor_is_that_of_the_loss():
     expected = [whole - replayed_by_hand(*args, row, weight=weight) for row in range(24)]
     np.testing.assert_allclose(method.detrimentality_, expected, atol=1e-10)
     summed, _ = fitted(sgd(criterion__reduction="sum", lr=0.01), X, y)
-    assert LeaveOneOut(FrozenEstimator(summed)).fit(X, y, X_val, y_val).replay_error_ < 1e-9
+    assert LeaveOneOut(FrozenEstimator(summed)).fit(X, y, X_val, y_val).replay_distance_ < 1e-9
     # a mean over rows and outputs
     net = NeuralNetRegressor(
         Line,
