@@ -26,9 +26,13 @@ from skinfluence.trace import TraceRecorder
 
 
 def _judges_new_rows(estimator: Any) -> bool:
-    # halves that validated each other have no scale in common on which to put a new row
-    halved = hasattr(estimator, "folds_") and not estimator._cross_validates()
-    return bool(estimator._judges_new_rows()) and not halved
+    if hasattr(estimator, "folds_") and not estimator._cross_validates():
+        raise AttributeError(
+            f"{type(estimator).__name__} was fitted without X_val, by two nets that scored half of "
+            "the rows each, so new rows have no score on their common scale. Fit with X_val and "
+            "y_val to score new rows."
+        )
+    return bool(estimator._judges_new_rows())
 
 
 def _judges_new_rows_unlabelled(estimator: Any) -> bool:
@@ -128,6 +132,7 @@ class BaseDetrimentality(
 
         def fit_fold(train: NDArray[Any], X_val: Any, y_val: Any) -> Any:
             fold = clone(self).set_params(random_state=self._seeds[0], **rules)
+            fold.set_params(**self._fold_parameters(len(self.folds_)))
             self.folds_.append(fold.fit(take(X, train), take(y, train), X_val, y_val))
             self._fold_rows.append(train)
             return fold
@@ -294,6 +299,10 @@ class BaseDetrimentality(
     def _needs_validation(self) -> bool:
         """Tell whether the method, as it is set, uses X_val and y_val."""
         return False
+
+    def _fold_parameters(self, number: int) -> dict[str, Any]:
+        """Say what is to be set on the clone for a fold, such as a file of its own."""
+        return {}
 
     def _judges_new_rows(self) -> bool:
         """Tell whether rows not fitted on can be scored."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from problems import classifier
+from problems import classifier, paper_method
 from pyod.models.iforest import IForest
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skinfluence import NormDetector, OutlierGradientDetector
+from skinfluence import NormDetector
 from skinfluence.datasets import make_noisy_labels, make_noisy_moons
 
 pytestmark = pytest.mark.slow
@@ -20,12 +20,10 @@ DETECTORS = {"iforest": IForest(), "l1": NormDetector(ord=1), "l2": NormDetector
 
 def scores_of_all_detectors(net, X, y, seed):
     """Train once, judge the same gradients by every detector."""
-    trained = OutlierGradientDetector(net, detector=NormDetector(), random_state=seed).fit(X, y)
+    trained = paper_method(net, detector=NormDetector(), random_state=seed).fit(X, y)
     frozen = FrozenEstimator(trained.net_)
     return trained.net_, {
-        name: OutlierGradientDetector(frozen, detector=detector, random_state=seed)
-        .fit(X, y)
-        .detrimentality_
+        name: paper_method(frozen, detector=detector, random_state=seed).fit(X, y).detrimentality_
         for name, detector in DETECTORS.items()
     }
 
