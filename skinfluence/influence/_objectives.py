@@ -83,8 +83,8 @@ class AdversarialLoss(Objective):
 
     Notes
     -----
-    In ``benchmarks/fairness.py`` (Adult, eps .05), removing the 2 % most detrimental rows raised the
-    accuracy on the attacked test set from .15 to .23 and lowered its loss from 3.6 to 3.4
+    In ``benchmarks/fairness.py`` (Adult, eps .05), removing the 2 % most detrimental rows raised
+    the accuracy on the attacked test set from .15 to .23 and lowered its loss from 3.6 to 3.4
     (`InnerProductInfluence`) and 3.3 (`InfluenceFunction`); accuracy on clean rows did not fall.
 
     References
