@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-
 # Features have unit norms, and distances of equal rows an error of about 1e-8.
 _SAME = 1e-6
 
