@@ -60,11 +60,10 @@ def ratios(repeats, plain, recorded, methods, X, y, X_val, y_val):
         training = seconds(lambda: clone(plain).fit(X, y))
         found["training, recorded"].append(seconds(lambda: clone(recorded).fit(X, y)) / training)
         for label, method in methods.items():
-            method = clone(method).set_params(net=fitted)
-            rows = (X_val, y_val) if method._needs_validation() else ()
-            found[label].append(
-                seconds(lambda method=method, rows=rows: method.fit(X, y, *rows)) / training
-            )
+            fresh = clone(method).set_params(net=fitted)
+            rows = (X_val, y_val) if fresh._needs_validation() else ()
+            taken = seconds(lambda fresh=fresh, rows=rows: fresh.fit(X, y, *rows))
+            found[label].append(taken / training)
     for label, values in found.items():
         print(f"  {label:<44}{np.median(values):6.2f}  ({min(values):.2f}-{max(values):.2f})")
 
@@ -100,7 +99,7 @@ def main():
             torch.optim.SGD,
             0.1,
             5,
-            [TraceRecorder(checkpoints="all", steps="all", max_bytes=2**31)],
+            [TraceRecorder(checkpoints="all", steps="all")],
         ),
         {
             "SGD-influence, trajectory": SGDInfluence(),
