@@ -7,12 +7,13 @@ import pytest
 import torch
 from problems import SmallMlp, blobs, classifier, noisy_blobs
 from scipy.stats import kendalltau
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetRegressor
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
-from skinfluence import SGDInfluence, TraceRecorder
+from skinfluence import AreaUnderMargin, SGDInfluence, TraceRecorder, TracIn
 from skinfluence.exceptions import ReplayWarning
 
 OPTIMIZERS = {
@@ -242,3 +243,22 @@ def test_net_changed_after_its_training_is_refused():
         net.module_.head.bias += 1
     with pytest.raises(ValueError, match="not those at the end of its trace"):
         SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
+
+
+def test_checkpoints_logits_and_order_share_one_training():
+    X, y, _ = noisy_blobs(n=60)
+    X_val, y_val = blobs(n=12, seed=1)
+    net = classifier(optimizer=torch.optim.SGD, lr=0.1, max_epochs=5)
+    recorder = TraceRecorder(checkpoints="all", order=True, logits=True)
+    shared = TracIn(clone(net).set_params(callbacks=[recorder]), random_state=0).fit(X, y)
+    frozen = FrozenEstimator(shared.net_)
+    methods = [
+        (TracIn(), ()),
+        (AreaUnderMargin(), ()),
+        (SGDInfluence(parameters="final"), (X_val, y_val)),
+        (SGDInfluence(parameters="epoch", epochs=2), (X_val, y_val)),
+    ]
+    for method, rows in methods:
+        alone = clone(method).set_params(net=net, random_state=0).fit(X, y, *rows)
+        together = clone(method).set_params(net=frozen, random_state=0).fit(X, y, *rows)
+        np.testing.assert_array_equal(together.detrimentality_, alone.detrimentality_)
