@@ -13,13 +13,15 @@ Public names by stage:
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`
 * influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
   `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
-* metrics: `metrics.linear_datamodeling_score`
+* metrics: `metrics.linear_datamodeling_score`, `metrics.make_detection_scorer`
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
+* cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
+from skinfluence.cleaning import CleanedClassifier, CleanedRegressor, DetrimentalSampleCleaner
 from skinfluence.dynamics import (
     EL2N,
     AreaUnderMargin,
@@ -48,9 +50,12 @@ __all__ = [
     "AreaUnderMargin",
     "BaseDetrimentality",
     "Checkpoint",
+    "CleanedClassifier",
+    "CleanedRegressor",
     "ComplexityGap",
     "ConfidenceWeightedEntropy",
     "DataShapley",
+    "DetrimentalSampleCleaner",
     "ForgettingEvents",
     "GraNd",
     "GradientEmbedding",
