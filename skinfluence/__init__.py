@@ -16,6 +16,7 @@ Public names by stage:
 * metrics: `metrics.linear_datamodeling_score`, `metrics.make_detection_scorer`
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
+* several methods on one training: `DetrimentalityUnion`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
@@ -43,6 +44,7 @@ from skinfluence.influence import (
 )
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
+from skinfluence.union import DetrimentalityUnion
 from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "ConfidenceWeightedEntropy",
     "DataShapley",
     "DetrimentalSampleCleaner",
+    "DetrimentalityUnion",
     "ForgettingEvents",
     "GraNd",
     "GradientEmbedding",

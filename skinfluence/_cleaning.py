@@ -57,6 +57,8 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int) -> Cleaned:
     Cleaned
     """
     _check_parameters(cleaner)
+    if data.y is None:
+        check_targets(None, 0)  # says what is missing
     for name in [name for name in vars(cleaner) if name.endswith("_")]:
         delattr(cleaner, name)  # of an earlier fit
     method = clone(cleaner.method)
@@ -103,7 +105,7 @@ class _Folds(NamedTuple):
 def _cross_validated_share(
     cleaner: Any, method: Any, data: Data, train: Train, folds: _Folds
 ) -> float:
-    targets = check_targets(data.y, len(data.y))
+    targets = check_targets(data.y, len(np.asarray(data.y)))
     parts = []
     for rows, held in folds.split(cleaner.cv, targets):
         part = data.part(rows)

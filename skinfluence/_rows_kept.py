@@ -60,7 +60,8 @@ def clean_rows(
     ValueError
         If that many rows cannot go, or the method does not say which labels it predicts.
     """
-    given = np.asarray(y).reshape(len(y), -1)[:, 0]
+    given = np.asarray(y)
+    given = given.reshape(len(given), -1)[:, 0]
     groups = class_numbers(given, classifies=hasattr(method, "classes_"))
     predicted = None
     if amount == "disagreement" or action == "relabel":

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from skinfluence._cleaning import Data, clean, cut, seeded_clone, trainer_of
 from skinfluence._random import draw_seeds, seeded
 from skinfluence._rows_kept import Cleaned, select
-from skinfluence._validation import n_samples_of
 
 
 class DetrimentalSampleCleaner(BaseEstimator):
@@ -231,11 +230,11 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
 
         def train(rows: NDArray[np.intp], targets: Any) -> Any:
             model = seeded_clone(self.estimator, seed)
+            n_rows = len(np.asarray(y))
             params = {name: cut(value, rows, n_rows) for name, value in routed.items()}
             with seeded(seed):
                 return model.fit(select(X, rows), targets, **params)
 
-        n_rows = n_samples_of(X) if not hasattr(X, "shape") else X.shape[0]
         cleaned = clean(self, Data(X, y, X_val, y_val), train, fold_seed)
         self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
         if hasattr(self.estimator_, "classes_"):

@@ -39,6 +39,7 @@ ORDER = [
     "dynamics",
     "influence",
     "valuation",
+    "union",
     "_amounts",
     "_rows_kept",
     "_cleaning",
@@ -54,6 +55,7 @@ ALLOWED = {
     "sklearn.base": {
         "embedding.py",
         "base.py",
+        "union.py",
         "_cleaning.py",
         "cleaning.py",
         "outlier.py",
