@@ -3,8 +3,8 @@ Which training samples hurt my model?
 =====================================
 
 A tenth of the labels of two real data sets is flipped, and the flips are looked for again: by
-outlier detectors on loss gradients, beside three plain scores that every method must be held
-against. The 24 worst digits are drawn with the label given and the label the net predicts.
+the loss gradients of the rows, beside three plain scores that every method must be held against.
+The 24 worst digits are drawn with the label given and the label the net predicts.
 
 Higher score = more detrimental, throughout.
 """
@@ -23,6 +23,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from pyod.models.iforest import IForest
 from pyod.models.knn import KNN
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.frozen import FrozenEstimator
@@ -30,7 +31,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skinfluence import NormDetector, OutlierGradientDetector
+from skinfluence import (
+    LossScore,
+    NormDetector,
+    OutlierGradientDetector,
+    RandomScore,
+    SelfConfidence,
+)
 from skinfluence.datasets import make_noisy_labels
 
 SEED = 0
@@ -44,29 +51,30 @@ def plant_flips(load):
 # %%
 # Scores
 # ------
-# The pipeline trains a net on the noisy labels, takes the gradient of every row's loss and lets
-# a detector judge it. The same trained net then serves the other detectors and the plain scores.
+# The pipeline trains a net on the noisy labels, takes the gradient of every row's loss along the
+# training and before it, and scores the row by it. The same trained net then serves the setting
+# of the paper (the last gradient alone, and a detector on it) and the plain scores.
 
 
 def scores_of(X, y):
     pipeline = make_pipeline(StandardScaler(), OutlierGradientDetector(random_state=SEED))
-    scores = {"outlier gradients, isolation forest": pipeline.fit_transform(X, y)[:, 0]}
-    scaled, net = pipeline[0].transform(X), pipeline[-1].net_
-
-    detectors = {"KNN": KNN(), "L2 norm": NormDetector(), "L1 norm": NormDetector(ord=1)}
-    for name, detector in detectors.items():
-        # FrozenEstimator: the net is taken as it is; its labels are the encoded ones
-        method = OutlierGradientDetector(FrozenEstimator(net), detector=detector)
-        codes = np.searchsorted(pipeline[-1].classes_, y)
-        scores[f"outlier gradients, {name}"] = method.fit(scaled, codes).detrimentality_
-
-    logits = net.forward(scaled.astype(np.float32)).numpy()
-    log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    given = log_p[np.arange(len(y)), codes]
-    scores["loss"] = -given
-    scores["1 - confidence in the given label"] = 1 - np.exp(given)
-    scores["random"] = np.random.default_rng(SEED).random(len(y))
-    predicted = pipeline[-1].classes_[logits.argmax(1)]
+    scores = {"outlier gradients (default)": pipeline.fit_transform(X, y)[:, 0]}
+    scaled = pipeline[0].transform(X).astype(np.float32)
+    codes = np.searchsorted(pipeline[-1].classes_, y)  # a frozen net's labels are the encoded ones
+    net = FrozenEstimator(pipeline[-1].net_)
+    last = {"checkpoints": "last", "normalize": None, "n_neighbors": None, "random_state": SEED}
+    methods = {
+        "last gradient, isolation forest": OutlierGradientDetector(net, detector=IForest(), **last),
+        "last gradient, KNN": OutlierGradientDetector(net, detector=KNN(), **last),
+        "last gradient, L2 norm": OutlierGradientDetector(net, detector=NormDetector(2), **last),
+        "last gradient, L1 norm": OutlierGradientDetector(net, detector=NormDetector(1), **last),
+        "loss": LossScore(net),
+        "1 - confidence in the given label": SelfConfidence(net),
+        "random": RandomScore(random_state=SEED),
+    }
+    for name, method in methods.items():
+        scores[name] = method.fit(scaled, codes).detrimentality_
+    predicted = pipeline[-1].classes_[net.estimator.predict(scaled)]
     return scores, predicted
 
 
@@ -103,7 +111,7 @@ def main(output):
     X, y, is_noisy = plant_flips(load_digits)
     scores, predicted = scores_of(X, y)
     print_table("digits", scores, is_noisy)
-    figure = draw_worst(X, y, predicted, is_noisy, score=scores["outlier gradients, L2 norm"])
+    figure = draw_worst(X, y, predicted, is_noisy, score=scores["outlier gradients (default)"])
 
     X, y, is_noisy = plant_flips(load_breast_cancer)
     print_table("breast cancer", scores_of(X, y)[0], is_noisy)

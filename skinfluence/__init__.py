@@ -10,10 +10,11 @@ Public names by stage:
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `projection.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
-* values: `ComplexityGap`, `DataShapley`, `KNNShapley`
+* values: `ComplexityGap`, `DataShapley`, `KNNShapley`, `LeaveOneOut`
 * influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
   `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
-* metrics: `metrics.linear_datamodeling_score`, `metrics.make_detection_scorer`
+* metrics: `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`,
+  `metrics.make_detection_scorer`
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
@@ -45,7 +46,7 @@ from skinfluence.influence import (
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
 from skinfluence.union import DetrimentalityUnion
-from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley
+from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
 
 __all__ = [
     "EL2N",
@@ -65,6 +66,7 @@ __all__ = [
     "InfluenceFunction",
     "InnerProductInfluence",
     "KNNShapley",
+    "LeaveOneOut",
     "LossScore",
     "MirroredInfluence",
     "NormDetector",

@@ -1,12 +1,12 @@
 """Which rows every training batch held: read off the loader that the net itself makes."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 
 class BatchOrder:
@@ -15,33 +15,17 @@ class BatchOrder:
     A sampler given to the net as a parameter would be cloned with what it noted and would exclude
     shuffling; so the batch sampler of the finished loader is wrapped instead. Workers may draw
     ahead of training: `next_rows` gives the rows of the batches in the order they arrive.
+
+    Parameters
+    ----------
+    n_samples : int
+        Rows that were given to `fit`.
     """
 
-    def __init__(self) -> None:
-        self.steps_per_epoch = 0
+    def __init__(self, n_samples: int) -> None:
+        self._n_samples = n_samples
         self._drawn: deque[list[int]] = deque()
         self._rows: NDArray[np.int64] | None = None  # of the subset that is trained on
-
-    def attach(self, net: Any) -> None:
-        """Shadow the net's `get_iterator` until it has made the training loader.
-
-        Parameters
-        ----------
-        net : NeuralNet
-        """
-        self.detach(net)
-        vars(net)["get_iterator"] = _ShadowedGetIterator(net, self)
-
-    @staticmethod
-    def detach(net: Any) -> None:
-        """Take the shadow away.
-
-        Parameters
-        ----------
-        net : NeuralNet
-        """
-        if isinstance(vars(net).get("get_iterator"), _ShadowedGetIterator):
-            del vars(net)["get_iterator"]
 
     def watch(self, loader: Any) -> None:
         """Wrap a loader's batch sampler.
@@ -53,17 +37,25 @@ class BatchOrder:
         Raises
         ------
         TypeError
-            If it is no DataLoader that draws batches of row numbers.
+            If it is no DataLoader that draws batches of row numbers, in order.
+        ValueError
+            If its rows are not those given to `fit`.
         """
-        if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+        by_number = isinstance(loader, DataLoader) and loader.batch_sampler is not None
+        if not by_number or isinstance(loader.dataset, IterableDataset):
             raise TypeError(
                 f"The net's training loader is {type(loader).__name__} without a batch sampler, so "
                 "the order of the rows cannot be recorded. Use torch's DataLoader with a "
                 "batch_size and a data set that has a length, or leave order, steps and logits "
                 "out of the recorder."
             )
-        self.steps_per_epoch = len(loader)
-        self._rows = _rows_of(loader.dataset)
+        if loader.num_workers and not getattr(loader, "in_order", True):
+            raise TypeError(
+                "The net's training loader has in_order=False, so its batches arrive in another "
+                "order than they are drawn in. Use in_order=True, or leave order, steps and logits "
+                "out of the recorder."
+            )
+        self._rows = _rows_of(loader.dataset, self._n_samples)
         # DataLoader refuses a plain assignment after its making
         object.__setattr__(loader, "batch_sampler", _Noting(loader.batch_sampler, self._drawn))
 
@@ -78,22 +70,86 @@ class BatchOrder:
         -------
         ndarray of shape (batch_size,)
             Numbers of the rows that were given to `fit`.
+
+        Raises
+        ------
+        TypeError
+            If the loader gives more batches than its batch sampler draws.
         """
+        if not self._drawn:
+            raise TypeError(
+                "The net's training loader gave a batch that its batch sampler did not draw, so "
+                "the order of the rows cannot be recorded. Likely causes are a loader that repeats "
+                "batches, or a fit_loop of the net's own that does not use get_iterator."
+            )
         index = np.asarray(self._drawn.popleft(), dtype=np.int64)
         return index if self._rows is None else self._rows[index]
 
 
-class _ShadowedGetIterator:
-    """Stands in front of a net's `get_iterator` for one training loader."""
+class _StandIn:
+    """Stands in front of a net's method until it is removed; several may, one before another."""
 
+    def __init__(self, net: Any, name: str) -> None:
+        self._net, self._name = net, name
+        self._earlier = vars(net).get(name)
+        vars(net)[name] = self
+
+    def remove(self) -> None:
+        if vars(self._net).get(self._name) is not self:
+            return
+        if self._earlier is None:
+            del vars(self._net)[self._name]
+        else:
+            vars(self._net)[self._name] = self._earlier
+
+    def _original(self, *args: Any, **kwargs: Any) -> Any:
+        if self._earlier is not None:
+            return self._earlier(*args, **kwargs)
+        return getattr(type(self._net), self._name)(self._net, *args, **kwargs)
+
+
+class WatchedFitLoop(_StandIn):
+    """Shadows a net's `fit_loop` for one call, and its `get_iterator` till the loader is made.
+
+    Parameters
+    ----------
+    net : NeuralNet
+    order : BatchOrder or None
+        What is to note the rows.
+    on_error : callable
+        Called without arguments if training ends by an error, of which skorch tells no callback.
+    """
+
+    def __init__(self, net: Any, order: BatchOrder | None, on_error: Callable[[], None]) -> None:
+        super().__init__(net, "fit_loop")
+        self._order = order
+        self._on_error = on_error
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as the net does."""
+        self.remove()
+        loader = None if self._order is None else _WatchedGetIterator(self._net, self._order)
+        try:
+            return self._original(*args, **kwargs)
+        except KeyboardInterrupt:  # an end of training like any other
+            raise
+        except BaseException:
+            self._on_error()
+            raise
+        finally:
+            if loader is not None:
+                loader.remove()
+
+
+class _WatchedGetIterator(_StandIn):
     def __init__(self, net: Any, order: BatchOrder) -> None:
-        self._net = net
+        super().__init__(net, "get_iterator")
         self._order = order
 
     def __call__(self, dataset: Any, training: bool = False) -> Any:
         if training:
-            self._order.detach(self._net)
-        loader = type(self._net).get_iterator(self._net, dataset, training=training)
+            self.remove()
+        loader = self._original(dataset, training=training)
         if training:
             self._order.watch(loader)
         return loader
@@ -124,10 +180,17 @@ class _Noting:
         return getattr(self._sampler, name)
 
 
-def _rows_of(dataset: Any) -> NDArray[np.int64] | None:
-    """Count the rows of a subset as in the whole data set; None for the whole."""
-    if not isinstance(dataset, Subset):
-        return None
-    index = np.asarray(dataset.indices, dtype=np.int64)
-    outer = _rows_of(dataset.dataset)
-    return index if outer is None else outer[index]
+def _rows_of(dataset: Any, n_samples: int) -> NDArray[np.int64] | None:
+    """Find the rows of a subset among those of the whole data set; None for the whole."""
+    if isinstance(dataset, Subset):
+        index = np.asarray(dataset.indices, dtype=np.int64)
+        outer = _rows_of(dataset.dataset, n_samples)
+        return index if outer is None else outer[index]
+    if len(dataset) != n_samples:
+        raise ValueError(
+            f"The net trains on a {type(dataset).__name__} of {len(dataset)} rows that is no "
+            f"torch.utils.data.Subset of the {n_samples} rows given to fit, so it is not known "
+            "which rows are which. Let train_split return a Subset, or leave order, steps and "
+            "logits out of the recorder."
+        )
+    return None

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+# Features have unit norms, and distances of equal rows an error of about 1e-8.
+_SAME = 1e-6
+
 
 class NeighborContrast:
     """Gradients less the mean gradient of the nearest training rows.
@@ -40,9 +43,9 @@ class NeighborContrast:
             self._center, scale = table.mean(0), table.std(0)
             # a constant column is only centred
             self._scale = np.where(scale > 1e-6 * np.abs(self._center), scale, 1.0)
-        count = min(n_neighbors, len(gradients) - 1)
+        self._count = min(n_neighbors, len(gradients) - 1)
         features = self._features(inputs, activations)
-        self._search = NearestNeighbors(n_neighbors=count).fit(features)
+        self._search = NearestNeighbors(n_neighbors=self._count).fit(features)
 
     def of_training_rows(self) -> NDArray[Any]:
         """Contrast each training row with the others.
@@ -56,7 +59,7 @@ class NeighborContrast:
     def of_rows(
         self, inputs: NDArray[Any] | None, activations: NDArray[Any], gradients: NDArray[Any]
     ) -> NDArray[Any]:
-        """Contrast other rows with the training rows.
+        """Contrast rows with the training rows; one that is the same row is left out.
 
         Parameters
         ----------
@@ -67,8 +70,12 @@ class NeighborContrast:
         -------
         ndarray of shape (n_rows, n_components)
         """
-        near = self._search.kneighbors(self._features(inputs, activations), return_distance=False)
-        return self._less_mean(gradients, near)
+        distance, near = self._search.kneighbors(
+            self._features(inputs, activations), self._count + 1
+        )
+        first = (distance[:, :1] < _SAME).astype(np.intp)  # a row is not its own neighbor
+        columns = first + np.arange(self._count)
+        return self._less_mean(gradients, np.take_along_axis(near, columns, axis=1))
 
     def _less_mean(self, gradients: NDArray[Any], near: NDArray[Any]) -> NDArray[Any]:
         mean = np.zeros_like(gradients)

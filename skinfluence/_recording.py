@@ -1,7 +1,6 @@
 """What a `TraceRecorder` has noted so far of a training that goes on."""
 
-import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence._batch_order import BatchOrder
+from skinfluence._batch_order import BatchOrder, WatchedFitLoop
 from skinfluence._net_arrays import output_shape
 from skinfluence._random import preserved_random_state
 from skinfluence._trace_files import TraceWriter
@@ -46,16 +45,29 @@ class Wanted:
         """Count the bytes of the trace of a training of `max_epochs`."""
         epochs = net.max_epochs
         total = (len(self.epochs(epochs)) + 1) * state_bytes(module_state(net))
-        batch_size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
-        steps = 1 if batch_size == -1 else -(-n_samples // max(1, batch_size))
+        rows, steps = _rows_and_steps(net, n_samples)
         if self.steps is not None:
             parameters = state_bytes(module_state(net, buffers=False))
             total += parameters * steps * (1 if self.steps == "last_epoch" else epochs)
         if self.follows_rows:
-            total += 8 * epochs * n_samples
+            total += 8 * epochs * rows
         if self.logits:
             total += 4 * epochs * n_samples * int(np.prod(output_shape(net, X, y)))
         return int(total + 8 * epochs * steps * len(net.optimizer_.param_groups))
+
+
+def _rows_and_steps(net: Any, n_samples: int) -> tuple[int, int]:
+    """Bound how many rows an epoch draws, and in how many batches."""
+    given = net.get_params_for("iterator_train")
+    batches, sampler = given.get("batch_sampler"), given.get("sampler")
+    if hasattr(batches, "__len__"):
+        return max(n_samples, len(batches) * getattr(batches, "batch_size", 1)), len(batches)
+    rows = len(sampler) if hasattr(sampler, "__len__") else n_samples
+    size = given.get("batch_size", net.batch_size)
+    size = rows if size == -1 else max(1, size)
+    if given.get("drop_last"):
+        return rows // size * size, rows // size
+    return rows, -(-rows // size)
 
 
 class Recording:
@@ -70,7 +82,7 @@ class Recording:
         earlier: TrainingTrace | None,
     ) -> None:
         self._wanted = wanted
-        self._order = BatchOrder()
+        self._order = BatchOrder(n_samples) if wanted.follows_rows else None
         self.learning_rate = learning_rates_of(net)
         self._n_samples, self._fingerprint = n_samples, fingerprint
         self._pending: NDArray[np.int64] | None = None
@@ -83,28 +95,23 @@ class Recording:
         self._segment_starts = [0]
         self._first_step = 0
         self._n_epochs = 0
-        self._writer: TraceWriter | None = None
-        if wanted.folder is not None:
-            self._writer = TraceWriter(wanted.folder)
-            # an exception in training is not announced to callbacks: clean up when forgotten
-            weakref.finalize(self, TraceWriter.discard, self._writer)
+        if earlier is not None:
+            _check_continues(wanted, earlier, net, n_samples, fingerprint)
+        self._writer = None if wanted.folder is None else TraceWriter(wanted.folder)
         self._steps: list[State] = []
         self._n_step_states = 0
         self._checkpoints: list[Checkpoint] = []
-        if earlier is None:
-            self._initial = self._keep("states", module_state(net))
-        else:
-            self._continue(earlier)
+        try:
+            if earlier is None:
+                self._initial = self._keep("states", module_state(net))
+            else:
+                self._continue(earlier)
+        except BaseException:
+            self.abandon()
+            raise
         self._planned = {self._n_epochs + epoch for epoch in wanted.epochs(net.max_epochs)}
 
     def _continue(self, earlier: TrainingTrace) -> None:
-        same = earlier.n_samples == self._n_samples and earlier.fingerprint == self._fingerprint
-        if self._wanted.follows_rows and not same:
-            raise ValueError(
-                f"The recorded order is of {earlier.n_samples} rows, and training goes on with "
-                f"{self._n_samples} rows, or with others: row numbers would mean different rows. "
-                "Pass the same X to every partial_fit, or record neither order, steps nor logits."
-            )
         self._initial = self._keep("states", earlier.initial_state)
         self._checkpoints = [
             Checkpoint(c.epoch, c.learning_rate, self._keep("states", c.state))
@@ -122,13 +129,18 @@ class Recording:
         if earlier.replay_error_ is not None:
             self._replay_errors = [earlier.replay_error_]
 
-    def attach(self, net: Any) -> None:
-        """Get ready for the training loader."""
-        if self._wanted.follows_rows:
-            self._order.attach(net)
+    def attach(self, net: Any, on_error: Callable[[], None]) -> None:
+        """Get ready for the training loader, and for an error, after which to call back."""
+        WatchedFitLoop(net, self._order, on_error)
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        if self._writer is not None:
+            self._writer.discard()
 
     def begin_epoch(self) -> None:
-        self._order.new_epoch()
+        if self._order is not None:
+            self._order.new_epoch()
         self._epoch_starts.append(len(self._rates))
         if self._wanted.steps == "last_epoch":
             self._steps, self._n_step_states, self._first_step = [], 0, len(self._rates)
@@ -139,9 +151,10 @@ class Recording:
 
     def begin_step(self, net: Any) -> None:
         self.learning_rate = learning_rates_of(net)
-        if not self._wanted.follows_rows:
+        if self._order is None:
             return
         self._pending = self._order.next_rows()
+        self._versions = _versions_of(net)
         replayed = len(self._rates) - self._epoch_starts[-1] < 2
         self._before = None
         if self._wanted.steps is not None or replayed:
@@ -171,8 +184,10 @@ class Recording:
 
     def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
         """Give the trace; a net that did not train gives one without steps."""
-        BatchOrder.detach(net)
         self._finish_interrupted_step(net)
+        begun = len(self._epoch_starts)
+        if self._n_epochs < begun and "train_batch_count" in net.history[-1]:
+            self._n_epochs = begun  # a callback stopped training before the recorder was told
         last = self._checkpoints[-1] if self._checkpoints else None
         now = module_state(net)
         if last is None or last.epoch != self._n_epochs or not _equal(self._latest, now):
@@ -184,7 +199,7 @@ class Recording:
             final_state=self._checkpoints[-1].state,
             checkpoints=self._checkpoints,
             batch_indices=self._indices if self._wanted.follows_rows else None,
-            learning_rates=np.array(self._rates).reshape(len(self._rates), -1),
+            learning_rates=np.array(self._rates).reshape(-1, len(self.learning_rate)),
             step_states=None if steps is None else self._steps,
             first_step=self._first_step,
             logits=self._stacked_logits() if self._wanted.logits else None,
@@ -202,18 +217,21 @@ class Recording:
 
     def _finish_interrupted_step(self, net: Any) -> None:
         """Settle whether a step that did not come to its end moved the parameters."""
-        if self._pending is None or self._wanted.steps is None:
+        if self._pending is None:
             return
-        state = self._last_step
-        if _equal(state, module_state(net, buffers=False)):
+        # in-place counters tell a step of length zero too; fused optimisers do not move them
+        moved = _versions_of(net) != self._versions
+        if not moved and self._wanted.steps is not None:
+            moved = not _equal(self._last_step, module_state(net, buffers=False))
+        if moved:
+            self._indices.append(self._pending)
+            self._rates.append(self.learning_rate)
+        elif self._wanted.steps is not None:
             self._n_step_states -= 1
             if self._writer is not None:
                 self._writer.drop_last("steps")
             else:
                 self._steps.pop()
-        else:
-            self._indices.append(self._pending)
-            self._rates.append(self.learning_rate)
 
     def _keep(self, kind: str, state: State) -> State:
         """Keep a state in memory, or on disk and give a stand-in for it."""
@@ -243,8 +261,40 @@ class Recording:
         table[rows] = values
 
     def _stacked_logits(self) -> NDArray[Any]:
-        whole = [table for table in self._logits if table.shape[1]]
+        width = max((table.shape[1] for table in self._logits), default=0)
+        nothing = np.full((self._n_samples, width), np.nan, np.float32)  # an epoch cut off at once
+        whole = [table if table.shape[1] else nothing for table in self._logits]
         return np.stack(whole) if whole else np.empty((0, self._n_samples, 0), np.float32)
+
+
+def ends_at(trace: TrainingTrace, net: Any) -> bool:
+    """Tell whether a net is where a trace ends."""
+    now, end = module_state(net), trace.final_state
+    return now.keys() == end.keys() and _equal(now, end)
+
+
+def _check_continues(
+    wanted: Wanted, earlier: TrainingTrace, net: Any, n_samples: int, fingerprint: str | None
+) -> None:
+    """Refuse to go on with a trace that would not be true of both parts."""
+    same_rows = earlier.n_samples == n_samples and earlier.fingerprint == fingerprint
+    if wanted.follows_rows and not same_rows:
+        raise ValueError(
+            f"The recorded order is of {earlier.n_samples} rows, and training goes on with "
+            f"{n_samples} rows, or with others: row numbers would mean different rows. "
+            "Pass the same X to every partial_fit, or record neither order, steps nor logits."
+        )
+    changed = [
+        name
+        for name, value in _description_of(net).items()
+        if value != getattr(earlier, name) and (wanted.follows_rows or name == "parameter_groups")
+    ]
+    if changed:
+        raise ValueError(
+            f"Training goes on with another {' and '.join(changed)} of the optimiser than the "
+            "trace was recorded with, and a trace holds one. Leave the optimiser's settings but "
+            "for learning rates as they were, or call fit."
+        )
 
 
 def learning_rates_of(net: Any) -> NDArray[np.float64]:
@@ -270,8 +320,15 @@ def _module(net: Any) -> Any:
     return getattr(net.module_, "_orig_mod", net.module_)
 
 
+def _versions_of(net: Any) -> list[int]:
+    return [parameter._version for parameter in _module(net).parameters()]
+
+
 def _equal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(value, two[name]) for name, value in one.items())
+    return all(
+        value.dtype == two[name].dtype and torch.equal(value, two[name])
+        for name, value in one.items()
+    )
 
 
 def momentum_of(net: Any) -> State:

@@ -2,7 +2,8 @@
 
 States are appended while training goes on, so that a trajectory may be larger than memory. All
 data files are new ones; the manifest that names them replaces the old manifest in one step, so a
-run that is killed leaves the old trace readable (and files that end in ``.partial``).
+run that is killed leaves the old trace readable (and files that no manifest names, most of which
+end in ``.partial``).
 """
 
 import json
@@ -97,6 +98,8 @@ class TraceWriter:
     ------
     OSError
         If it cannot be made.
+    ValueError
+        If another program's file has the name of the manifest.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,8 +109,13 @@ class TraceWriter:
         except OSError as error:
             error.add_note(f"The trace is to be written to {folder}; its parent folder must exist.")
             raise
+        if (folder / _MANIFEST).is_file():
+            _check_not_foreign(folder / _MANIFEST)
         self._token = uuid.uuid4().hex[:12]
         self._streams: dict[str, _Stream] = {}
+        self._made: list[Path] = []
+        # also when forgotten, and when the interpreter ends
+        self._remove = weakref.finalize(self, _remove, self._streams, self._made)
 
     def append(self, kind: str, state: dict[str, Tensor]) -> None:
         """Add a state to the file of its kind.
@@ -139,7 +147,32 @@ class TraceWriter:
         meta : dict
             What JSON can hold.
         arrays : dict of str to ndarray
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the old trace stays.
         """
+        old = _files_of(self.folder)
+        try:
+            manifest = {"format": _FORMAT, "version": _VERSION, "files": self._write(arrays)}
+            part = self._path(_MANIFEST)
+            with part.open("w", encoding="utf-8") as file:
+                json.dump({**manifest, "meta": meta}, file)
+                _sync(file)
+            part.replace(self.folder / _MANIFEST)
+        except OSError as error:
+            error.add_note(f"Could not complete the trace in {self.folder}; an old one is intact.")
+            raise
+        self._remove.detach()
+        for name in old:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove what was written and not committed."""
+        self._remove()
+
+    def _write(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         files: dict[str, Any] = {}
         for kind, stream in self._streams.items():
             stream.close()
@@ -159,26 +192,17 @@ class TraceWriter:
                 "shape": list(array.shape),
                 "dtype": str(array.dtype),
             }
-        old = _files_of(self.folder)
-        manifest = {"format": _FORMAT, "version": _VERSION, "files": files, "meta": meta}
-        part = self._path(_MANIFEST)
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(manifest, file)
-            _sync(file)
-        part.replace(self.folder / _MANIFEST)
-        for name in old:
-            (self.folder / name).unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Remove what was written and not committed."""
-        for stream in self._streams.values():
-            stream.discard()
+        return files
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name}-{self._token}.partial"
+        path = self.folder / f"{name}-{self._token}.partial"
+        self._made.append(path)
+        return path
 
     def _final(self, path: Path) -> str:
-        return path.replace(path.with_suffix(".bin")).name
+        final = path.with_suffix(".bin")
+        self._made.append(final)
+        return path.replace(final).name
 
 
 class _Stream:
@@ -189,8 +213,6 @@ class _Stream:
         self.layout = layout
         self.length = 0
         self._file = path.open("wb", buffering=0)
-        # an exception in training is not announced to callbacks: clean up when forgotten
-        self.discard = weakref.finalize(self, _remove, self._file, path)
 
     def append(self, state: dict[str, Tensor]) -> None:
         record = bytearray(_record_bytes(self.layout))
@@ -222,7 +244,9 @@ class _Stream:
         self._file.truncate(self.length * _record_bytes(self.layout))
         _sync(self._file)
         self._file.close()
-        self.discard.detach()
+
+    def discard(self) -> None:
+        self._file.close()
 
 
 def layout_of(state: dict[str, Tensor]) -> list[Entry]:
@@ -268,10 +292,24 @@ def read_folder(
         If there is no trace, or a foreign, newer or incomplete one.
     """
     manifest = _manifest(folder)
+    try:
+        states, arrays = _open_files(folder, manifest["files"])
+        return dict(manifest["meta"]), states, arrays
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / _MANIFEST} lacks what belongs to a trace ({error!r}); it is damaged."
+        ) from error
+
+
+def _open_files(
+    folder: Path, files: dict[str, Any]
+) -> tuple[dict[str, StateFile], dict[str, NDArray[Any]]]:
     states: dict[str, StateFile] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    for name, entry in manifest["files"].items():
+    for name, entry in files.items():
         path, shape, dtype = folder / entry["file"], tuple(entry["shape"]), np.dtype(entry["dtype"])
+        if path.parent != folder:
+            raise ValueError(f"{folder / _MANIFEST} names {path}, which lies outside its folder.")
         expected = int(np.prod(shape)) * dtype.itemsize
         size = path.stat().st_size if path.is_file() else None
         if size != expected:
@@ -286,7 +324,7 @@ def read_folder(
             arrays[name] = np.memmap(path, dtype, mode="c", shape=shape)
         else:  # an empty file cannot be mapped
             arrays[name] = np.zeros(shape, dtype)
-    return manifest["meta"], states, arrays
+    return states, arrays
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -311,11 +349,24 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _check_not_foreign(path: Path) -> None:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # a damaged trace may be replaced
+        return
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} does not describe a skinfluence trace and would be overwritten. Give a folder "
+            "of its own."
+        )
+
+
 def _files_of(folder: Path) -> list[str]:
     """Name the data files of the trace in a folder, if there is one that can be read."""
     try:
-        return [entry["file"] for entry in _manifest(folder)["files"].values()]
-    except ValueError:
+        files = _manifest(folder)["files"].values()
+        return [name for name in (entry["file"] for entry in files) if Path(name).name == name]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
@@ -329,6 +380,8 @@ def _sync(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def _remove(file: Any, path: Path) -> None:
-    file.close()
-    path.unlink(missing_ok=True)
+def _remove(streams: dict[str, _Stream], paths: list[Path]) -> None:
+    for stream in streams.values():
+        stream.discard()
+    for path in paths:
+        path.unlink(missing_ok=True)

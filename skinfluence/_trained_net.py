@@ -327,7 +327,7 @@ def _trained(
     sketch = initialized_copy(net, seed)
     X = cast_inputs(sketch, X)
     target = None if y is None else _encoded(sketch, labels, y)
-    target = _fitting_outputs(sketch, labels, X, target)
+    target = fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
         X = np.require(X, requirements=["C", "W"])
     if recorder is not None and records_as_much(net, recorder):
@@ -356,7 +356,7 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | 
     labels = labels_of_fitted(net)
     X = cast_inputs(net, X)
     target = None if y is None else _encoded(net, labels, y)
-    target = _fitting_outputs(net, labels, X, target)
+    target = fitting_outputs(net, labels, X, target)
     trace = trace_of(net)
     if recorder is not None:
         check_trace(trace, recorder, X)
@@ -375,10 +375,31 @@ def _encoded(net: Any, labels: Labels | None, y: NDArray[Any]) -> NDArray[Any]:
     return cast_targets(net, y)
 
 
-def _fitting_outputs(
+def fitting_outputs(
     net: Any, labels: Labels | None, X: Any, target: NDArray[Any] | None
 ) -> NDArray[Any] | None:
-    """Refuse a net whose outputs do not suit the targets; give targets the outputs' shape."""
+    """Refuse a net whose outputs do not suit the targets; give targets the outputs' shape.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.
+    labels : Labels or None
+        For a classifier.
+    X : what `TrainedNet.inputs` returns
+    target : ndarray or None
+        As `TrainedNet.targets` returns it.
+
+    Returns
+    -------
+    ndarray or None
+        As the net is trained on it.
+
+    Raises
+    ------
+    ValueError
+        If there are too few outputs, or another number than the targets have columns.
+    """
     shape = output_shape(net, X, target)
     if kind_of(net) == "classes" and labels is not None and len(shape) > 0:
         needed = int(labels.codes.max()) + 1

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence._trace_files import TraceWriter, read_folder
+from skinfluence._trace_files import StateFile, TraceWriter, read_folder
 
 # Parameter or buffer name -> tensor, on the CPU.
 State = dict[str, Tensor]
@@ -213,11 +213,23 @@ class TrainingTrace:
             If the folder holds no trace, one of another version, or one that is cut short.
         """
         meta, files, arrays = read_folder(Path(path))
+        try:
+            return cls._assembled(meta, files, arrays)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The trace in {path} lacks what belongs to it ({error!r}); it is damaged."
+            ) from error
+
+    @classmethod
+    def _assembled(
+        cls, meta: dict[str, Any], files: dict[str, StateFile], arrays: dict[str, NDArray[Any]]
+    ) -> "TrainingTrace":
         states = list(files["states"])
         batch_indices = None
         if "batch_sizes" in arrays:
-            bounds = np.cumsum(arrays["batch_sizes"])[:-1]
-            batch_indices = np.split(np.asarray(arrays["batch_indices"]), bounds)
+            bounds = np.cumsum(arrays["batch_sizes"])
+            # the last part, of no rows, would be all that is left of no steps
+            batch_indices = np.split(np.asarray(arrays["batch_indices"]), bounds)[:-1]
         steps: Any = files.get("steps", [] if meta.pop("has_steps") else None)
         return cls(
             initial_state=states[0],

@@ -132,6 +132,7 @@ class BaseDetrimentality(
 
         def fit_fold(train: NDArray[Any], X_val: Any, y_val: Any) -> Any:
             fold = clone(self).set_params(random_state=self._seeds[0], **rules)
+            fold.set_params(**self._fold_parameters(len(self.folds_)))
             self.folds_.append(fold.fit(take(X, train), take(y, train), X_val, y_val))
             self._fold_rows.append(train)
             return fold
@@ -298,6 +299,10 @@ class BaseDetrimentality(
     def _needs_validation(self) -> bool:
         """Tell whether the method, as it is set, uses X_val and y_val."""
         return False
+
+    def _fold_parameters(self, number: int) -> dict[str, Any]:
+        """Say what is to be set on the clone for a fold, such as a file of its own."""
+        return {}
 
     def _judges_new_rows(self) -> bool:
         """Tell whether rows not fitted on can be scored."""

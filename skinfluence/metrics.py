@@ -1,14 +1,87 @@
-"""How well scores predict what happens when the net is trained on other rows."""
+"""How well scores find known errors, or predict what happens when other rows are trained on."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from skinfluence._validation import check_finite
+from skinfluence._validation import check_finite, check_positive_integer
+
+
+class LeaveOneOutCorrelation(NamedTuple):
+    """How well scores agree with leave-one-out.
+
+    Attributes
+    ----------
+    kendall : float
+        Kendall's tau-b, from -1 to 1.
+    spearman : float
+        Spearman's rank correlation, from -1 to 1.
+    overlap : float
+        Share of the k most detrimental rows that both name, from 0 to 1.
+    """
+
+    kendall: float
+    spearman: float
+    overlap: float
+
+
+def leave_one_out_correlation(
+    detrimentality: ArrayLike, leave_one_out: ArrayLike, *, k: int = 10
+) -> LeaveOneOutCorrelation:
+    """Compare scores with the effects of really leaving rows out.
+
+    Parameters
+    ----------
+    detrimentality : array-like of shape (n_rows,)
+        The scores to be judged. Higher = more detrimental. The scale does not count.
+    leave_one_out : array-like of shape (n_rows,)
+        The validation loss with the row less that without it, of the same rows: the
+        `detrimentality_` of `LeaveOneOut`, whose `rows_` say which they are.
+    k : int, default=10
+        How many of the most detrimental rows to compare.
+
+    Returns
+    -------
+    LeaveOneOutCorrelation
+        Of `kendall`, `spearman` and `overlap`. Correlations with equal numbers alone are 0. By
+        chance, the correlations are about 0 and the overlap about ``k / n_rows``.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, a number is not finite, or k is no integer from 1 to n_rows.
+
+    Examples
+    --------
+    >>> from skinfluence.metrics import leave_one_out_correlation
+    >>> found = leave_one_out_correlation([0.1, 3.0, 2.0, 0.2], [0.0, 0.4, 0.5, -0.1], k=2)
+    >>> round(found.kendall, 3), round(found.spearman, 3), found.overlap
+    (0.333, 0.6, 1.0)
+    """
+    scores = np.asarray(detrimentality, dtype=np.float64)
+    real = np.asarray(leave_one_out, dtype=np.float64)
+    if scores.ndim != 1 or scores.shape != real.shape or len(scores) < 2:
+        raise ValueError(
+            f"Got detrimentality of shape {scores.shape} and leave_one_out of shape {real.shape}, "
+            "but expected two one-dimensional arrays of the same rows, at least two. For a "
+            "LeaveOneOut with a subset: method.detrimentality_[leave_one_out.rows_]."
+        )
+    check_finite(scores, "detrimentality")
+    check_finite(real, "leave_one_out")
+    check_positive_integer("k", k)
+    if k > len(scores):
+        raise ValueError(f"Got k={k}, but there are {len(scores)} rows to choose from.")
+    tops = [set(np.argsort(-values, kind="stable")[:k].tolist()) for values in (scores, real)]
+    constant = np.ptp(scores) == 0 or np.ptp(real) == 0
+    return LeaveOneOutCorrelation(
+        kendall=0.0 if constant else float(kendalltau(scores, real).statistic),
+        spearman=_spearman(scores, real),
+        overlap=len(tops[0] & tops[1]) / k,
+    )
 
 
 def linear_datamodeling_score(influence: ArrayLike, subsets: ArrayLike, losses: ArrayLike) -> float:

@@ -311,17 +311,18 @@ def prepare_net(net: NeuralNet) -> None:
 
 
 def _fit_recorded(net: NeuralNet, X: Any, y: Any, recorder: TraceRecorder) -> NeuralNet:
-    if net.callbacks == "disable":  # skorch would add its own with the first one given
-        net.initialize()
-        net.callbacks_.append(("skinfluence_recorder", recorder.initialize()))
-        net.partial_fit(X, y)
-    else:
-        own = net.callbacks
+    own = net.callbacks
+    try:
+        if own == "disable":  # skorch would add its own with the first one given
+            net.initialize()
+            net.callbacks_.append(("skinfluence_recorder", recorder.initialize()))
+            return net.partial_fit(X, y)
         net.set_params(callbacks=[*(own or []), ("skinfluence_recorder", recorder)])
-        net.fit(X, y)
+        return net.fit(X, y)
+    finally:
         net.callbacks = own
-    net.callbacks_ = [entry for entry in net.callbacks_ if entry[1] is not recorder]
-    return net
+        if hasattr(net, "callbacks_"):
+            net.callbacks_ = [entry for entry in net.callbacks_ if entry[1] is not recorder]
 
 
 def warn_of_rows_kept_out(net: NeuralNet) -> None:

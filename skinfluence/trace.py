@@ -6,7 +6,7 @@ from typing import Any, Self
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
-from skinfluence._recording import Recording, Wanted, learning_rates_of
+from skinfluence._recording import Recording, Wanted, ends_at, learning_rates_of
 from skinfluence._training_trace import Checkpoint, TrainingTrace, fingerprint_of
 from skinfluence._validation import check_parameter, check_positive_integer
 
@@ -45,7 +45,8 @@ class TraceRecorder(Callback):
     ----------
     trace_ : TrainingTrace
         There once training has ended, also by an interrupt from the keyboard. `partial_fit`
-        continues it; `fit` starts another.
+        continues it from the parameters it ends with; from any others, and with `fit`, another
+        one starts.
     nbytes_ : int
         Bytes the trace will take, known before the first step.
 
@@ -55,7 +56,7 @@ class TraceRecorder(Callback):
         If the order is asked for of a loader that is no DataLoader over rows with numbers.
     ValueError
         If a parameter is out of range, the trace would exceed `max_bytes`, or `partial_fit`
-        continues a recorded order on other rows.
+        continues a recorded order on other rows or with another optimiser.
 
     See Also
     --------
@@ -120,12 +121,17 @@ class TraceRecorder(Callback):
             self.logits,
             None if self.storage == "memory" else Path(self.storage),
         )
+        earlier = getattr(self, "trace_", None)
+        if earlier is not None and not ends_at(earlier, net):
+            earlier = None  # what lies between was not recorded
         self.nbytes_ = wanted.nbytes(net, X, y, n_samples)
+        if earlier is not None:
+            self.nbytes_ += earlier.nbytes
         if wanted.folder is None and self.nbytes_ > self.max_bytes:
             raise ValueError(_too_large(self, self.nbytes_))
-        earlier = getattr(self, "trace_", None)
         self.recording_ = Recording(wanted, net, n_samples, fingerprint_of(X), earlier)
-        self.recording_.attach(net)
+        # skorch tells callbacks one by one off this very list
+        net.callbacks_.append(("trace_recorder_last", _Last(self)))
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Mark the epoch's first step; called by skorch."""
@@ -156,13 +162,64 @@ class TraceRecorder(Callback):
         """Keep a checkpoint if its turn has come; called by skorch."""
         self.recording_.end_epoch(net)
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Complete the trace; called by skorch, also after an interrupt from the keyboard."""
-        self.trace_ = self.recording_.finish(net, _gradient_callbacks(net))
+    def _finish(self, net: Any) -> None:
+        recording = self.recording_
         del self.recording_
+        try:
+            self.trace_ = recording.finish(net, _gradient_callbacks(net))
+        except BaseException:
+            recording.abandon()
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "recording_"}
+
+
+class _Last(Callback):
+    """Acts for a recorder when training begins and ends, after all other callbacks.
+
+    Only then is nothing left that could raise before training, and that could put other
+    parameters into the net after it, as early stopping does.
+
+    Parameters
+    ----------
+    recorder : TraceRecorder
+        Which has just begun a recording.
+    """
+
+    def __init__(self, recorder: TraceRecorder) -> None:
+        self.recorder = recorder
+        self._recording = recorder.recording_
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Get ready for the training loader; called by skorch."""
+        if self._is_of_this_training():
+            self._recording.attach(net, lambda: self._abandon(net))
+        else:  # left behind by a callback that raised
+            self._leave(net)
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Complete the trace; called by skorch, also after an interrupt from the keyboard."""
+        self._leave(net)
+        if self._is_of_this_training():
+            self.recorder._finish(net)
+
+    def _abandon(self, net: Any) -> None:
+        self._recording.abandon()
+        if self._is_of_this_training():
+            del self.recorder.recording_
+        self._leave(net)
+
+    def _leave(self, net: Any) -> None:
+        # a new list: the old one is being gone through
+        net.callbacks_ = [entry for entry in net.callbacks_ if entry[1] is not self]
+
+    def _is_of_this_training(self) -> bool:
+        recording = getattr(self.recorder, "recording_", None)
+        return recording is not None and recording is self._recording
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"recorder": self.recorder, "_recording": None}
 
 
 def trace_of(net: Any) -> TrainingTrace | None:
@@ -203,7 +260,7 @@ def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
             steps = {None: 0, "last_epoch": 1, "all": 2}
             return (
                 own.checkpoints in {"all", wanted.checkpoints}
-                and steps[own.steps] >= steps[wanted.steps]
+                and steps.get(own.steps, 0) >= steps[wanted.steps]
                 and bool(own.order or own.steps or own.logits) >= wanted.order
                 and own.logits >= wanted.logits
             )
@@ -301,6 +358,6 @@ def _gradient_callbacks(net: Any) -> tuple[str, ...]:
     return tuple(
         type(callback).__name__
         for _, callback in net.callbacks_
-        if not isinstance(callback, TraceRecorder)
+        if not isinstance(callback, TraceRecorder | _Last)
         and type(callback).on_grad_computed is not Callback.on_grad_computed
     )

@@ -18,6 +18,7 @@ from skinfluence import (
     InfluenceFunction,
     InnerProductInfluence,
     KNNShapley,
+    LeaveOneOut,
     LossScore,
     MirroredInfluence,
     NormalizedMargin,
@@ -28,7 +29,16 @@ from skinfluence import (
     SGDInfluence,
     TracIn,
 )
-from skinfluence.influence import Exact
+from skinfluence.nets import sgd_net
+
+
+class BriefLeaveOneOut(LeaveOneOut):
+    """With a default net of a few epochs, as it is trained for every row."""
+
+    @staticmethod
+    def _default_net(X, y, *, random_state=None):
+        return sgd_net(X, y, random_state=random_state).set_params(max_epochs=3)
+
 
 # batch_size=1 where a score follows the net's float32 outputs smoothly: scikit-learn compares the
 # scores of single rows with those of all rows to 1e-7, and a batch of one rounds otherwise.
@@ -47,9 +57,10 @@ SMALLEST = {
     ForgettingEvents: ForgettingEvents(),
     GradientEmbedding: GradientEmbedding(),
     GraNd: GraNd(epoch=2, n_seeds=2, batch_size=1),
-    InfluenceFunction: InfluenceFunction(solver=Exact(), reference="self", layers="last"),
-    InnerProductInfluence: InnerProductInfluence(layers="last"),
+    InfluenceFunction: InfluenceFunction(),
+    InnerProductInfluence: InnerProductInfluence(),
     KNNShapley: KNNShapley(),
+    LeaveOneOut: BriefLeaveOneOut(),
     MirroredInfluence: MirroredInfluence(),
     LossScore: LossScore(batch_size=1),
     NormalizedMargin: NormalizedMargin(batch_size=1),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from problems import classifier
+from problems import classifier, paper_method
 from pyod.models.iforest import IForest
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
@@ -23,9 +23,7 @@ def scores_of_all_detectors(net, X, y, seed):
     trained = paper_method(net, detector=NormDetector(), random_state=seed).fit(X, y)
     frozen = FrozenEstimator(trained.net_)
     return trained.net_, {
-        name: paper_method(frozen, detector=detector, random_state=seed)
-        .fit(X, y)
-        .detrimentality_
+        name: paper_method(frozen, detector=detector, random_state=seed).fit(X, y).detrimentality_
         for name, detector in DETECTORS.items()
     }
 

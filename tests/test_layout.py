@@ -64,6 +64,8 @@ ALLOWED = {
         "_trained_net.py",
         "valuation/_utility.py",
         "valuation/_data_shapley.py",
+        "valuation/_leave_one_out.py",
+        "valuation/_retraining.py",
         "influence/_objectives.py",
         "influence/_solvers.py",
     },

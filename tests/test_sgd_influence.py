@@ -197,6 +197,10 @@ def test_trace_on_disk_gives_the_same_scores(tmp_path):
     disk = SGDInfluence(storage=tmp_path / "trace", random_state=0).fit(X, y, X_val, y_val)
     np.testing.assert_array_equal(disk.detrimentality_, memory.detrimentality_)
     assert (tmp_path / "trace" / "trace.json").is_file()
+    halves = SGDInfluence(storage=tmp_path / "halves", random_state=0).fit(X, y)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["halves-0", "halves-1", "trace"]
+    again = SGDInfluence(random_state=0).fit(X, y)
+    np.testing.assert_array_equal(halves.detrimentality_, again.detrimentality_)
 
 
 def test_training_that_is_not_sgd_is_warned_of():

@@ -14,6 +14,7 @@ from skinfluence.gradients._factors import (
     LayerGradients,
     LayerProjection,
     LinearGradients,
+    check_has_weight,
     gram_of_positions,
     gram_power_sum,
     in_blocks,
@@ -249,7 +250,8 @@ class ConvGradients:
 
     def with_unit_activations(self) -> Self:
         """Scale the input factor; see `LayerGradients`."""
-        return replace(self, x=unit_rows(self.x), weight=True, bias=False)
+        check_has_weight(self.weight)
+        return replace(self, x=unit_rows(self.x), bias=False)
 
     def inputs(self) -> Tensor:
         """Average each channel of the input; see `LayerGradients`."""

@@ -236,7 +236,8 @@ class LinearGradients:
 
     def with_unit_activations(self) -> Self:
         """Scale the input factor; see `LayerGradients`."""
-        return replace(self, a=unit_rows(self.a), weight=True, bias=False)
+        check_has_weight(self.weight)
+        return replace(self, a=unit_rows(self.a), bias=False)
 
     def inputs(self) -> Tensor:
         """Give the input factor; see `LayerGradients`."""
@@ -264,6 +265,16 @@ def _bias_only(gradients: LinearGradients) -> Tensor:
 def _weight_only(gradients: LinearGradients) -> tuple[Tensor, Tensor]:
     a, b = gradients.a, gradients.b
     return (a, b) if a.dim() == 3 else (a[:, None], b[:, None])
+
+
+def check_has_weight(weight: bool) -> None:
+    """Refuse unit activations of a layer that trains its bias alone."""
+    if not weight:
+        raise ValueError(
+            "normalize='activations' leaves biases out, and of one of the layers the weight is "
+            "frozen (requires_grad=False), so that nothing of it would be left. Leave the layer "
+            "out of `layers`, or use normalize='gradient'."
+        )
 
 
 def scale_rows(values: Tensor, weights: Tensor) -> Tensor:

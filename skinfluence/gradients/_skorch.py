@@ -210,6 +210,24 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
     return NetLoss(shadow.module_, forward, losses, originals)
 
 
+def batch_loss_of(net: NeuralNet) -> Callable[[Nested, Tensor, Nested], Tensor]:
+    """Express the loss a net is trained on: of a batch as a whole, with its own reduction.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted; not written to.
+
+    Returns
+    -------
+    callable
+        ``loss(output, y, X)``, a scalar; `output` as `NetLoss.forward` gives it.
+    """
+    shadow = shadow_of(net)
+    align = _aligner(net, shadow.criterion_)
+    return lambda output, y, X: shadow.get_loss(output, align(output, y), X=X, training=False)
+
+
 def iter_batches(
     net: NeuralNet, X: Any, y: Any, batch_size: int
 ) -> Iterator[tuple[Nested, Tensor]]:

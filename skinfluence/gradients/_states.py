@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skinfluence.gradients._net_loss import private_copy
 from skinfluence.gradients._skorch import net_loss_of, shadow_of
 
 
@@ -37,7 +38,8 @@ def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
     net : NeuralNet
         Fitted; not written to.
     state : mapping of str to Tensor
-        By parameter or buffer name; on the CPU the net returned shares the tensors.
+        By parameter or buffer name; on the CPU the net returned may share tensors that no
+        forward pass writes to.
 
     Returns
     -------
@@ -65,6 +67,7 @@ def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
         )
     for name, value in state.items():
         tensors[name].data = value.to(tensors[name])
+    shadow.__dict__["module_"] = private_copy(shadow.module_)
     return shadow
 
 

@@ -267,7 +267,7 @@ def _n_weights(layer: Layer) -> int:
 
 
 def _rate_of(layer: Layer, rates: Mapping[str, float]) -> float:
-    found = {rates[name] for name in layer.parameters}
+    found = {rates.get(name, 0.0) for name in layer.parameters}  # 0 if no group holds it
     if len(found) > 1:
         raise ValueError(
             f"The parameters of layer {layer.name} were trained at different learning rates, "

@@ -2,8 +2,8 @@
 
 * estimators: `TracIn`, `SGDInfluence`, `InnerProductInfluence`, `InfluenceFunction`,
   `MirroredInfluence`
-* objectives of `InnerProductInfluence`: `ValidationLoss`, `DemographicParity`, `EqualOpportunity`,
-  `AdversarialLoss`
+* objectives of `InnerProductInfluence` and `InfluenceFunction`: `ValidationLoss`,
+  `DemographicParity`, `EqualOpportunity`, `AdversarialLoss`
 * solvers of `InfluenceFunction`: `Exact`, `ConjugateGradient`, `LiSSA`, `Arnoldi`, `EKFAC`,
   `DataInf`, `Identity`
 """

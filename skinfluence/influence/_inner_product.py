@@ -93,15 +93,15 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.datasets import load_wine
     >>> from sklearn.metrics import roc_auc_score
     >>> from skinfluence import InnerProductInfluence
     >>> from skinfluence.datasets import make_noisy_labels
-    >>> X, y = load_iris(return_X_y=True)
+    >>> X, y = load_wine(return_X_y=True)
     >>> X, y, X_val, y_val = X[::2], y[::2], X[1::2], y[1::2]
     >>> y_noisy, is_noisy = make_noisy_labels(y, rate=0.1, random_state=0)
     >>> method = InnerProductInfluence(random_state=0).fit(X, y_noisy, X_val=X_val, y_val=y_val)
-    >>> bool(roc_auc_score(is_noisy, method.detrimentality_) > 0.9)
+    >>> bool(roc_auc_score(is_noisy, method.detrimentality_) > 0.8)
     True
     """
 

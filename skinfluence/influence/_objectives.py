@@ -81,6 +81,12 @@ class AdversarialLoss(Objective):
     eps : float, default=0.1
         Length of the move in the unit of the inputs as the net gets them; inputs are not clipped.
 
+    Notes
+    -----
+    In ``benchmarks/fairness.py`` (Adult, eps .05), removing the 2 % most detrimental rows raised
+    the accuracy on the attacked test set from .15 to .23 and lowered its loss from 3.6 to 3.4
+    (`InnerProductInfluence`) and 3.3 (`InfluenceFunction`); accuracy on clean rows did not fall.
+
     References
     ----------
     Goodfellow, Shlens, Szegedy. "Explaining and Harnessing Adversarial Examples". ICLR 2015.
@@ -109,6 +115,14 @@ class DemographicParity(Objective):
     ----------
     positive : label, optional
         The favourable class; None for the last of `classes_` of two.
+
+    Notes
+    -----
+    What to expect, from ``benchmarks/fairness.py`` (Adult, sex, 4,000 training rows, mean of 5
+    seeds): retraining without the 2 % most detrimental rows shrank the gap in decisions on the test
+    set from .185 to .162 with `InnerProductInfluence` and to .159 with `InfluenceFunction`, at .1
+    points of accuracy; random rows did nothing. That is an eighth or so, not a cure, and the test
+    loss rose from .365 to .40. Both gaps shrank more by `EqualOpportunity`.
     """
 
     needs_groups = True
@@ -139,6 +153,11 @@ class EqualOpportunity(DemographicParity):
     ----------
     positive : label, optional
         The favourable class; None for the last of `classes_` of two.
+
+    Notes
+    -----
+    As for `DemographicParity`: the gap in true positive rates fell from .117 to .059 and .036, that
+    of `DemographicParity` to .154 and .139, at .1 and .5 points of accuracy.
     """
 
     def _counted(self, rows: NetRows, given: Given, code: int) -> NDArray[np.bool_]:

@@ -52,7 +52,8 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     validation : "cross" or float, default="cross"
         What stands in for validation rows where none are given; see `TracIn`.
     storage : "memory" or path, default="memory"
-        A folder for the states before every step.
+        A folder for the states before every step; where rows were split, one for each part, with
+        its number appended.
     max_bytes : int, default=2**30
         Refuse, before training, a trace that takes more memory.
     batch_size : int, default=256
@@ -194,6 +195,12 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
 
     def _needs_validation(self) -> bool:
         return True
+
+    def _fold_parameters(self, number: int) -> dict[str, Any]:
+        if self.storage == "memory":
+            return {}
+        folder = Path(self.storage)
+        return {"storage": folder.with_name(f"{folder.name}-{number}")}
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         assert validation is not None

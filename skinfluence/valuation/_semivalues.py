@@ -1,16 +1,16 @@
 """Shapley and Beta-Shapley values by sampling permutations, with a file to go on from."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
-from zipfile import BadZipFile
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
 from threadpoolctl import threadpool_limits
+
+from skinfluence.valuation._archive import read_archive, write_archive
 
 # utility(rows): how good a model is that was trained on these rows; large = good.
 Utility: TypeAlias = Callable[[NDArray[np.intp]], float]
@@ -188,17 +188,14 @@ def save_progress(path: Path, progress: Progress, fingerprint: str) -> None:
     fingerprint : str
         What data and parameters it belongs to.
     """
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        np.savez(
-            file,
-            fingerprint=np.array(fingerprint),
-            sums=progress.sums,
-            squares=progress.squares,
-            n_permutations=np.array(progress.n_permutations),
-            statistics=np.array(progress.statistics, dtype=np.float64),
-        )
-    os.replace(beside, path)
+    write_archive(
+        path,
+        fingerprint,
+        sums=progress.sums,
+        squares=progress.squares,
+        n_permutations=np.array(progress.n_permutations),
+        statistics=np.array(progress.statistics, dtype=np.float64),
+    )
 
 
 def load_progress(path: Path, fingerprint: str) -> Progress:
@@ -219,25 +216,14 @@ def load_progress(path: Path, fingerprint: str) -> Progress:
     ValueError
         If it is no such file, or belongs to other data or parameters.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found: dict[str, Any] = dict(archive)
-        belongs_to = str(found["fingerprint"])
-        progress = Progress(
-            found["sums"],
-            found["squares"],
-            int(found["n_permutations"]),
-            found["statistics"].tolist(),
-        )
-    except (BadZipFile, ValueError, KeyError, EOFError, TypeError) as error:
-        raise ValueError(
-            f"checkpoint={str(path)!r} is not a file this method wrote. Expected one, or a path "
-            "where there is none yet; move it away, or choose another name."
-        ) from error
-    if belongs_to != fingerprint:
-        raise ValueError(
-            f"checkpoint={str(path)!r} belongs to other data or parameters: X, y, X_val, y_val, "
-            "estimator, method, alpha, beta, scoring, truncation, validation and random_state "
-            "must be those it was begun with. Remove the file to begin anew, or choose another."
-        )
-    return progress
+    found = read_archive(
+        path,
+        fingerprint,
+        ("sums", "squares", "n_permutations", "statistics"),
+        parameter="checkpoint",
+        inputs="X, y, X_val, y_val, estimator, method, alpha, beta, scoring, truncation, "
+        "validation and random_state",
+    )
+    return Progress(
+        found["sums"], found["squares"], int(found["n_permutations"]), found["statistics"].tolist()
+    )
