@@ -13,13 +13,17 @@ Public names by stage:
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`, `LeaveOneOut`
 * influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
   `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
-* metrics: `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`
+* metrics: `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`,
+  `metrics.make_detection_scorer`
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
+* several methods on one training: `DetrimentalityUnion`
+* cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
+from skinfluence.cleaning import CleanedClassifier, CleanedRegressor, DetrimentalSampleCleaner
 from skinfluence.dynamics import (
     EL2N,
     AreaUnderMargin,
@@ -41,6 +45,7 @@ from skinfluence.influence import (
 )
 from skinfluence.outlier import NormDetector, OutlierGradientDetector
 from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
+from skinfluence.union import DetrimentalityUnion
 from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
 
 __all__ = [
@@ -48,9 +53,13 @@ __all__ = [
     "AreaUnderMargin",
     "BaseDetrimentality",
     "Checkpoint",
+    "CleanedClassifier",
+    "CleanedRegressor",
     "ComplexityGap",
     "ConfidenceWeightedEntropy",
     "DataShapley",
+    "DetrimentalSampleCleaner",
+    "DetrimentalityUnion",
     "ForgettingEvents",
     "GraNd",
     "GradientEmbedding",

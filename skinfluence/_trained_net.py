@@ -19,6 +19,7 @@ from skinfluence._net_arrays import (
     predict,
     root_mean_squared_error,
 )
+from skinfluence._training_cache import train_once
 from skinfluence._validation import (
     check_class_labels,
     check_inputs,
@@ -165,7 +166,10 @@ def fit_net_of(
     """
     X = check_inputs(estimator, X, reset=True)
     default = getattr(estimator, "_default_net", default_net)
-    trained = train_net(estimator.net, X, y, seed, recorder=recorder, default=default)
+    memory = getattr(estimator, "memory", None)
+    trained = train_net(
+        estimator.net, X, y, seed, recorder=recorder, default=default, memory=memory
+    )
     hand_over(trained, estimator, traced=recorder is not None)
     return trained.rows(X, y)
 
@@ -254,6 +258,7 @@ def train_net(
     recorder: TraceRecorder | None = None,
     default: Callable[..., Any] = default_net,
     max_epochs: int | None = None,
+    memory: Any = None,
 ) -> TrainedNet:
     """Train a clone of a net or the default net, or take a frozen one as it is.
 
@@ -273,6 +278,8 @@ def train_net(
         Makes the net where there is none.
     max_epochs : int, optional
         Train for so many epochs, whatever the net says; a frozen net is not trained.
+    memory : joblib.Memory, str or None, default=None
+        Where to look for an equal training, and to keep this one; see `train_once`.
 
     Returns
     -------
@@ -304,11 +311,17 @@ def train_net(
     net = clone(net)
     if max_epochs is not None:
         net.set_params(max_epochs=max_epochs)
-    return _trained(net, X, checked, seed, recorder)
+    return _trained(net, X, checked, seed, recorder=recorder, memory=memory)
 
 
 def _trained(
-    net: Any, X: Any, y: NDArray[Any] | None, seed: int, recorder: TraceRecorder | None
+    net: Any,
+    X: Any,
+    y: NDArray[Any] | None,
+    seed: int,
+    *,
+    recorder: TraceRecorder | None,
+    memory: Any,
 ) -> TrainedNet:
     labels = labels_in(net, y)
     sketch = initialized_copy(net, seed)
@@ -319,8 +332,12 @@ def _trained(
         X = np.require(X, requirements=["C", "W"])
     if recorder is not None and records_as_much(net, recorder):
         recorder = None
-    fit_net(net, X, target, seed, recorder)
-    trace = trace_of(net) if recorder is None else recorder.trace_
+
+    def train() -> TrainingTrace | None:
+        fit_net(net, X, target, seed, recorder)
+        return trace_of(net) if recorder is None else recorder.trace_
+
+    trace = train_once(memory, net, X, target, seed=seed, recorder=recorder, train=train)
     return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 

@@ -282,6 +282,21 @@ def fit_net(
     HeldOutRowsWarning
         If some rows are kept out of training.
     """
+    prepare_net(net)
+    if is_dataset(X):
+        X, y = as_dataset(net, X, y), None
+    with seeded(seed):
+        return net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
+
+
+def prepare_net(net: NeuralNet) -> None:
+    """Switch off skorch's own split of the rows, and warn of what `fit_net` warns of.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Unfitted and the caller's to change.
+    """
     if isinstance(net.module, nn.Module):
         warnings.warn(
             f"net.module is an instance of {type(net.module).__name__}, not a class: training "
@@ -293,10 +308,6 @@ def fit_net(
     if _has_default_split(net) and not _watches_validation(net):
         net.set_params(train_split=None)
     warn_of_rows_kept_out(net)
-    if is_dataset(X):
-        X, y = as_dataset(net, X, y), None
-    with seeded(seed):
-        return net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
 
 
 def _fit_recorded(net: NeuralNet, X: Any, y: Any, recorder: TraceRecorder) -> NeuralNet:

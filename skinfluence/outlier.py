@@ -195,6 +195,10 @@ class OutlierGradientDetector(BaseDetrimentality):
         gradients of that net's training rows; scores become quantiles within their fold.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over detectors trains one
+        net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training and the detector. Global generators are neither used nor changed.
 
@@ -294,6 +298,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         max_bytes: int = 2**30,
         cv: Any = None,
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -309,6 +314,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         self.max_bytes = max_bytes
         self.cv = cv
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def _check_parameters(self) -> None:

@@ -1,11 +1,17 @@
 """The smallest instance of every public estimator; a class missing from it fails the tests."""
 
+from sklearn.linear_model import LogisticRegression, Ridge
+
 from skinfluence import (
     EL2N,
     AreaUnderMargin,
+    CleanedClassifier,
+    CleanedRegressor,
     ComplexityGap,
     ConfidenceWeightedEntropy,
     DataShapley,
+    DetrimentalityUnion,
+    DetrimentalSampleCleaner,
     ForgettingEvents,
     GradientEmbedding,
     GraNd,
@@ -38,9 +44,15 @@ class BriefLeaveOneOut(LeaveOneOut):
 # scores of single rows with those of all rows to 1e-7, and a batch of one rounds otherwise.
 SMALLEST = {
     AreaUnderMargin: AreaUnderMargin(),
+    CleanedClassifier: CleanedClassifier(
+        LogisticRegression(), ComplexityGap(), contamination=0.1, random_state=0
+    ),
+    CleanedRegressor: CleanedRegressor(Ridge(), RandomScore(), contamination=0.1, random_state=0),
     ComplexityGap: ComplexityGap(),
     ConfidenceWeightedEntropy: ConfidenceWeightedEntropy(batch_size=1),
     DataShapley: DataShapley(max_permutations=1),
+    DetrimentalityUnion: DetrimentalityUnion([("loss", LossScore())]),
+    DetrimentalSampleCleaner: DetrimentalSampleCleaner(ComplexityGap(), contamination=0.1),
     EL2N: EL2N(batch_size=1),
     ForgettingEvents: ForgettingEvents(),
     GradientEmbedding: GradientEmbedding(),

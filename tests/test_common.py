@@ -268,6 +268,8 @@ def test_every_constructor_parameter_and_default_is_documented(cls):
             continue
         lines = [line for line in document.splitlines() if line.startswith(f"{name} : ")]
         assert lines, f"{cls.__name__}: {name} is not documented"
+        if parameter.default is inspect.Parameter.empty:
+            continue
         default = repr(parameter.default).replace("'", '"')
         if isinstance(parameter.default, int) and parameter.default == 2**30:
             default = "2**30"

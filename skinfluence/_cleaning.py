@@ -1,0 +1,208 @@
+"""Cleaning by a method: fit it, choose the amount, take the rows."""
+
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+
+from skinfluence._amounts import SHARES, AmountError, check_amount, fewest_within_one_error
+from skinfluence._random import seeded
+from skinfluence._rows_kept import Cleaned, clean_rows, net_predictions, select
+from skinfluence._trained_net import TrainedNet, train_net
+from skinfluence._validation import (
+    check_parameter,
+    check_positive_integer,
+    check_targets,
+    is_table_or_images,
+)
+from skinfluence.base import BaseDetrimentality
+
+# train(rows, y): a model with `predict`, trained on some rows, whose targets are `y`.
+Train: TypeAlias = Callable[[NDArray[np.intp], Any], Any]
+
+
+class Data(NamedTuple):
+    """What the user gave to fit."""
+
+    X: Any
+    y: Any
+    X_val: Any = None
+    y_val: Any = None
+
+    def part(self, rows: NDArray[np.intp]) -> "Data":
+        """Take some training rows and all validation rows."""
+        return self._replace(X=select(self.X, rows), y=select(self.y, rows))
+
+
+def clean(cleaner: Any, data: Data, train: Train | None, seed: int) -> Cleaned:
+    """Fit a cleaner's method, choose the amount, clean, and set what was found.
+
+    Parameters
+    ----------
+    cleaner : estimator
+        With the parameters of `DetrimentalSampleCleaner`; gets its attributes.
+    data : Data
+    train : callable or None
+        ``train(rows, y)`` gives a model with `predict`; for "auto".
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    Cleaned
+    """
+    _check_parameters(cleaner)
+    if data.y is None:
+        check_targets(None, 0)  # says what is missing
+    for name in [name for name in vars(cleaner) if name.endswith("_")]:
+        delattr(cleaner, name)  # of an earlier fit
+    method = clone(cleaner.method)
+    if cleaner.random_state is not None and method.get_params().get("random_state", 0) is None:
+        method.set_params(random_state=seed)
+    fitted = clone(method).fit(*data)
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(fitted, name):
+            setattr(cleaner, name, getattr(fitted, name))
+    cleaner.n_trainings_ = 1
+    amount = cleaner.contamination
+    if amount == "auto":
+        assert train is not None
+        numeric = not hasattr(fitted, "classes_")
+        amount = _cross_validated_share(cleaner, method, data, train, _Folds(seed, numeric))
+    cleaned = clean_rows(fitted, data.X, data.y, amount, **_rules(cleaner))
+    cleaner.method_, cleaner.contamination_ = fitted, amount
+    cleaner.sample_indices_, cleaner.removed_indices_ = cleaned.kept, cleaned.removed
+    cleaner.relabelled_ = cleaned.relabelled
+    return cleaned
+
+
+class _Folds(NamedTuple):
+    """How rows are split and losses taken."""
+
+    seed: int
+    numeric: bool
+
+    def split(self, cv: Any, y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        if isinstance(cv, Integral):
+            enough = not self.numeric and np.unique(y, return_counts=True)[1].min() >= cv
+            kind = StratifiedKFold if enough else KFold
+            splitter = kind(cv, shuffle=True, random_state=self.seed)
+        else:
+            splitter = check_cv(cv, y, classifier=not self.numeric)
+        return list(splitter.split(np.zeros((len(y), 1)), y))
+
+    def losses(self, predicted: Any, given: NDArray[Any]) -> NDArray[np.float64]:
+        predicted = np.asarray(predicted).reshape(given.shape)
+        losses = np.abs(predicted - given) if self.numeric else predicted != given
+        return np.asarray(losses.reshape(len(given), -1).mean(1), dtype=np.float64)
+
+
+def _cross_validated_share(
+    cleaner: Any, method: Any, data: Data, train: Train, folds: _Folds
+) -> float:
+    targets = check_targets(data.y, len(np.asarray(data.y)))
+    parts = []
+    for rows, held in folds.split(cleaner.cv, targets):
+        part = data.part(rows)
+        fitted = clone(method).fit(*part)
+        cleaner.n_trainings_ += 1
+        losses: list[NDArray[np.float64]] = []
+        for cleaned in _each_share(fitted, part, _rules(cleaner)):
+            if cleaned is None:  # nothing new to train on
+                losses.append(losses[-1])
+                continue
+            model = train(rows[cleaned.kept], select(cleaned.y, cleaned.kept))
+            cleaner.n_trainings_ += 1
+            losses.append(folds.losses(model.predict(select(data.X, held)), targets[held]))
+        parts.append(losses)
+    n_shares = min(len(losses) for losses in parts)
+    table = np.array([np.concatenate([losses[i] for losses in parts]) for i in range(n_shares)])
+    cleaner.losses_ = dict(zip(SHARES, table.mean(1).tolist(), strict=False))
+    return SHARES[fewest_within_one_error(table)]
+
+
+def _each_share(method: Any, part: Data, rules: dict[str, Any]) -> Iterator[Cleaned | None]:
+    """Clean by each share in turn, as far as classes allow; None if it is as the one before."""
+    before = None
+    for share in SHARES:
+        try:
+            cleaned = clean_rows(method, part.X, part.y, share, **rules)
+        except AmountError:
+            return
+        treated = len(cleaned.removed), len(cleaned.relabelled)
+        yield None if treated == before else cleaned
+        before = treated
+
+
+def trainer_of(cleaner: Any, X: Any, seed: int) -> Train:
+    """Say how a cleaner trains models for "auto": its estimator, or the method's net."""
+    net = getattr(cleaner.method, "net", None)
+    if cleaner.estimator is None and isinstance(net, FrozenEstimator):
+        raise ValueError(
+            "contamination='auto' trains models on some of the rows, but the method's net is "
+            "frozen. Give an unfitted model as estimator, or another contamination."
+        )
+
+    def train(rows: NDArray[np.intp], y: Any) -> Any:
+        X_part = select(X, rows)
+        if cleaner.estimator is not None:
+            with seeded(seed):
+                return seeded_clone(cleaner.estimator, seed).fit(X_part, y)
+        return _NetModel(train_net(net, _array(X_part), y, seed))
+
+    return train
+
+
+class _NetModel:
+    """A trained net that takes and gives what the user does."""
+
+    def __init__(self, trained: TrainedNet) -> None:
+        self.trained = trained
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        return net_predictions(self.trained, _array(X))
+
+
+def _array(X: Any) -> Any:
+    return np.asarray(X) if is_table_or_images(X) else X
+
+
+def seeded_clone(estimator: Any, seed: int) -> Any:
+    """Clone an estimator, with a seed wherever a `random_state` is None."""
+    unset = {
+        name: seed
+        for name, value in estimator.get_params().items()
+        if name.split("__")[-1] == "random_state" and value is None
+    }
+    return clone(estimator).set_params(**unset)
+
+
+def cut(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
+    """Cut what has an entry for every row."""
+    is_rowwise = (hasattr(value, "shape") or isinstance(value, list)) and len(value) == n_rows
+    return select(value, rows) if is_rowwise else value
+
+
+def _rules(cleaner: Any) -> dict[str, Any]:
+    return {name: getattr(cleaner, name) for name in ("action", "per_class", "keep_minimum")}
+
+
+def _check_parameters(cleaner: Any) -> None:
+    if not isinstance(cleaner.method, BaseDetrimentality):
+        raise TypeError(
+            f"Got method={cleaner.method!r}, but expected one of this package's methods, such as "
+            "OutlierGradientDetector(); an outlier detector goes inside one, as its detector."
+        )
+    check_amount(cleaner.contamination)
+    check_parameter(
+        "action",
+        cleaner.action,
+        '"remove" or "relabel"',
+        holds=lambda value: value in {"remove", "relabel"},
+    )
+    check_positive_integer("keep_minimum", cleaner.keep_minimum)

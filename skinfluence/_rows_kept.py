@@ -1,0 +1,183 @@
+"""What a fitted method says of its training rows: which go, which labels change."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from skinfluence._amounts import spare_classes, worst_rows
+from skinfluence._net_arrays import predict
+from skinfluence._validation import check_inputs, is_table_or_images, n_samples_of, take
+from skinfluence.gradients._outputs import check_has_classes, class_scores, mean_over_states
+
+
+class Cleaned(NamedTuple):
+    """The outcome of cleaning.
+
+    Attributes
+    ----------
+    kept, removed, relabelled : ndarray of int
+        Row numbers: `kept` and `relabelled` ascend, `removed` has the most detrimental first.
+    y : array-like
+        Targets of all rows, in the container given, with the new labels.
+    """
+
+    kept: NDArray[np.intp]
+    removed: NDArray[np.intp]
+    relabelled: NDArray[np.intp]
+    y: Any
+
+
+def clean_rows(
+    method: Any,
+    X: Any,
+    y: Any,
+    amount: float | str,
+    *,
+    action: str = "remove",
+    per_class: bool = False,
+    keep_minimum: int = 1,
+) -> Cleaned:
+    """Remove or relabel the most detrimental rows.
+
+    Parameters
+    ----------
+    method : BaseDetrimentality
+        Fitted on `X` and `y`.
+    X, y : what the method was fitted on
+    amount : "disagreement", float or int
+    action, per_class, keep_minimum
+        As for `DetrimentalSampleCleaner`.
+
+    Returns
+    -------
+    Cleaned
+
+    Raises
+    ------
+    ValueError
+        If that many rows cannot go, or the method does not say which labels it predicts.
+    """
+    given = np.asarray(y)
+    given = given.reshape(len(given), -1)[:, 0]
+    groups = class_numbers(given, classifies=hasattr(method, "classes_"))
+    predicted = None
+    if amount == "disagreement" or action == "relabel":
+        predicted = trajectory_labels(method, X, several=amount == "disagreement")
+    if isinstance(amount, str):
+        assert predicted is not None
+        rows = method.ranking_[predicted[method.ranking_] != given[method.ranking_]]
+        rows = spare_classes(rows, groups, keep_minimum)
+    else:
+        rows = worst_rows(
+            method.ranking_, groups, amount, per_class=per_class, keep_minimum=keep_minimum
+        )
+    everything = np.arange(len(given))
+    none = everything[:0]
+    if action == "remove":
+        return Cleaned(np.setdiff1d(everything, rows), rows, none, y)
+    assert predicted is not None
+    changed = np.sort(rows[predicted[rows] != given[rows]])
+    return Cleaned(everything, none, changed, with_labels(y, changed, predicted[changed]))
+
+
+def class_numbers(y: NDArray[Any], *, classifies: bool) -> NDArray[np.intp]:
+    """Give every row the number of its class; a regression is one class."""
+    if not classifies:
+        return np.zeros(len(y), dtype=np.intp)
+    return np.unique(y, return_inverse=True)[1].reshape(-1)
+
+
+def trajectory_labels(method: Any, X: Any, *, several: bool) -> NDArray[Any]:
+    """Predict labels by the mean class probabilities over the recorded training.
+
+    Parameters
+    ----------
+    method : BaseDetrimentality
+        Fitted, with a classifier as `net_`.
+    X : what it was fitted on
+    several : bool
+        Whether one checkpoint will not do.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Labels as the user names them.
+
+    Raises
+    ------
+    ValueError
+        If the method has no single trained classifier, or no trace where several are asked for.
+    """
+    name = type(method).__name__
+    trained = getattr(method, "_trained", None)
+    if trained is None or isinstance(method.net_, list) or trained.labels is None:
+        raise ValueError(
+            f"The labels that {name} predicts are asked for, but it has no single trained "
+            "classifier: it trains none, a regression, or one a fold. Use a method with a "
+            "classifier and cv=None, or remove a share of the rows instead."
+        )
+    trace = getattr(method, "trace_", None)
+    if several and (trace is None or len(trace.checkpoints) < 2):
+        raise ValueError(
+            f"contamination='disagreement' needs predictions along the training, because a trained "
+            f"net may know wrong labels by heart, but {name} records no checkpoints as it is set. "
+            "Set its checkpoints to 10, or use another contamination."
+        )
+    check_has_classes(trained.net)
+    inputs = check_inputs(method, X, reset=False)
+    stand_in = None  # a data set holds its targets; the forward pass does not look at them
+    if is_table_or_images(inputs) or isinstance(inputs, Mapping):
+        stand_in = np.full(n_samples_of(inputs), trained.labels.classes[0])
+    rows = trained.rows(inputs, stand_in)
+    states: list[Any] = [None] if trace is None else [c.state for c in trace.checkpoints]
+
+    def probabilities(net_loss: Any, Xi: Any, yi: Any) -> NDArray[np.float64]:
+        return np.asarray(softmax(class_scores(trained.net, net_loss.forward(Xi)), axis=1))
+
+    mean = mean_over_states(
+        trained.net, rows.inputs, rows.targets, states, probabilities, batch_size=256
+    )
+    return np.asarray(trained.labels.decode(mean.argmax(1)))
+
+
+def net_predictions(trained: Any, X: Any) -> NDArray[Any]:
+    """Predict labels as the user names them, or numbers."""
+    predicted = predict(trained.net, trained.inputs(X))
+    return predicted if trained.labels is None else trained.labels.decode(predicted)
+
+
+def select(X: Any, rows: NDArray[np.intp]) -> Any:
+    """Take rows of any container, as a container of the same kind.
+
+    Parameters
+    ----------
+    X : data frame, series, array, list, tuple, mapping of arrays, or torch data set
+    rows : ndarray of int
+
+    Returns
+    -------
+    object
+    """
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    if isinstance(X, list | tuple):
+        return type(X)([X[i] for i in rows])
+    if is_table_or_images(X):
+        return (X if hasattr(X, "__getitem__") else np.asarray(X))[rows]
+    return take(X, rows)
+
+
+def with_labels(y: Any, rows: NDArray[np.intp], labels: NDArray[Any]) -> Any:
+    """Copy targets with new labels in some rows."""
+    if isinstance(y, list | tuple):
+        changed = dict(zip(rows.tolist(), labels.tolist(), strict=True))
+        return type(y)([changed.get(i, label) for i, label in enumerate(y)])
+    y = y.copy() if hasattr(y, "copy") else np.array(y)
+    place = y.iloc if hasattr(y, "iloc") else y
+    if y.ndim == 2:
+        labels = labels[:, np.newaxis]
+    place[rows] = labels
+    return y

@@ -1,0 +1,281 @@
+"""Several methods on one training."""
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skinfluence._held_out import quantiles
+from skinfluence._trained_net import Rows, train_net
+from skinfluence._validation import (
+    check_contamination,
+    check_inputs,
+    check_parameter,
+    check_targets,
+    is_table_or_images,
+    n_samples_of,
+)
+from skinfluence.base import BaseDetrimentality
+from skinfluence.gradients._skorch import kind_of
+from skinfluence.nets import default_net
+from skinfluence.trace import TraceRecorder
+
+_STEPS = (None, "last_epoch", "all")
+
+
+def _all_judge_new_rows(union: Any) -> bool:
+    fitted = getattr(union, "methods_", None)
+    methods = union.methods if fitted is None else list(fitted.items())
+    return all(hasattr(method, "transform") for _, method in methods)
+
+
+class DetrimentalityUnion(BaseDetrimentality):
+    """Score training rows by several methods that share one training, a column each.
+
+    Answers what its methods answer; compare them by `rank_correlation_`. Their mean rank or their
+    votes are one score again.
+
+    Parameters
+    ----------
+    methods : list of (str, BaseDetrimentality)
+        Names and methods; cloned. Methods without a net of their own share the union's, trained
+        once with all that any of them needs recorded. Those that have one, need a special one
+        (such as SGD), or split the rows for `cv` or in want of X_val, train their own.
+    net : NeuralNet, FrozenEstimator or None, default=None
+        The net to share, as for `GradientEmbedding`.
+    aggregate : {"rank_mean", "vote"}, default="rank_mean"
+        `detrimentality_` is the mean over the methods of a row's quantile, or the share of methods
+        that have the row among their worst.
+    contamination : float, default=0.1
+        Share of the rows, in (0, 0.5], that a method votes for.
+    random_state : int, RandomState or None, default=None
+        Seed of the training, and of methods whose own is None.
+
+    Attributes
+    ----------
+    scores_ : ndarray of shape (n_samples, n_methods)
+        Each method's `detrimentality_`, in its unit, float64. Higher = more detrimental.
+    detrimentality_ : ndarray of shape (n_samples,)
+        The aggregate, float64, in [0, 1]. Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first.
+    methods_ : dict of str to BaseDetrimentality
+        Fitted.
+    timings_ : dict of str to float
+        Seconds of each method, and of the shared training as "training".
+    rank_correlation_ : ndarray of shape (n_methods, n_methods)
+        Spearman's correlation of the columns; NaN for a column that is constant.
+    net_ : NeuralNet
+        The shared net, if any method shares it.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    Raises
+    ------
+    ValueError
+        At fit, if names repeat or are "training", or there are no methods.
+
+    Notes
+    -----
+    Cost: one training for all that share it, and what each method costs without one.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skinfluence import DetrimentalityUnion, LossScore, SelfConfidence
+    >>> X, y = load_iris(return_X_y=True)
+    >>> methods = [("loss", LossScore()), ("confidence", SelfConfidence(checkpoints=5))]
+    >>> union = DetrimentalityUnion(methods, random_state=0)
+    >>> union.fit_transform(X, y).shape
+    (150, 2)
+    >>> list(union.timings_)
+    ['training', 'loss', 'confidence']
+    """
+
+    def __init__(
+        self,
+        methods: Any,
+        net: Any = None,
+        *,
+        aggregate: str = "rank_mean",
+        contamination: float = 0.1,
+        random_state: Any = None,
+    ) -> None:
+        self.methods = methods
+        self.net = net
+        self.aggregate = aggregate
+        self.contamination = contamination
+        self.random_state = random_state
+
+    def fit_transform(
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> NDArray[np.float64]:
+        """Fit all methods and return the scores of the training rows at their given labels.
+
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            As for `fit`.
+        y : array-like of shape (n_samples,)
+            As for `fit`.
+        X_val, y_val : like X and y, optional
+            For methods that need them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_methods)
+            `scores_`. Higher = more detrimental.
+        """
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).scores_
+        return scores
+
+    @available_if(_all_judge_new_rows)
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Score rows at their predicted labels, by every method.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_methods)
+            Higher = more detrimental.
+        """
+        check_is_fitted(self)
+        X = check_inputs(self, X, reset=False)
+        return np.hstack([method.transform(X) for method in self.methods_.values()])
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Name the columns.
+
+        Parameters
+        ----------
+        input_features : object, optional
+            Not used.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        return np.array(list(self.methods_), dtype=object)
+
+    def _check_parameters(self) -> None:
+        check_parameter(
+            "aggregate",
+            self.aggregate,
+            '"rank_mean" or "vote"',
+            holds=lambda value: value in {"rank_mean", "vote"},
+        )
+        check_contamination(self.contamination)
+        names = [name for name, _ in self.methods]
+        if not names or len(set(names)) < len(names) or "training" in names:
+            raise ValueError(
+                f"Got methods named {names}, but expected at least one, with distinct names other "
+                "than 'training'."
+            )
+        for name, method in self.methods:
+            if not isinstance(method, BaseDetrimentality):
+                raise TypeError(f"Got {name}={method!r}, but expected a detrimentality method.")
+
+    def _check_validation(self, X_val: Any) -> None:
+        """Leave it to the methods."""
+
+    def _trains_folds(self, X_val: Any) -> bool:
+        return False
+
+    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+        X = check_inputs(self, X, reset=True)
+        if y is not None or is_table_or_images(X):
+            y = check_targets(y, n_samples_of(X))
+        self.timings_: dict[str, float] = {}
+        shared = [m for _, m in self.methods if _shares_net(m, X_val)]
+        if shared:
+            start = perf_counter()
+            self.net_ = self._train(X, y, merged_recorder(shared))
+            self.timings_["training"] = perf_counter() - start
+        self.methods_: dict[str, Any] = {}
+        for name, method in self.methods:
+            start = perf_counter()
+            fitted = clone(method)
+            if _shares_net(method, X_val):
+                fitted.set_params(net=FrozenEstimator(self.net_))
+            if fitted.get_params().get("random_state", 0) is None:
+                fitted.set_params(random_state=self._seeds[1])
+            trusted = (X_val, y_val) if method._needs_validation() else (None, None)
+            self.methods_[name] = fitted.fit(X, y, *trusted)
+            self.timings_[name] = perf_counter() - start
+        return Rows(X, y), None
+
+    def _train(self, X: Any, y: Any, recorder: TraceRecorder | None) -> Any:
+        """Train the shared net; it brings its trace and the user's names of the classes."""
+        if isinstance(self.net, FrozenEstimator):
+            return self.net.estimator
+        seed = self._seeds[0]
+        net = default_net(X, y, random_state=seed) if self.net is None else clone(self.net)
+        if recorder is not None:
+            net.set_params(callbacks=[*(net.callbacks or []), ("skinfluence_recorder", recorder)])
+        if y is not None and kind_of(net) == "classes" and net.classes is None:
+            net.set_params(classes=np.unique(y).tolist())
+        return train_net(net, X, y, seed).net
+
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+        columns = [method.detrimentality_ for method in self.methods_.values()]
+        self.scores_ = np.stack(columns, axis=1)
+        self.rank_correlation_ = _rank_correlation(columns)
+        if self.aggregate == "rank_mean":
+            return np.asarray(np.mean([quantiles(column) for column in columns], axis=0))
+        n_worst = max(1, round(self.contamination * len(columns[0])))
+        votes = np.zeros(len(columns[0]))
+        for method in self.methods_.values():
+            votes[method.ranking_[:n_worst]] += 1
+        return votes / len(columns)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.methods)
+
+
+def merged_recorder(methods: list[Any]) -> TraceRecorder | None:
+    """Record all that any of the methods needs, or nothing if none needs anything."""
+    wanted = [r for method in methods if (r := method._recorder()) is not None]
+    if not wanted:
+        return None
+    points = {recorder.checkpoints for recorder in wanted} - {"last"}
+    return TraceRecorder(
+        checkpoints="last" if not points else points.pop() if len(points) == 1 else "all",
+        order=any(recorder.order for recorder in wanted),
+        steps=max((recorder.steps for recorder in wanted), key=_STEPS.index),
+        logits=any(recorder.logits for recorder in wanted),
+        max_bytes=max(recorder.max_bytes for recorder in wanted),
+    )
+
+
+def _shares_net(method: Any, X_val: Any) -> bool:
+    """Tell whether a method takes any trained net and has none of its own."""
+    return (
+        getattr(method, "net", 0) is None
+        and type(method)._prepare is BaseDetrimentality._prepare
+        and not hasattr(method, "_default_net")
+        and not method._trains_folds(X_val)
+    )
+
+
+def _rank_correlation(columns: list[NDArray[Any]]) -> NDArray[np.float64]:
+    ranks = np.array([rankdata(column) for column in columns], dtype=np.float64)
+    ranks -= ranks.mean(1, keepdims=True)
+    sizes = np.sqrt((ranks**2).sum(1))
+    with np.errstate(invalid="ignore"):
+        correlation: NDArray[np.float64] = ranks @ ranks.T / np.outer(sizes, sizes)
+    return correlation

@@ -1,0 +1,302 @@
+"""Which rows a cleaner takes, how many, in which containers, and what is trained on the rest."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from hypothesis import given
+from hypothesis import strategies as st
+from problems import SmallMlp, classifier, noisy_blobs
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GroupKFold, TimeSeriesSplit
+from sklearn.neighbors import KNeighborsClassifier
+
+from skinfluence import (
+    CleanedClassifier,
+    CleanedRegressor,
+    ComplexityGap,
+    DetrimentalSampleCleaner,
+    LossScore,
+    OutlierGradientDetector,
+    RandomScore,
+    SelfConfidence,
+)
+from skinfluence._amounts import (
+    SHARES,
+    AmountError,
+    fewest_within_one_error,
+    places_in_class,
+    worst_rows,
+)
+
+METHOD = SelfConfidence(classifier(max_epochs=12), checkpoints=4, random_state=0)
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=4, max_size=40),
+    st.integers(0, 40),
+    st.integers(1, 3),
+    st.integers(0, 5),
+)
+def test_worst_rows_takes_the_worst_that_classes_can_spare(labels, amount, keep_minimum, seed):
+    groups = np.unique(labels, return_inverse=True)[1]
+    ranking = np.random.default_rng(seed).permutation(len(groups))
+    expected, left = [], np.bincount(groups)
+    for row in ranking:
+        if len(expected) < amount and left[groups[row]] > keep_minimum:
+            expected.append(row)
+            left[groups[row]] -= 1
+    if len(expected) < amount:
+        with pytest.raises(AmountError, match="no class may be emptied"):
+            worst_rows(ranking, groups, amount, keep_minimum=keep_minimum)
+        return
+    found = worst_rows(ranking, groups, amount, keep_minimum=keep_minimum)
+    assert found.tolist() == expected
+
+
+def test_worst_rows_per_class_takes_the_same_share_of_each():
+    groups = np.repeat([0, 1], [10, 30])
+    found = worst_rows(np.arange(40), groups, 0.2, per_class=True)
+    assert found.tolist() == [0, 1, 10, 11, 12, 13, 14, 15]
+    with pytest.raises(AmountError, match="9 of the 10 rows"):
+        worst_rows(np.arange(40), groups, 9, per_class=True, keep_minimum=2)
+
+
+def test_places_in_class_counts_the_rows_before():
+    assert places_in_class(np.array([1, 0, 1, 1, 0])).tolist() == [0, 0, 1, 2, 1]
+
+
+def test_one_standard_error_prefers_fewer():
+    rng = np.random.default_rng(0)
+    wrong = rng.random(400) < 0.3
+    one_better = wrong.copy()
+    one_better[np.flatnonzero(wrong)[0]] = False
+    assert fewest_within_one_error(np.array([wrong, one_better], float)) == 0
+    many_better = wrong & (rng.random(400) < 0.5)
+    assert fewest_within_one_error(np.array([wrong, many_better], float)) == 1
+    assert fewest_within_one_error(np.array([wrong, wrong], float)) == 0
+
+
+def test_cleaner_says_which_rows_went():
+    X, y, is_noisy = noisy_blobs(n=120)
+    cleaner = DetrimentalSampleCleaner(METHOD, contamination=12)
+    X_kept, y_kept = cleaner.fit_resample(X, y)
+    np.testing.assert_array_equal(cleaner.removed_indices_, cleaner.method_.ranking_[:12])
+    np.testing.assert_array_equal(X_kept, X[cleaner.sample_indices_])
+    np.testing.assert_array_equal(y_kept, y[cleaner.sample_indices_])
+    both = np.concatenate([cleaner.sample_indices_, cleaner.removed_indices_])
+    np.testing.assert_array_equal(np.sort(both), np.arange(120))
+    assert is_noisy[cleaner.removed_indices_].mean() > 0.8
+    assert len(cleaner.relabelled_) == 0
+    share = clone(cleaner).set_params(contamination=0.1).fit(X, y)
+    np.testing.assert_array_equal(share.removed_indices_, cleaner.removed_indices_)
+
+
+@pytest.mark.parametrize("contamination", ["auto", "disagreement"])
+def test_amount_found_is_near_the_noise(contamination):
+    X, y, is_noisy = noisy_blobs(n=180, rate=0.2)
+    cleaner = DetrimentalSampleCleaner(
+        METHOD, contamination=contamination, estimator=KNeighborsClassifier(1), random_state=0
+    ).fit(X, y)
+    assert 0.1 <= len(cleaner.removed_indices_) / len(X) <= 0.3
+    assert is_noisy[cleaner.removed_indices_].mean() > 0.6
+
+
+def test_auto_takes_nothing_from_clean_rows_and_counts_its_trainings():
+    X, y, _ = noisy_blobs(n=120, rate=0.0)
+    cleaner = DetrimentalSampleCleaner(
+        METHOD, estimator=KNeighborsClassifier(1), cv=2, random_state=0
+    ).fit(X, y)
+    assert len(cleaner.removed_indices_) == 0
+    assert cleaner.contamination_ == 0
+    assert cleaner.n_trainings_ == 1 + 2 * (1 + 7)  # of 60 rows, 1 % and 2 % are one row
+    assert list(cleaner.losses_) == list(SHARES)
+
+
+def test_auto_trains_the_method_net_by_default():
+    X, y, _ = noisy_blobs(n=60, rate=0.2)
+    cleaner = DetrimentalSampleCleaner(METHOD, cv=2, random_state=0)
+    again = clone(cleaner)
+    kept = cleaner.fit_resample(pd.DataFrame(X), y)[0]
+    assert isinstance(kept, pd.DataFrame)
+    np.testing.assert_array_equal(again.fit(X, y).sample_indices_, cleaner.sample_indices_)
+
+
+def test_auto_refuses_a_frozen_net_without_an_estimator():
+    X, y, _ = noisy_blobs()
+    net = classifier(max_epochs=2).fit(X, y.astype(np.int64))
+    with pytest.raises(ValueError, match="Give an unfitted model as estimator"):
+        DetrimentalSampleCleaner(LossScore(FrozenEstimator(net))).fit(X, y)
+
+
+@pytest.mark.parametrize("splitter", [TimeSeriesSplit(2), "groups"])
+def test_auto_takes_splitters(splitter):
+    X, y, _ = noisy_blobs(n=90)
+    if splitter == "groups":
+        splitter = list(GroupKFold(2).split(X, y, np.arange(90) // 9))
+    model = CleanedClassifier(LogisticRegression(), METHOD, cv=splitter, random_state=0)
+    assert set(model.fit(X, y).losses_) <= set(SHARES)
+
+
+def test_containers_come_back_as_they_were():
+    X, y, _ = noisy_blobs(n=60)
+    names = np.array(["a", "b", "c"])[y]
+    frame = pd.DataFrame(X, columns=list("pqrs"), index=np.arange(60) + 100)
+    series = pd.Series(names, index=frame.index, name="label", dtype="category")
+    cleaner = DetrimentalSampleCleaner(METHOD, contamination=6)
+    X_kept, y_kept = cleaner.fit_resample(frame, series)
+    pd.testing.assert_frame_equal(X_kept, frame.iloc[cleaner.sample_indices_])
+    pd.testing.assert_series_equal(y_kept, series.iloc[cleaner.sample_indices_])
+    assert list(cleaner.feature_names_in_) == list("pqrs")
+    X_list, y_list = clone(cleaner).fit_resample(X.tolist(), names.tolist())
+    assert isinstance(X_list, list)
+    assert y_list == y_kept.tolist()
+
+
+@pytest.mark.parametrize("container", [np.asarray, pd.Series, list])
+def test_relabelled_rows_get_the_predicted_label(container):
+    X, y, is_noisy = noisy_blobs(n=120)
+    names = np.array(["a", "b", "c"])
+    clean = names[np.arange(120) % 3]
+    given = container(names[y].tolist())
+    cleaner = DetrimentalSampleCleaner(METHOD, contamination="disagreement", action="relabel")
+    X_kept, y_new = cleaner.fit_resample(X, given)
+    assert type(y_new) is type(given)
+    assert len(X_kept) == 120
+    assert len(cleaner.removed_indices_) == 0
+    changed = np.asarray(y_new) != names[y]
+    np.testing.assert_array_equal(np.flatnonzero(changed), cleaner.relabelled_)
+    assert (np.asarray(y_new) == clean).mean() > 0.97
+    assert is_noisy[cleaner.relabelled_].mean() > 0.9
+    np.testing.assert_array_equal(np.asarray(given), names[y])  # the user's own stay
+
+
+def test_no_class_is_emptied():
+    X, y, _ = noisy_blobs(n=60)
+    y = np.where(y == 2, 1, y)
+    y[[5, 20]] = 2  # two lone rows among others' blobs: the worst of all
+    cleaner = DetrimentalSampleCleaner(METHOD, contamination=20).fit(X, y)
+    assert set(y[cleaner.sample_indices_]) == {0, 1, 2}
+    assert len(cleaner.removed_indices_) == 20
+    kept = clone(cleaner).set_params(contamination="disagreement", keep_minimum=2).fit(X, y)
+    assert (y[kept.sample_indices_] == 2).sum() == 2
+    with pytest.raises(ValueError, match="no class may be emptied"):
+        clone(cleaner).set_params(contamination=58).fit(X, y)
+    with pytest.raises(ValueError, match="rows of class number"):
+        clone(cleaner).set_params(contamination=0.9, per_class=True).fit(X, y)
+
+
+@pytest.mark.parametrize("contamination", [-0.1, 1.0, -1, True, "half", None, np.nan])
+def test_contamination_is_checked(contamination):
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match=f"contamination={contamination!r}"):
+        DetrimentalSampleCleaner(METHOD, contamination=contamination).fit(X, y)
+
+
+def test_other_parameters_are_checked():
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match="action='drop'"):
+        DetrimentalSampleCleaner(METHOD, action="drop").fit(X, y)
+    with pytest.raises(ValueError, match="keep_minimum=0"):
+        DetrimentalSampleCleaner(METHOD, keep_minimum=0).fit(X, y)
+    with pytest.raises(TypeError, match="one of this package's methods"):
+        DetrimentalSampleCleaner(KNeighborsClassifier()).fit(X, y)
+
+
+def test_predictions_are_asked_only_of_methods_that_have_them():
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match="no single trained classifier"):
+        DetrimentalSampleCleaner(ComplexityGap(), action="relabel", contamination=3).fit(X, y)
+    method = LossScore(classifier(max_epochs=2), random_state=0)
+    with pytest.raises(ValueError, match="records no checkpoints"):
+        DetrimentalSampleCleaner(method, contamination="disagreement").fit(X, y)
+
+
+def test_classifier_is_the_estimator_on_the_rows_kept():
+    X, y, _ = noisy_blobs(n=90)
+    frame, names = pd.DataFrame(X, columns=list("pqrs")), np.array(["a", "b", "c"])[y]
+    model = CleanedClassifier(LogisticRegression(), METHOD, contamination=9).fit(frame, names)
+    rows = model.sample_indices_
+    expected = LogisticRegression().fit(frame.iloc[rows], names[rows])
+    np.testing.assert_array_equal(model.predict_proba(frame), expected.predict_proba(frame))
+    np.testing.assert_array_equal(model.decision_function(frame), expected.decision_function(frame))
+    assert list(model.classes_) == ["a", "b", "c"]
+    assert model.score(frame, names) == expected.score(frame, names)
+    assert not hasattr(CleanedClassifier(KNeighborsClassifier(), METHOD), "decision_function")
+
+
+def test_weights_are_cut_to_the_rows_kept():
+    X, y, _ = noisy_blobs(n=90)
+    weights = np.linspace(0.1, 2, 90)
+    model = CleanedClassifier(LogisticRegression(), METHOD, contamination=9)
+    model.fit(X, y, sample_weight=weights)
+    rows = model.sample_indices_
+    expected = LogisticRegression().fit(X[rows], y[rows], sample_weight=weights[rows])
+    np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+    with sklearn.config_context(enable_metadata_routing=True):
+        asked = LogisticRegression().set_fit_request(sample_weight=True)
+        routed = CleanedClassifier(asked, METHOD, contamination=9).fit(X, y, sample_weight=weights)
+        np.testing.assert_array_equal(routed.predict_proba(X), expected.predict_proba(X))
+        with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError):
+            clone(model).fit(X, y, sample_weight=weights)
+
+
+def test_trusted_rows_reach_the_method():
+    X, y, _ = noisy_blobs(n=90)
+    X_val, y_val, _ = noisy_blobs(n=30, seed=3, rate=0.0)
+    method = OutlierGradientDetector(
+        classifier(max_epochs=5), semi_supervised=True, checkpoints=2, random_state=0
+    )
+    model = CleanedClassifier(LogisticRegression(), method, contamination=9)
+    model.fit(X, y, X_val=X_val, y_val=y_val)
+    expected = clone(method).fit(X, y, X_val=X_val, y_val=y_val)
+    np.testing.assert_array_equal(model.method_.detrimentality_, expected.detrimentality_)
+
+
+def test_skorch_net_may_be_the_estimator():
+    X, y, _ = noisy_blobs(n=60)
+    model = CleanedClassifier(
+        classifier(SmallMlp, max_epochs=5), METHOD, contamination=6, random_state=0
+    )
+    first = model.fit(X, y.astype(np.int64)).predict_proba(X)
+    np.testing.assert_array_equal(clone(model).fit(X, y.astype(np.int64)).predict_proba(X), first)
+
+
+def test_regressor_drops_corrupted_targets():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3)).astype(np.float32)
+    y = X @ [1.0, 2.0, -1.0] + 0.05 * rng.normal(size=90)
+    y[::15] += 8
+    method = LossScore(random_state=0)
+    model = CleanedRegressor(LinearRegression(), method, cv=2, random_state=0).fit(X, y)
+    assert len(set(range(0, 90, 15)) & set(model.removed_indices_.tolist())) >= 5
+    errors = [
+        np.abs(fit.predict(X) - X @ [1.0, 2.0, -1.0]).mean()
+        for fit in (model, LinearRegression().fit(X, y))
+    ]
+    assert errors[0] < errors[1] / 2
+    with pytest.raises(ValueError, match="no single trained classifier"):
+        clone(model).set_params(action="relabel", contamination=3).fit(X, y)
+
+
+def test_a_method_without_a_seed_gets_the_cleaners():
+    X, y, _ = noisy_blobs(n=30)
+    model = CleanedClassifier(LogisticRegression(), RandomScore(), contamination=5, random_state=1)
+    first = model.fit(X, y).removed_indices_
+    np.testing.assert_array_equal(clone(model).fit(X, y).removed_indices_, first)
+
+
+def test_cleaner_in_an_imbalanced_learn_pipeline():
+    over_sampling = pytest.importorskip("imblearn.over_sampling")
+    imblearn_pipeline = pytest.importorskip("imblearn.pipeline")
+    X, y, _ = noisy_blobs(n=120)
+    keep = np.flatnonzero((y != 2) | (np.arange(120) < 40))
+    pipeline = imblearn_pipeline.make_pipeline(
+        DetrimentalSampleCleaner(METHOD, contamination=8),
+        over_sampling.RandomOverSampler(random_state=0),
+        LogisticRegression(),
+    ).fit(X[keep], y[keep])
+    assert len(pipeline[0].removed_indices_) == 8
+    assert pipeline.predict(X).shape == (120,)

@@ -1,0 +1,108 @@
+"""Several methods on one training give what each gives alone."""
+
+import numpy as np
+import pytest
+from problems import classifier, noisy_blobs
+from scipy.stats import spearmanr
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from test_memory import counted, n_trainings
+
+from skinfluence import (
+    AreaUnderMargin,
+    DetrimentalityUnion,
+    DetrimentalSampleCleaner,
+    KNNShapley,
+    LossScore,
+    OutlierGradientDetector,
+    RandomScore,
+    SelfConfidence,
+    TracIn,
+)
+
+METHODS = [
+    ("loss", LossScore()),
+    ("confidence", SelfConfidence(checkpoints=3)),
+    ("gradients", OutlierGradientDetector(checkpoints=6)),
+    ("margin", AreaUnderMargin()),
+]
+
+
+def test_one_training_serves_all_methods(tmp_path):
+    X, y, is_noisy = noisy_blobs(n=90)
+    names = np.array(["a", "b", "c"])[y]
+    union = DetrimentalityUnion(METHODS, counted(tmp_path), random_state=0)
+    scores = union.fit_transform(X, names)
+    assert n_trainings(tmp_path) == 1
+    assert scores.shape == (90, 4)
+    for column, (name, _) in zip(scores.T, METHODS):
+        assert union.methods_[name].net_ is union.net_
+        np.testing.assert_array_equal(column, union.methods_[name].detrimentality_)
+        assert roc_auc_score(is_noisy, column) > 0.8
+    # the same seed draws the same training
+    alone = clone(METHODS[1][1]).set_params(net=counted(tmp_path), random_state=0).fit(X, names)
+    np.testing.assert_allclose(scores[:, 1], alone.detrimentality_, rtol=1e-6)
+    assert list(union.timings_) == ["training", *dict(METHODS)]
+    np.testing.assert_allclose(union.rank_correlation_, spearmanr(scores).statistic, rtol=1e-9)
+    assert list(union.get_feature_names_out()) == list(dict(METHODS))
+    np.testing.assert_allclose(
+        union.detrimentality_, [np.mean(r) for r in spearman_places(scores)], rtol=1e-12
+    )
+
+
+def spearman_places(scores):
+    from scipy.stats import rankdata
+
+    return np.transpose([rankdata(column) / (len(scores) + 1) for column in scores.T])
+
+
+def test_methods_that_cannot_share_train_their_own(tmp_path):
+    X, y, _ = noisy_blobs(n=60)
+    methods = [
+        ("own", LossScore(counted(tmp_path))),
+        ("folds", LossScore(classifier(max_epochs=3), cv=2)),
+        ("none", RandomScore()),
+    ]
+    union = DetrimentalityUnion(methods, counted(tmp_path), random_state=0).fit(X, y)
+    assert n_trainings(tmp_path) == 1
+    assert not hasattr(union, "net_")
+    assert "training" not in union.timings_
+
+
+def test_votes_are_shares_of_methods():
+    X, y, _ = noisy_blobs(n=60)
+    methods = [("loss", LossScore()), ("confidence", SelfConfidence())]
+    union = DetrimentalityUnion(methods, classifier(), aggregate="vote", random_state=0).fit(X, y)
+    assert set(union.detrimentality_) <= {0, 0.5, 1}
+    assert union.detrimentality_.sum() == 6
+    assert union.transform(X[:3]).shape == (3, 2)
+
+
+def test_trusted_rows_go_to_the_methods_that_take_them():
+    X, y, _ = noisy_blobs(n=60)
+    trusted = noisy_blobs(n=30, seed=3, rate=0.0)[:2]
+    methods = [("tracin", TracIn(reference="validation")), ("loss", LossScore())]
+    methods.append(("neighbors", KNNShapley()))
+    union = DetrimentalityUnion(methods, classifier(), random_state=0).fit(X, y, *trusted)
+    expected = KNNShapley(random_state=0).fit(X, y, *trusted).detrimentality_
+    np.testing.assert_array_equal(union.scores_[:, 2], expected)
+
+
+def test_union_cleans():
+    X, y, is_noisy = noisy_blobs(n=90)
+    union = DetrimentalityUnion(METHODS[:2], classifier(), random_state=0)
+    cleaner = DetrimentalSampleCleaner(union, contamination=9).fit(X, y)
+    assert is_noisy[cleaner.removed_indices_].mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    "methods", [[], [("a", LossScore()), ("a", LossScore())], [("training", LossScore())]]
+)
+def test_names_are_checked(methods):
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match="distinct names"):
+        DetrimentalityUnion(methods).fit(X, y)
+    with pytest.raises(TypeError, match="expected a detrimentality method"):
+        DetrimentalityUnion([("a", 3)]).fit(X, y)
+    with pytest.raises(ValueError, match="aggregate='mean'"):
+        DetrimentalityUnion([("a", LossScore())], aggregate="mean").fit(X, y)
