@@ -155,7 +155,9 @@ class Recording:
             return
         self._pending = self._order.next_rows()
         self._versions = _versions_of(net)
-        replayed = len(self._rates) - self._epoch_starts[-1] < 2
+        epoch = len(self._epoch_starts)
+        is_power_of_two = not epoch & (epoch - 1)
+        replayed = is_power_of_two and len(self._rates) - self._epoch_starts[-1] < 2
         self._before = None
         if self._wanted.steps is not None or replayed:
             state = module_state(net, buffers=False)

@@ -64,8 +64,8 @@ class TraceRecorder(Callback):
 
     Notes
     -----
-    Cost: copies of the parameters; with the order, two further gradients of one batch an epoch,
-    for `TrainingTrace.replay_error_`.
+    Cost: copies of the parameters; with the order, two further gradients of one batch in epochs 1,
+    2, 4, 8 and so on, for `TrainingTrace.replay_error_`.
 
     Examples
     --------
