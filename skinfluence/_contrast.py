@@ -39,8 +39,9 @@ class NeighborContrast:
     ) -> None:
         self._gradients = gradients
         if inputs is not None:
-            table = inputs.reshape(len(inputs), -1).astype(np.float64)
-            self._center, scale = table.mean(0), table.std(0)
+            table = inputs.reshape(len(inputs), -1)
+            self._center = table.mean(0, dtype=np.float64)
+            scale = table.std(0, dtype=np.float64)
             # a constant column is only centred
             self._scale = np.where(scale > 1e-6 * np.abs(self._center), scale, 1.0)
         self._count = min(n_neighbors, len(gradients) - 1)
@@ -85,14 +86,14 @@ class NeighborContrast:
         return contrast
 
     def _features(self, inputs: NDArray[Any] | None, activations: NDArray[Any]) -> NDArray[Any]:
-        activations = _unit(activations.astype(np.float64))
-        if inputs is None:
-            return activations
-        table = inputs.reshape(len(inputs), -1).astype(np.float64)
-        return np.hstack([_unit((table - self._center) / self._scale), activations])
-
-
-def _unit(rows: NDArray[Any]) -> NDArray[Any]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[Any] = rows / np.where(norms > 0, norms, 1.0)
-    return scaled
+        n_inputs = 0 if inputs is None else len(self._center)
+        features = np.empty((len(activations), n_inputs + activations.shape[1]))
+        left, right = features[:, :n_inputs], features[:, n_inputs:]
+        if inputs is not None:
+            np.subtract(inputs.reshape(len(inputs), -1), self._center, out=left)
+            left /= self._scale
+        right[:] = activations
+        for part in (left, right):
+            norms = np.sqrt(np.einsum("ij,ij->i", part, part))[:, np.newaxis]
+            np.divide(part, np.where(norms > 0, norms, 1.0), out=part)
+        return features
