@@ -66,12 +66,15 @@ class TrainedNet:
         Root mean squared error on the training rows, for a regression.
     trace : TrainingTrace or None
         What was recorded of its training.
+    key : str or None
+        Names the training, if it is cached.
     """
 
     net: Any
     labels: Labels | None
     residual: NDArray[Any] | None
     trace: TrainingTrace | None = None
+    key: str | None = None
 
     @property
     def can_predict_targets(self) -> bool:
@@ -337,8 +340,8 @@ def _trained(
         fit_net(net, X, target, seed, recorder)
         return trace_of(net) if recorder is None else recorder.trace_
 
-    trace = train_once(memory, net, X, target, seed=seed, recorder=recorder, train=train)
-    return TrainedNet(net, labels, _residual(net, X, target), trace)
+    trace, key = train_once(memory, net, X, target, seed=seed, recorder=recorder, train=train)
+    return TrainedNet(net, labels, _residual(net, X, target), trace, key)
 
 
 def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | None) -> TrainedNet:

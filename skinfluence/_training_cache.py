@@ -2,20 +2,22 @@
 
 Neither key nor value holds the net object. Hashing one changes after `predict`, and a class of
 `__main__` cannot be pickled in a worker; so the key describes classes by name and code, and the
-value is the state and the trace.
+value is the state and the trace. What follows from a training alone is kept by the same key.
 """
 
 import hashlib
+import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import skorch
 import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 from torch import Tensor, nn
 
@@ -28,6 +30,7 @@ if sys.platform != "win32":
 
 # Parameters and buffers of module and criterion; the trace; the history.
 Outcome = tuple[dict[str, dict[str, Tensor]], TrainingTrace | None, list[Any]]
+Found = TypeVar("Found")
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), np.generic, Path)
 
 
@@ -40,7 +43,7 @@ def train_once(
     seed: int,
     recorder: TraceRecorder | None,
     train: Callable[[], TrainingTrace | None],
-) -> TrainingTrace | None:
+) -> tuple[TrainingTrace | None, str | None]:
     """Train a net, or give it the state that an equal training left in the cache.
 
     Parameters
@@ -57,11 +60,13 @@ def train_once(
 
     Returns
     -------
-    TrainingTrace or None
+    trace : TrainingTrace or None
+    key : str or None
+        Names the training for `computed_once`; None if it is not cached.
     """
     memory = check_memory(memory)
     if memory.location is None or _writes_trace(net, recorder):
-        return train()
+        return train(), None
     with seeded(seed):  # leaves no trace in the global generators
         key = fingerprint([net, X, y, seed, recorder, torch.__version__, skorch.__version__])
     trained_here = False
@@ -72,9 +77,7 @@ def train_once(
         trained_here = True
         return _states(net), trace, list(net.history)
 
-    with _one_at_a_time(memory.location, key):
-        found: Outcome = memory.cache(_outcome, ignore=["outcome"])(key, outcome)
-    states, trace, history = found
+    states, trace, history = _remembered(memory, key, outcome)
     if not trained_here:
         with seeded(seed):
             prepare_net(net)
@@ -83,10 +86,46 @@ def train_once(
         for name, state in states.items():
             getattr(net, name).load_state_dict(state)
         net.history.extend(history)
-    return trace
+    return trace, key
 
 
-def _outcome(key: str, outcome: Callable[[], Outcome]) -> Outcome:
+def computed_once(
+    memory: Any, key: str | None, parameters: list[Any], compute: Callable[[], Found]
+) -> Found:
+    """Compute what follows from a training, or read what was computed before.
+
+    Parameters
+    ----------
+    memory : joblib.Memory, str or None
+    key : str or None
+        The training, as `train_once` names it; None always computes.
+    parameters : list
+        All else that the outcome depends on.
+    compute : callable
+        Its outcome can be pickled.
+
+    Returns
+    -------
+    object
+        What `compute` returns.
+    """
+    if key is None:
+        return compute()
+    found: Found = _remembered(check_memory(memory), fingerprint([key, parameters]), compute)
+    return found
+
+
+def _remembered(memory: Any, key: str, compute: Callable[[], Any]) -> Any:
+    def outcome() -> NDArray[np.uint8]:
+        # joblib reads and writes all but arrays by Python's slow pickler
+        return np.frombuffer(pickle.dumps(compute(), protocol=5), dtype=np.uint8)
+
+    with _one_at_a_time(memory.location, key):
+        found = memory.cache(_outcome, ignore=["outcome"])(key, outcome)
+    return pickle.loads(found)
+
+
+def _outcome(key: str, outcome: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Be what joblib caches, by `key` alone."""
     return outcome()
 

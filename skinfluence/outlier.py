@@ -1,15 +1,12 @@
 """Outlier gradient analysis: an outlier detector on per-sample gradients."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from numpy.typing import NDArray
+from sklearn.base import clone
 
-from skinfluence._contrast import NeighborContrast
 from skinfluence._detectors import (
     ClassConditionalDetector,
     can_score_rows,
@@ -17,133 +14,41 @@ from skinfluence._detectors import (
     fit_detector,
     score_rows,
 )
+from skinfluence._gradient_features import TrainingFeatures, features_of, training_features
 from skinfluence._gradient_settings import (
     EmbeddingSettings,
     check_gradient_settings,
     recorder_of,
     trajectory_of,
 )
+from skinfluence._norm_detector import (
+    NormDetector,
+    fit_norm_detector,
+    norms_of,
+    score_threshold,
+)
 from skinfluence._trained_net import Rows
+from skinfluence._training_cache import computed_once
 from skinfluence._validation import (
     check_contamination,
-    check_finite,
-    check_parameter,
     check_positive_integer,
 )
 from skinfluence.base import BaseDetrimentality
-from skinfluence.gradients._gather import Gathered
-from skinfluence.gradients._readings import Inputs, Norm
+from skinfluence.gradients._readings import Norm
 from skinfluence.trace import TraceRecorder
 
-_FLOATS = [np.float64, np.float32]
+__all__ = ["NormDetector", "OutlierGradientDetector"]
 
-
-def _threshold(scores: NDArray[np.float64], contamination: float) -> float:
-    return float(np.percentile(scores, 100 * (1 - contamination)))
-
-
-class NormDetector(BaseEstimator):
-    """Call rows outlying by the norm of their features.
-
-    On a gradient embedding it is the norm threshold of outlier gradient analysis. Inside
-    `OutlierGradientDetector` the norms are read off the factors of the gradients, so that no
-    matrix is built and ``layers="all"`` costs little. It has the methods and attributes of a
-    PyOD detector.
-
-    Parameters
-    ----------
-    ord : {1, 2}, default=2
-        Sum of absolute values, or Euclidean norm.
-    contamination : float, default=0.1
-        Share of the training rows, in (0, 0.5], that `labels_` marks.
-
-    Attributes
-    ----------
-    decision_scores_ : ndarray of shape (n_samples,)
-        The norms of the training rows, float64. Higher = more outlying.
-    threshold_ : float
-        The norm above which a row counts as outlying.
-    labels_ : ndarray of shape (n_samples,)
-        1 for outlying training rows, else 0.
-    n_features_in_ : int
-        Number of features.
-
-    References
-    ----------
-    Chhabra, Li, Chen, Mohapatra, Liu. "Outlier Gradient Analysis". ICML 2025, arXiv 2405.03869,
-    section 3.3.
-
-    Examples
-    --------
-    >>> from skinfluence import NormDetector
-    >>> detector = NormDetector(contamination=0.25).fit([[3, 4], [1, 0], [0, 1], [0, 0]])
-    >>> detector.decision_scores_.tolist(), detector.labels_.tolist()
-    ([5.0, 1.0, 1.0, 0.0], [1, 0, 0, 0])
-    """
-
-    def __init__(self, ord: int = 2, *, contamination: float = 0.1) -> None:
-        self.ord = ord
-        self.contamination = contamination
-
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Take the norms of the training rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : object, optional
-            Not used.
-
-        Returns
-        -------
-        self
-        """
-        self._check_parameters()
-        return self._fit_norms(self._norms(validate_data(self, X, dtype=_FLOATS)))
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Take the norms of rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Higher = more outlying.
-        """
-        check_is_fitted(self)
-        return self._norms(validate_data(self, X, dtype=_FLOATS, reset=False))
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Mark rows whose norm exceeds `threshold_`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            1 for outlying, else 0, as PyOD has it.
-        """
-        return (self.decision_function(X) > self.threshold_).astype(np.int64)
-
-    def _norms(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        norms: NDArray[np.float64] = np.linalg.norm(X.astype(np.float64), ord=self.ord, axis=1)
-        return norms
-
-    def _fit_norms(self, norms: NDArray[np.float64]) -> Self:
-        """Become fitted on norms that were computed elsewhere."""
-        self.decision_scores_ = norms
-        self.threshold_ = _threshold(norms, self.contamination)
-        self.labels_ = (norms > self.threshold_).astype(np.int64)
-        return self
-
-    def _check_parameters(self) -> None:
-        check_parameter("ord", self.ord, "1 or 2", holds=lambda ord: ord in {1, 2})
-        check_contamination(self.contamination)
+# What the features of the training rows depend on, besides the training.
+_FEATURE_PARAMETERS = (
+    "layers",
+    "checkpoints",
+    "normalize",
+    "n_neighbors",
+    "n_components",
+    "max_bytes",
+    "batch_size",
+)
 
 
 class OutlierGradientDetector(BaseDetrimentality):
@@ -342,24 +247,16 @@ class OutlierGradientDetector(BaseDetrimentality):
         detector = NormDetector() if self.detector is None else clone(self.detector)
         self.detector_: Any = detector
         _, detector_seed, self.projection_seed_ = self._seeds
-        self._contrast: NeighborContrast | None = None
-        gathered = self._gather(rows)
-        self.strategy_ = gathered.strategy
-        values = gathered.values
-        if values.ndim == 2:
-            check_finite(values, "The gradient embedding")
-        if self.n_neighbors is not None:
-            self._contrast = NeighborContrast(self.n_neighbors, *self._before_training(rows))
-            values = values + self._contrast.of_training_rows()
+        values, self.strategy_, self._contrast = self._training_features(rows)
         trusted = None if validation is None else self._embed(validation)
         if isinstance(detector, NormDetector):
-            return _fit_norm_detector(detector, values, trusted)
+            return fit_norm_detector(detector, values, trusted)
         if self.class_conditional:
             self.detector_ = ClassConditionalDetector(detector, detector_seed)
         return self._fit_detector(values, rows, trusted, validation)
 
     def _finish(self) -> None:
-        self.threshold_ = _threshold(self.detrimentality_, self.contamination)
+        self.threshold_ = score_threshold(self.detrimentality_, self.contamination)
         self.labels_ = (self.detrimentality_ > self.threshold_).astype(np.int64)
 
     def _fit_detector(
@@ -381,7 +278,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _score(self, rows: Rows) -> NDArray[np.float64]:
         values = self._embed(rows)
         if isinstance(self.detector_, NormDetector):
-            return _norms(self.detector_, values)
+            return norms_of(self.detector_, values)
         if isinstance(self.detector_, ClassConditionalDetector):
             return self.detector_.score(values, self._codes(rows))
         return score_rows(self.detector_, values)
@@ -397,27 +294,35 @@ class OutlierGradientDetector(BaseDetrimentality):
             )
         return np.asarray(rows.targets)
 
+    def _training_features(self, rows: Rows) -> TrainingFeatures:
+        def compute() -> TrainingFeatures:
+            return training_features(
+                self.net_,
+                getattr(self, "trace_", None),
+                rows,
+                self._settings(),
+                n_neighbors=self.n_neighbors,
+                reading=self._reading(),
+            )
+
+        chosen = [getattr(self, name) for name in _FEATURE_PARAMETERS]
+        parameters = [*chosen, self.projection_seed_, self._reading()]
+        return computed_once(self.memory, self._trained.key, parameters, compute)
+
     def _embed(self, rows: Rows) -> NDArray[Any]:
         """Give what the detector judges of rows not trained on."""
-        values = self._gather(rows).values
-        if self._contrast is None:
-            return values
-        return np.asarray(values + self._contrast.of_rows(*self._before_training(rows)))
+        return features_of(
+            self.net_,
+            getattr(self, "trace_", None),
+            rows,
+            self._settings(),
+            contrast=self._contrast,
+            reading=self._reading(),
+        )
 
-    def _before_training(
-        self, rows: Rows
-    ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any]]:
-        """Give inputs, activations after and gradients before training, for the contrast."""
-        settings = self._settings()
-        inputs = rows.inputs if isinstance(rows.inputs, np.ndarray) else None
-        activations = replace(settings, trajectory=None).gather(self.net_, rows, Inputs())
-        gradients = settings.at(self.trace_.initial_state).gather(self.net_, rows)
-        return inputs, activations.values, gradients.values
-
-    def _gather(self, rows: Rows) -> Gathered:
+    def _reading(self) -> Norm | None:
         factored = isinstance(self.detector_, NormDetector) and self.n_neighbors is None
-        reading = Norm(self.detector_.ord) if factored else None
-        return self._settings().gather(self.net_, rows, reading)
+        return Norm(self.detector_.ord) if factored else None
 
     def _settings(self) -> EmbeddingSettings:
         trace = getattr(self, "trace_", None)
@@ -429,17 +334,3 @@ class OutlierGradientDetector(BaseDetrimentality):
             self.batch_size,
             trajectory_of(trace, self.checkpoints, combine="mean", normalize=self.normalize),
         )
-
-
-def _norms(detector: NormDetector, values: NDArray[Any]) -> NDArray[np.float64]:
-    """Take norms, unless the values are norms read off factors."""
-    norms = values if values.ndim == 1 else detector._norms(values)
-    return np.asarray(norms, dtype=np.float64)
-
-
-def _fit_norm_detector(
-    detector: NormDetector, values: NDArray[Any], trusted: NDArray[Any] | None
-) -> NDArray[np.float64]:
-    detector._check_parameters()
-    detector._fit_norms(_norms(detector, values if trusted is None else trusted))
-    return _norms(detector, values)
