@@ -13,7 +13,8 @@ Public names by stage:
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`, `LeaveOneOut`
 * influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
   `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
-* metrics: `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`,
+* metrics: `metrics.detection_curve`, `metrics.recall_at_budget`, `metrics.removal_curve`,
+  `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`,
   `metrics.make_detection_scorer`
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`

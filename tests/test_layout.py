@@ -62,6 +62,7 @@ ALLOWED = {
         "_detectors.py",
         "_net_arrays.py",
         "_trained_net.py",
+        "metrics/_removal.py",
         "valuation/_utility.py",
         "valuation/_data_shapley.py",
         "valuation/_leave_one_out.py",
