@@ -19,10 +19,12 @@ Public names by stage:
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
+* validation rows in a search: `ValidationRows`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
+from skinfluence._validation_rows import ValidationRows
 from skinfluence.base import BaseDetrimentality
 from skinfluence.cleaning import CleanedClassifier, CleanedRegressor, DetrimentalSampleCleaner
 from skinfluence.dynamics import (
@@ -79,6 +81,7 @@ __all__ = [
     "TracIn",
     "TraceRecorder",
     "TrainingTrace",
+    "ValidationRows",
 ]
 
 __version__ = "0.1.0.dev0"

@@ -14,6 +14,7 @@ ORDER = [
     "exceptions",
     "_random",
     "_validation",
+    "_validation_rows",
     "_held_out",
     "_overlap",
     "gradients",
