@@ -21,7 +21,8 @@ Public names by stage:
 * several methods on one training: `DetrimentalityUnion`
 * validation rows in a search: `ValidationRows`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
-* data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
+* data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,
+  `datasets.conflicting_rows`
 """
 
 from skinfluence._validation_rows import ValidationRows

@@ -46,6 +46,7 @@ ORDER = [
     "_cleaning",
     "cleaning",
     "metrics",
+    "_conflicts",
     "_label_noise",
     "datasets",
 ]
