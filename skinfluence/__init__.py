@@ -13,15 +13,19 @@ Public names by stage:
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`, `LeaveOneOut`
 * influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
   `MirroredInfluence`; their objectives and solvers in `skinfluence.influence`
-* metrics: `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`,
+* metrics: `metrics.detection_curve`, `metrics.recall_at_budget`, `metrics.removal_curve`,
+  `metrics.leave_one_out_correlation`, `metrics.linear_datamodeling_score`,
   `metrics.make_detection_scorer`
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
+* validation rows in a search: `ValidationRows`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
-* data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
+* data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,
+  `datasets.conflicting_rows`
 """
 
+from skinfluence._validation_rows import ValidationRows
 from skinfluence.base import BaseDetrimentality
 from skinfluence.cleaning import CleanedClassifier, CleanedRegressor, DetrimentalSampleCleaner
 from skinfluence.dynamics import (
@@ -78,6 +82,7 @@ __all__ = [
     "TracIn",
     "TraceRecorder",
     "TrainingTrace",
+    "ValidationRows",
 ]
 
 __version__ = "0.1.0.dev0"

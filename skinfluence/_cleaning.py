@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    check_cv,
+)
 
 from skinfluence._amounts import SHARES, AmountError, check_amount, fewest_within_one_error
 from skinfluence._random import seeded
@@ -39,7 +45,7 @@ class Data(NamedTuple):
         return self._replace(X=select(self.X, rows), y=select(self.y, rows))
 
 
-def clean(cleaner: Any, data: Data, train: Train | None, seed: int) -> Cleaned:
+def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any = None) -> Cleaned:
     """Fit a cleaner's method, choose the amount, clean, and set what was found.
 
     Parameters
@@ -51,6 +57,8 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int) -> Cleaned:
         ``train(rows, y)`` gives a model with `predict`; for "auto".
     seed : int
         Of the folds.
+    groups : array-like of shape (n_samples,), optional
+        Whose rows stay together in the folds.
 
     Returns
     -------
@@ -73,7 +81,8 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int) -> Cleaned:
     if amount == "auto":
         assert train is not None
         numeric = not hasattr(fitted, "classes_")
-        amount = _cross_validated_share(cleaner, method, data, train, _Folds(seed, numeric))
+        folds = _Folds(seed, numeric, groups)
+        amount = _cross_validated_share(cleaner, method, data, train, folds)
     cleaned = clean_rows(fitted, data.X, data.y, amount, **_rules(cleaner))
     cleaner.method_, cleaner.contamination_ = fitted, amount
     cleaner.sample_indices_, cleaner.removed_indices_ = cleaned.kept, cleaned.removed
@@ -81,20 +90,47 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int) -> Cleaned:
     return cleaned
 
 
+# By whether groups are to stay together, and whether classes suffice to be stratified.
+_KINDS = {
+    (False, False): KFold,
+    (False, True): StratifiedKFold,
+    (True, False): GroupKFold,
+    (True, True): StratifiedGroupKFold,
+}
+
+
 class _Folds(NamedTuple):
     """How rows are split and losses taken."""
 
     seed: int
     numeric: bool
+    groups: Any = None
 
     def split(self, cv: Any, y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         if isinstance(cv, Integral):
             enough = not self.numeric and np.unique(y, return_counts=True)[1].min() >= cv
-            kind = StratifiedKFold if enough else KFold
+            kind = _KINDS[self.groups is not None, bool(enough)]
             splitter = kind(cv, shuffle=True, random_state=self.seed)
         else:
             splitter = check_cv(cv, y, classifier=not self.numeric)
-        return list(splitter.split(np.zeros((len(y), 1)), y))
+        return list(splitter.split(np.zeros((len(y), 1)), y, self._checked_groups(cv, len(y))))
+
+    def _checked_groups(self, cv: Any, n_rows: int) -> NDArray[Any] | None:
+        if self.groups is None:
+            return None
+        groups = np.asarray(self.groups)
+        if groups.shape != (n_rows,):
+            raise ValueError(
+                f"Got groups of shape {groups.shape} for {n_rows} rows, but expected the group of "
+                "every row, one-dimensional."
+            )
+        n_groups = len(np.unique(groups))
+        if isinstance(cv, Integral) and n_groups < int(cv):
+            raise ValueError(
+                f"cv={cv} needs at least {cv} groups, but there are {n_groups}. Use fewer folds, "
+                "or finer groups."
+            )
+        return groups
 
     def losses(self, predicted: Any, given: NDArray[Any]) -> NDArray[np.float64]:
         predicted = np.asarray(predicted).reshape(given.shape)

@@ -91,8 +91,9 @@ def out_of_fold_scores(
         once for every fold.
     strata : ndarray of shape (n_samples,)
         As for `swapped_scores`.
-    cv : int or splitter
-        Number of folds, or what has scikit-learn's `split`, holding out every row once.
+    cv : int, splitter or list
+        Number of folds, or what has scikit-learn's `split`, or (training rows, held-out rows) of
+        each fold, holding out every row once.
     seed : int
         Of the folds, where `cv` is a number.
 
@@ -109,6 +110,8 @@ def out_of_fold_scores(
     n_rows = len(strata)
     if hasattr(cv, "split"):
         folds = list(cv.split(np.zeros((n_rows, 1)), strata))
+    elif isinstance(cv, list | tuple):
+        folds = [_checked_fold(train, held, n_rows) for train, held in cv]
     else:
         _check_classes_suffice(strata, cv)
         several = len(np.unique(strata)) > 1
@@ -117,9 +120,11 @@ def out_of_fold_scores(
     held = np.bincount(np.concatenate([held for _, held in folds]), minlength=n_rows)
     if (held != 1).any():
         row = int(np.flatnonzero(held != 1)[0])
+        name = "cv" if isinstance(cv, list | tuple) else f"cv={cv!r}"
         raise ValueError(
-            f"cv={cv!r} holds out row {row} {held[row]} times; expected every row once, so that "
-            "each has one score. Use KFold, StratifiedKFold or GroupKFold, or a number."
+            f"{name} holds out row {row} {held[row]} times; expected every row once, so that "
+            "each has one score. Use a number, KFold or StratifiedKFold, or the list of folds of "
+            "GroupKFold. Folds in time leave out the earliest rows."
         )
     merged = np.empty(n_rows)
     for train, fold in folds:
@@ -128,11 +133,11 @@ def out_of_fold_scores(
 
 
 def check_cv(cv: Any) -> None:
-    """Refuse a `cv` that is neither None nor a number of folds nor a splitter.
+    """Refuse a `cv` that is neither None nor a number of folds nor a splitter nor their list.
 
     Parameters
     ----------
-    cv : int, splitter or None
+    cv : int, splitter, list or None
 
     Raises
     ------
@@ -141,11 +146,37 @@ def check_cv(cv: Any) -> None:
     """
     is_number = isinstance(cv, Integral) and not isinstance(cv, bool | np.bool_)
     enough = is_number and int(cv) >= 2
-    if cv is not None and not enough and not hasattr(cv, "split"):
+    splits = hasattr(cv, "split") and not isinstance(cv, str)
+    pairs = isinstance(cv, list | tuple) and len(cv) >= 2 and all(map(_is_pair, cv))
+    if cv is not None and not enough and not splits and not pairs:
         raise ValueError(
-            f"Got cv={cv!r}, but expected None, a number of folds of at least 2, or a splitter "
-            "with a method split, such as StratifiedKFold."
+            f"Got cv={cv!r}, but expected None, a number of folds of at least 2, a splitter "
+            "with a method split, such as StratifiedKFold, or a list of (training rows, held-out "
+            "rows), such as list(GroupKFold(5).split(X, y, groups))."
         )
+
+
+def _is_pair(fold: Any) -> bool:
+    return isinstance(fold, list | tuple) and len(fold) == 2
+
+
+def _checked_fold(train: Any, held: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    fold = np.asarray(train), np.asarray(held)
+    for rows in fold:
+        numbers = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
+        if not numbers or rows.min() < 0 or rows.max() >= n_rows:
+            raise ValueError(
+                f"A fold of cv holds {rows!r}, but expected row numbers from 0 to {n_rows - 1}, "
+                "one-dimensional and at least one. Split the very rows that fit gets; turn a mask "
+                "into numbers by np.flatnonzero."
+            )
+    if np.isin(*fold).any():
+        row = int(np.intersect1d(*fold)[0])
+        raise ValueError(
+            f"A fold of cv holds out row {row} and trains on it, too. Expected (training rows, "
+            "held-out rows) without a row in common."
+        )
+    return fold
 
 
 def place_among(scores: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from skinfluence._overlap import check_separate
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of, targets_and_strata
 from skinfluence._validation import check_finite, check_inputs, take
+from skinfluence._validation_rows import validation_pair
 from skinfluence.trace import TraceRecorder
 
 
@@ -84,7 +85,8 @@ class BaseDetrimentality(
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any kind, or numbers. None only for a data set that holds its targets.
         X_val, y_val : like X and y, optional
-            Trusted rows that the net is not trained on, for methods that need them.
+            Trusted rows that the net is not trained on, for methods that need them. Within a
+            search, wrap both as `ValidationRows` and give them as `X_val`.
 
         Returns
         -------
@@ -96,6 +98,7 @@ class BaseDetrimentality(
             If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, or the
             net does not fit the data.
         """
+        X_val, y_val = validation_pair(X_val, y_val)
         self._check_parameters()
         self._check_validation(X_val)
         for name in [name for name in vars(self) if name.endswith("_")]:

@@ -44,8 +44,9 @@ class DetrimentalSampleCleaner(BaseEstimator):
         The model that "auto" trains to compare shares; by default the method's net, or the
         default net for a method without one.
     cv : int, splitter or iterable, default=3
-        Folds for "auto"; numbers are shuffled folds, stratified for classes. An iterable of
-        (training rows, held-out rows) serves groups and time.
+        Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups
+        where fit gets `groups`. A list of (training rows, held-out rows) or a splitter such as
+        TimeSeriesSplit need not hold out every row.
     random_state : int, RandomState or None, default=None
         Seed of the folds and trainings of "auto", and of the method if its own is None.
 
@@ -129,7 +130,9 @@ class DetrimentalSampleCleaner(BaseEstimator):
         self.cv = cv
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, groups: Any = None
+    ) -> Self:
         """Choose the rows.
 
         Parameters
@@ -138,16 +141,20 @@ class DetrimentalSampleCleaner(BaseEstimator):
             What the method takes.
         y : array-like of shape (n_samples,)
         X_val, y_val : like X and y, optional
-            Trusted rows, for methods that use them.
+            Trusted rows, for methods that use them; `ValidationRows` within a search.
+        groups : array-like of shape (n_samples,), optional
+            For the folds of "auto", which keep the rows of a group together.
 
         Returns
         -------
         self
         """
-        self._clean(X, y, X_val, y_val)
+        self._clean(X, y, X_val, y_val, groups)
         return self
 
-    def fit_resample(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> tuple[Any, Any]:
+    def fit_resample(
+        self, X: Any, y: Any, X_val: Any = None, y_val: Any = None, groups: Any = None
+    ) -> tuple[Any, Any]:
         """Choose the rows and return what is left.
 
         Parameters
@@ -155,23 +162,22 @@ class DetrimentalSampleCleaner(BaseEstimator):
         X : data frame, array, mapping of arrays, or torch data set
             What the method takes.
         y : array-like of shape (n_samples,)
-        X_val, y_val : like X and y, optional
-            Trusted rows, for methods that use them.
+        X_val, y_val, groups : as for `fit`
 
         Returns
         -------
         X_kept, y_kept : like X and y
             In the containers given and the order of the rows.
         """
-        cleaned = self._clean(X, y, X_val, y_val)
+        cleaned = self._clean(X, y, X_val, y_val, groups)
         return select(X, cleaned.kept), select(cleaned.y, cleaned.kept)
 
-    def _clean(self, X: Any, y: Any, X_val: Any, y_val: Any) -> Cleaned:
+    def _clean(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
         fold_seed, model_seed, _ = draw_seeds(self.random_state, 3)
         train = None
         if self.contamination == "auto":
             train = trainer_of(self, X, model_seed)
-        return clean(self, Data(X, y, X_val, y_val), train, fold_seed)
+        return clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -204,7 +210,13 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, **fit_params: Any
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups: Any = None,
+        **fit_params: Any,
     ) -> Self:
         """Score the rows, clean them, and train the estimator on what is kept.
 
@@ -214,7 +226,11 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
             What both the method and the estimator take.
         y : array-like of shape (n_samples,)
         X_val, y_val : like X and y, optional
-            Trusted rows, for methods that use them; the estimator does not see them.
+            Trusted rows, for methods that use them; `ValidationRows` within a search. The
+            estimator does not see them.
+        groups : array-like of shape (n_samples,), optional
+            For the folds of "auto", which keep the rows of a group together; the estimator does
+            not see them.
         **fit_params : dict
             For the estimator's fit, such as `sample_weight`; what has an entry for every row is
             cut to the rows kept. The scores do not know weights.
@@ -235,7 +251,7 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
             with seeded(seed):
                 return model.fit(select(X, rows), targets, **params)
 
-        cleaned = clean(self, Data(X, y, X_val, y_val), train, fold_seed)
+        cleaned = clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
         self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
@@ -256,7 +272,7 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         return self.estimator_.predict(X)
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Route what `fit` takes beyond X_val and y_val to the estimator.
+        """Route what `fit` takes beyond X_val, y_val and groups to the estimator.
 
         Returns
         -------

@@ -1,7 +1,8 @@
-"""Data with known label errors, to measure how well a method finds them.
+"""Data with known label errors, to measure how well a method finds them; labels in conflict.
 
 `make_noisy_labels` plants label noise of a chosen kind in any labels; `make_noisy_blobs` and
 `make_noisy_moons` are two small synthetic data sets with a fixed number of flipped labels.
+`conflicting_rows` names rows of any data that are alike and labelled differently.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.datasets import make_blobs, make_moons
 from sklearn.utils import Bunch
 
+from skinfluence._conflicts import conflicting_rows
 from skinfluence._label_noise import (
     KINDS,
     check_labels,
@@ -21,7 +23,7 @@ from skinfluence._label_noise import (
 )
 from skinfluence._random import own_random_state
 
-__all__ = ["make_noisy_blobs", "make_noisy_labels", "make_noisy_moons"]
+__all__ = ["conflicting_rows", "make_noisy_blobs", "make_noisy_labels", "make_noisy_moons"]
 
 
 def make_noisy_labels(

@@ -95,9 +95,10 @@ class OutlierGradientDetector(BaseDetrimentality):
         gradients themselves.
     max_bytes : int, default=2**30
         Refuse a larger gradient matrix before computing it. `NormDetector` needs none.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it, and by a detector fitted on the
         gradients of that net's training rows; scores become quantiles within their fold.
+        ``list(GroupKFold(5).split(X, y, groups))`` keeps the rows of a group together.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None

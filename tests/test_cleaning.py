@@ -1,5 +1,7 @@
 """Which rows a cleaner takes, how many, in which containers, and what is trained on the rest."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +9,10 @@ import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import SmallMlp, classifier, noisy_blobs
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GroupKFold, TimeSeriesSplit
+from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, TimeSeriesSplit
 from sklearn.neighbors import KNeighborsClassifier
 
 from skinfluence import (
@@ -138,6 +140,99 @@ def test_auto_takes_splitters(splitter):
         splitter = list(GroupKFold(2).split(X, y, np.arange(90) // 9))
     model = CleanedClassifier(LogisticRegression(), METHOD, cv=splitter, random_state=0)
     assert set(model.fit(X, y).losses_) <= set(SHARES)
+
+
+class Spying(ClassifierMixin, BaseEstimator):
+    """Says always the same, and notes which rows it was trained on and asked for."""
+
+    fits: ClassVar = []
+    asked: ClassVar = []
+
+    def fit(self, X, y):
+        self.fits.append(np.asarray(X)[:, 0].astype(int))
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        self.asked.append(np.asarray(X)[:, 0].astype(int))
+        return np.full(len(X), self.classes_[0])
+
+
+def auto_splits(**fit_params):
+    """Which rows "auto" trained on and held out, for rows that bear their number."""
+    cv = fit_params.pop("cv", 3)
+    X, y, _ = noisy_blobs(n=60)
+    X[:, 0] = np.arange(60)
+    Spying.fits.clear()
+    Spying.asked.clear()
+    model = CleanedClassifier(Spying(), RandomScore(), cv=cv, random_state=0)
+    model.fit(X, y, **fit_params)
+    return list(zip(Spying.fits, Spying.asked)), model
+
+
+@pytest.mark.parametrize("n_classes", ["enough", "too few rows of one"])
+def test_groups_stay_together_in_the_folds_of_auto(n_classes):
+    groups = np.array([f"patient {i}" for i in np.arange(60) // 4])
+    X, y, _ = noisy_blobs(n=60)
+    if n_classes != "enough":
+        y[0] = 7
+    X[:, 0] = np.arange(60)
+    for fit in (
+        lambda: CleanedClassifier(Spying(), RandomScore(), random_state=0).fit(X, y, groups=groups),
+        lambda: DetrimentalSampleCleaner(
+            RandomScore(), estimator=Spying(), random_state=0
+        ).fit_resample(X, y, groups=groups.tolist()),
+    ):
+        Spying.fits.clear()
+        Spying.asked.clear()
+        fit()
+        assert len(Spying.asked) >= 3
+        for train, held in zip(Spying.fits, Spying.asked):
+            assert not set(groups[train]) & set(groups[held])
+        assert {*np.concatenate(Spying.asked).tolist()} == set(range(60))
+    pairs, _ = auto_splits()
+    assert any(set(groups[train]) & set(groups[held]) for train, held in pairs)
+
+
+def test_groups_reach_a_splitter_and_others_are_refused():
+    groups = np.arange(60) // 20
+    pairs, _ = auto_splits(cv=LeaveOneGroupOut(), groups=groups)
+    assert {len(set(groups[held])) for _, held in pairs} == {1}
+    with pytest.raises(ValueError, match="cv=4 needs at least 4 groups, but there are 3"):
+        auto_splits(cv=4, groups=groups)
+    with pytest.raises(ValueError, match=r"groups of shape \(59,\) for 60 rows"):
+        auto_splits(groups=groups[:-1])
+
+
+def test_folds_in_time_hold_out_later_rows_only():
+    pairs, model = auto_splits(cv=TimeSeriesSplit(3))
+    assert all(train.max() < held.min() for train, held in pairs)
+    assert sorted({held.min() for _, held in pairs}) == [15, 30, 45]
+    assert set(model.losses_) == set(SHARES)
+
+
+def test_a_search_routes_groups_to_its_splitter_and_to_the_cleaner():
+    groups = np.arange(60) // 4
+    X, y, _ = noisy_blobs(n=60)
+    X[:, 0] = np.arange(60)
+    Spying.fits.clear()
+    Spying.asked.clear()
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = CleanedClassifier(Spying(), RandomScore(), cv=2, random_state=0)
+        search = GridSearchCV(
+            model.set_fit_request(groups=True),
+            {"keep_minimum": [1, 2]},
+            cv=GroupKFold(2),
+            error_score="raise",
+            refit=False,
+        ).fit(X, y, groups=groups)
+    assert search.n_splits_ == 2
+    assert len(Spying.asked) > 8
+    halves = [train for train in Spying.fits if len(train) <= 16]  # of the cleaner's own folds
+    assert halves
+    for train in Spying.fits:
+        outer = next(test for test in Spying.asked if not set(test) & set(train))
+        assert not set(groups[train]) & set(groups[outer])
 
 
 def test_containers_come_back_as_they_were():

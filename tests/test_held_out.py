@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from problems import classifier, noisy_blobs
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, TimeSeriesSplit
 
-from skinfluence._held_out import quantiles, split_rows, swapped_scores
+from skinfluence import LossScore, OutlierGradientDetector
+from skinfluence._held_out import (
+    check_cv,
+    out_of_fold_scores,
+    quantiles,
+    split_rows,
+    swapped_scores,
+)
 
 
 def record_calls(scores):
@@ -96,3 +106,61 @@ def test_an_empty_fold_is_refused():
 def test_wrong_scores_are_refused(scores):
     with pytest.raises(ValueError, match="5 finite scores"):
         swapped_scores(lambda train, held: scores, np.zeros(10), seed=0)
+
+
+class GroupsBySplitter:
+    """What a list of folds says, said by a splitter."""
+
+    def __init__(self, folds):
+        self.folds = folds
+
+    def split(self, X, y):
+        return iter(self.folds)
+
+
+@pytest.mark.parametrize("method", [LossScore, OutlierGradientDetector])
+def test_a_list_of_folds_keeps_groups_together(method):
+    X, y, is_noisy = noisy_blobs(n=90)
+    groups = np.arange(90) // 9
+    folds = list(GroupKFold(3).split(X, y, groups))
+    fitted = method(classifier(max_epochs=12), cv=folds, random_state=0)
+    fitted = clone(fitted).fit(X, y)
+    assert len(fitted.folds_) == 3
+    for (train, held), rows in zip(folds, fitted._fold_rows):
+        np.testing.assert_array_equal(train, rows)
+        assert not set(groups[train]) & set(groups[held])
+    again = method(classifier(max_epochs=12), cv=GroupsBySplitter(folds), random_state=0)
+    np.testing.assert_array_equal(again.fit(X, y).detrimentality_, fitted.detrimentality_)
+    assert np.median(fitted.detrimentality_[is_noisy]) > 0.8
+
+
+def test_each_row_is_scored_by_the_fold_that_holds_it_out():
+    folds = [(np.array([0, 1]), np.array([2, 3])), ([3, 2], [1, 0])]
+    found = out_of_fold_scores(
+        lambda train, held: np.asarray(held, float), np.zeros(4), cv=folds, seed=0
+    )
+    np.testing.assert_allclose(found, np.array([1, 2, 1, 2]) / 3)
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        (TimeSeriesSplit(2), "holds out row 0 0 times.*Folds in time"),
+        ([([0, 1], [2, 3]), ([0, 1], [2, 3])], "^cv holds out row 0 0 times"),
+        ([([0, 1], [1, 2, 3]), ([2, 3], [0])], "row 1 and trains on it, too"),
+        ([([0, 1], [2, 9]), ([2, 3], [0, 1])], "row numbers from 0 to 3"),
+        ([([0, 1], [2, -1]), ([2, 3], [0, 1])], "row numbers from 0 to 3"),
+        ([(np.arange(4) < 2, np.arange(4) > 1), ([2, 3], [0, 1])], "np.flatnonzero"),
+        ([([], [0, 1]), ([2, 3], [2, 3])], "at least one"),
+    ],
+)
+def test_folds_that_do_not_score_every_row_once_are_refused(cv, message):
+    check_cv(cv)
+    with pytest.raises(ValueError, match=message):
+        out_of_fold_scores(lambda train, held: np.ones(len(held)), np.zeros(4), cv=cv, seed=0)
+
+
+@pytest.mark.parametrize("cv", [1, "three", True, [([0], [1])], [[0, 1, 2], [3]], iter([1])])
+def test_other_cv_is_refused(cv):
+    with pytest.raises(ValueError, match=r"Got cv=.*list of"):
+        check_cv(cv)

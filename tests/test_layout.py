@@ -14,6 +14,7 @@ ORDER = [
     "exceptions",
     "_random",
     "_validation",
+    "_validation_rows",
     "_held_out",
     "_overlap",
     "gradients",
@@ -47,6 +48,7 @@ ORDER = [
     "_cleaning",
     "cleaning",
     "metrics",
+    "_conflicts",
     "_label_noise",
     "datasets",
 ]
@@ -65,6 +67,7 @@ ALLOWED = {
         "_norm_detector.py",
         "_net_arrays.py",
         "_trained_net.py",
+        "metrics/_removal.py",
         "valuation/_utility.py",
         "valuation/_data_shapley.py",
         "valuation/_leave_one_out.py",

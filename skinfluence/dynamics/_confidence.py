@@ -24,7 +24,7 @@ class SelfConfidence(ClassScore):
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
@@ -104,7 +104,7 @@ class NormalizedMargin(ClassScore):
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
@@ -185,7 +185,7 @@ class ConfidenceWeightedEntropy(ClassScore):
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
@@ -267,7 +267,7 @@ class EL2N(ClassScore):
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256

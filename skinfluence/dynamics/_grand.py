@@ -35,7 +35,7 @@ class GraNd(BaseDetrimentality):
         initial weights and the order of the rows would be trained to the same result each time.
     layers : "last", "all", or sequence of str, default="all"
         Layers whose gradients count; see `GradientEmbedding`.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by nets that were not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256

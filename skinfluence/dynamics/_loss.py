@@ -23,7 +23,7 @@ class LossScore(CheckpointMean):
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from skinfluence._trained_net import Rows
 from skinfluence._validation import check_targets, n_samples_of
+from skinfluence._validation_rows import validation_pair
 from skinfluence.base import BaseDetrimentality
 from skinfluence.influence._objectives import Given, as_objective
 from skinfluence.influence._passes import NetRows
@@ -64,6 +65,7 @@ class FitsObjective(BaseDetrimentality):
         -------
         self
         """
+        X_val, y_val = validation_pair(X_val, y_val)
         self._sensitive_val = self._checked_groups(sensitive_val, X_val)
         return super().fit(X, y, X_val, y_val)
 

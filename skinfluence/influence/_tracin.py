@@ -54,7 +54,7 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
         What stands in for validation rows where none are given: two halves that validate each
         other, or that share held out, scored by the swapped run. Scores are then quantiles within
         a half. The training rows are never their own validation rows.
-    cv : int, splitter or None, default=None
+    cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles.
     max_bytes : int, default=2**30
         Refuse a larger matrix of sketches before computing it.
