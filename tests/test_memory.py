@@ -201,6 +201,17 @@ def test_every_estimator_that_trains_on_the_rows_has_the_parameter():
     assert by_the_base - listed <= {LeaveOneOut}  # it trains once a row, and keeps a file
 
 
+def test_a_recorder_of_the_users_own_has_the_trace_after_a_hit(tmp_path):
+    X, y, _ = noisy_blobs(n=60)
+    net = classifier(max_epochs=4, callbacks=[TraceRecorder(checkpoints="all")])
+    first = cached_method(tmp_path, net).fit(X, y)
+    net_found = cached_method(tmp_path, net).fit(X, y).net_
+    frozen = cached_method(tmp_path, FrozenEstimator(net_found), checkpoints=4).fit(X, y)
+    assert len(frozen.trace_.checkpoints) == 4
+    frozen.set_params(checkpoints=3).fit(X, y)
+    np.testing.assert_array_equal(frozen.detrimentality_, first.detrimentality_)
+
+
 def test_frozen_net_bypasses_the_cache(tmp_path):
     X, y, _ = noisy_blobs()
     net = fitted_classifier(X, y, callbacks=[TraceRecorder(checkpoints=3)], max_epochs=3)
