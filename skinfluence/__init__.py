@@ -18,11 +18,13 @@ Public names by stage:
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
+* one unit for all methods: `CalibratedDetrimentality`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`
 """
 
 from skinfluence.base import BaseDetrimentality
+from skinfluence.calibration import CalibratedDetrimentality
 from skinfluence.cleaning import CleanedClassifier, CleanedRegressor, DetrimentalSampleCleaner
 from skinfluence.dynamics import (
     EL2N,
@@ -52,6 +54,7 @@ __all__ = [
     "EL2N",
     "AreaUnderMargin",
     "BaseDetrimentality",
+    "CalibratedDetrimentality",
     "Checkpoint",
     "CleanedClassifier",
     "CleanedRegressor",

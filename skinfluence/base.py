@@ -239,7 +239,7 @@ class BaseDetrimentality(
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
         if hasattr(self, "folds_"):
-            scores = self._mean_place([fold.transform(X)[:, 0] for fold in self.folds_])
+            scores = self._mean_place([np.asarray(fold.transform(X))[:, 0] for fold in self.folds_])
         else:
             scores = self._score(self._trained.predicted_rows(X))
         return np.asarray(scores, dtype=np.float64)[:, np.newaxis]

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from problems import classifier, noisy_blobs
+from sklearn import config_context
+from sklearn.base import clone
 
+from skinfluence import LossScore
 from skinfluence._held_out import quantiles, split_rows, swapped_scores
 
 
@@ -96,3 +100,19 @@ def test_an_empty_fold_is_refused():
 def test_wrong_scores_are_refused(scores):
     with pytest.raises(ValueError, match="5 finite scores"):
         swapped_scores(lambda train, held: scores, np.zeros(10), seed=0)
+
+
+def test_folds_do_not_depend_on_how_labels_are_stored():
+    X, y, _ = noisy_blobs(n=60)
+    method = LossScore(classifier(max_epochs=2), cv=2, random_state=0)
+    expected = clone(method).fit(X, y).detrimentality_
+    found = clone(method).fit(X, y.astype(object)).detrimentality_
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_new_rows_are_scored_by_folds_whatever_transform_gives_out():
+    X, y, _ = noisy_blobs(n=60)
+    method = LossScore(classifier(max_epochs=2), cv=2, random_state=0).fit(X, y)
+    expected = method.transform(X)
+    with config_context(transform_output="pandas"):
+        np.testing.assert_array_equal(method.transform(X).to_numpy(), expected)
