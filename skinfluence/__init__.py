@@ -19,6 +19,7 @@ Public names by stage:
 * plain scores: `LossScore`, `SelfConfidence`, `NormalizedMargin`, `ConfidenceWeightedEntropy`,
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
+* one unit for all methods: `CalibratedDetrimentality`
 * validation rows in a search: `ValidationRows`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,
@@ -27,6 +28,7 @@ Public names by stage:
 
 from skinfluence._validation_rows import ValidationRows
 from skinfluence.base import BaseDetrimentality
+from skinfluence.calibration import CalibratedDetrimentality
 from skinfluence.cleaning import CleanedClassifier, CleanedRegressor, DetrimentalSampleCleaner
 from skinfluence.dynamics import (
     EL2N,
@@ -56,6 +58,7 @@ __all__ = [
     "EL2N",
     "AreaUnderMargin",
     "BaseDetrimentality",
+    "CalibratedDetrimentality",
     "Checkpoint",
     "CleanedClassifier",
     "CleanedRegressor",

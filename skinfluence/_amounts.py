@@ -78,7 +78,7 @@ def worst_rows(
     sizes = np.bincount(groups)
     spare = np.maximum(sizes - keep_minimum, 0)
     if per_class:
-        quota = np.array([n_rows_of(amount, int(size)) for size in sizes])
+        quota = np.array([number_of_rows(amount, int(size)) for size in sizes])
         if (quota > spare).any():
             few = int(np.flatnonzero(quota > spare)[0])
             raise AmountError(
@@ -89,7 +89,7 @@ def worst_rows(
         n_removed = int(quota.sum())
     else:
         quota = spare
-        n_removed = n_rows_of(amount, len(ranking))
+        n_removed = number_of_rows(amount, len(ranking))
         if n_removed > spare.sum():
             raise AmountError(
                 f"contamination={amount!r} would remove {n_removed} of {len(ranking)} rows, but "
@@ -150,6 +150,6 @@ def fewest_within_one_error(losses: NDArray[np.float64]) -> int:
     return int(np.flatnonzero(excess.mean(1) <= error)[0])
 
 
-def n_rows_of(amount: Any, n_rows: int) -> int:
-    """Turn a share of the rows, rounded to the nearest number, or a number into a number."""
+def number_of_rows(amount: Any, n_rows: int) -> int:
+    """Turn a share, rounded to the nearest number of rows, or a number of rows into the latter."""
     return int(amount) if isinstance(amount, Integral) else int(np.floor(amount * n_rows + 0.5))

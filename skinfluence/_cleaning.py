@@ -63,6 +63,11 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
     Returns
     -------
     Cleaned
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or the method gives no one score.
     """
     _check_parameters(cleaner)
     if data.y is None:
@@ -73,6 +78,11 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
     if cleaner.random_state is not None and method.get_params().get("random_state", 0) is None:
         method.set_params(random_state=seed)
     fitted = clone(method).fit(*data)
+    if not hasattr(fitted, "ranking_"):
+        raise ValueError(
+            f"{type(fitted).__name__} gives several scores a row, but rows are taken by one. Set "
+            "its aggregate to 'rank_mean' or 'vote', or pass a single method."
+        )
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(fitted, name):
             setattr(cleaner, name, getattr(fitted, name))

@@ -107,6 +107,32 @@ def out_of_fold_scores(
     ValueError
         If a row is held out never or twice, or a class has too few rows.
     """
+    merged = np.empty(len(strata))
+    for train, fold in folds_of(strata, cv=cv, seed=seed):
+        merged[fold] = quantiles(_checked(score(train, fold), len(fold)))
+    return merged
+
+
+def folds_of(
+    strata: NDArray[Any], *, cv: Any, seed: int
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Split rows into folds that hold out every row once.
+
+    Parameters
+    ----------
+    strata, cv, seed
+        As for `out_of_fold_scores`.
+
+    Returns
+    -------
+    list of (ndarray of int, ndarray of int)
+        Row numbers trained on and held out.
+
+    Raises
+    ------
+    ValueError
+        If a row is held out never or twice, or a class has too few rows.
+    """
     n_rows = len(strata)
     if hasattr(cv, "split"):
         folds = list(cv.split(np.zeros((n_rows, 1)), strata))
@@ -114,9 +140,10 @@ def out_of_fold_scores(
         folds = [_checked_fold(train, held, n_rows) for train, held in cv]
     else:
         _check_classes_suffice(strata, cv)
-        several = len(np.unique(strata)) > 1
-        splitter = StratifiedKFold if several else KFold
-        folds = list(splitter(cv, shuffle=True, random_state=seed).split(strata, strata))
+        names, codes = np.unique(strata, return_inverse=True)
+        splitter = StratifiedKFold if len(names) > 1 else KFold
+        # codes, because StratifiedKFold refuses numbers in an array of objects
+        folds = list(splitter(cv, shuffle=True, random_state=seed).split(codes, codes))
     held = np.bincount(np.concatenate([held for _, held in folds]), minlength=n_rows)
     if (held != 1).any():
         row = int(np.flatnonzero(held != 1)[0])
@@ -126,10 +153,7 @@ def out_of_fold_scores(
             "each has one score. Use a number, KFold or StratifiedKFold, or the list of folds of "
             "GroupKFold. Folds in time leave out the earliest rows."
         )
-    merged = np.empty(n_rows)
-    for train, fold in folds:
-        merged[fold] = quantiles(_checked(score(train, fold), len(fold)))
-    return merged
+    return folds
 
 
 def check_cv(cv: Any) -> None:

@@ -126,21 +126,37 @@ def trajectory_labels(method: Any, X: Any, *, several: bool) -> NDArray[Any]:
             f"net may know wrong labels by heart, but {name} records no checkpoints as it is set. "
             "Set its checkpoints to 10, or use another contamination."
         )
+    mean = class_probabilities(method, check_inputs(method, X, reset=False))
+    return np.asarray(trained.labels.decode(mean.argmax(1)))
+
+
+def class_probabilities(method: Any, inputs: Any) -> NDArray[np.float64]:
+    """Predict class probabilities by a fitted method's net, on the mean over its checkpoints.
+
+    Parameters
+    ----------
+    method : BaseDetrimentality
+        Fitted, with one classifier as `net_`; without a trace, the net as it is counts.
+    inputs : ndarray, dict of arrays, or torch data set
+        Checked.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        Columns in the order of the net's codes.
+    """
+    trained, trace = method._trained, getattr(method, "trace_", None)
     check_has_classes(trained.net)
-    inputs = check_inputs(method, X, reset=False)
     stand_in = None  # a data set holds its targets; the forward pass does not look at them
     if is_table_or_images(inputs) or isinstance(inputs, Mapping):
         stand_in = np.full(n_samples_of(inputs), trained.labels.classes[0])
     rows = trained.rows(inputs, stand_in)
     states: list[Any] = [None] if trace is None else [c.state for c in trace.checkpoints]
 
-    def probabilities(net_loss: Any, Xi: Any, yi: Any) -> NDArray[np.float64]:
+    def read(net_loss: Any, Xi: Any, yi: Any) -> NDArray[np.float64]:
         return np.asarray(softmax(class_scores(trained.net, net_loss.forward(Xi)), axis=1))
 
-    mean = mean_over_states(
-        trained.net, rows.inputs, rows.targets, states, probabilities, batch_size=256
-    )
-    return np.asarray(trained.labels.decode(mean.argmax(1)))
+    return mean_over_states(trained.net, rows.inputs, rows.targets, states, read, batch_size=256)
 
 
 def net_predictions(trained: Any, X: Any) -> NDArray[Any]:

@@ -51,7 +51,8 @@ def train_once(
     memory : joblib.Memory, str or None
         As for a Pipeline. None always trains.
     net : NeuralNet
-        Unfitted; fitted on return. Out of the cache it comes without the optimiser's state.
+        Unfitted; fitted on return. Out of the cache it comes without the optimiser's state; a
+        recorder among its callbacks has the trace.
     X, y : what skorch takes
     seed : int
     recorder : TraceRecorder or None
@@ -86,6 +87,9 @@ def train_once(
         for name, state in states.items():
             getattr(net, name).load_state_dict(state)
         net.history.extend(history)
+        if recorder is None and trace is not None:  # that of the first recorder of its own
+            own = next(c for _, c in net.callbacks_ if isinstance(c, TraceRecorder))
+            own.trace_ = trace
     return trace, key
 
 

@@ -242,7 +242,7 @@ def check_contamination(contamination: Any) -> None:
         "contamination",
         contamination,
         "a float in (0, 0.5]",
-        holds=lambda value: _is_number(value, Real) and 0 < value <= 0.5,
+        holds=lambda value: is_number(value, Real) and 0 < value <= 0.5,
         fix="It is the share of training rows that labels_ marks as detrimental.",
     )
 
@@ -261,7 +261,7 @@ def check_positive_integer(name: str, value: Any) -> None:
         With the name and the value.
     """
     check_parameter(
-        name, value, "an integer >= 1", holds=lambda v: _is_number(v, Integral) and v >= 1
+        name, value, "an integer >= 1", holds=lambda v: is_number(v, Integral) and v >= 1
     )
 
 
@@ -279,7 +279,7 @@ def check_non_negative_integer(name: str, value: Any) -> None:
         With the name and the value.
     """
     check_parameter(
-        name, value, "an integer >= 0", holds=lambda v: _is_number(v, Integral) and v >= 0
+        name, value, "an integer >= 0", holds=lambda v: is_number(v, Integral) and v >= 0
     )
 
 
@@ -301,7 +301,7 @@ def check_positive_number(name: str, value: Any) -> None:
 
 def is_positive_number(value: Any) -> bool:
     """Tell whether something is a finite number above zero."""
-    return _is_number(value, Real) and 0 < value < float("inf")
+    return is_number(value, Real) and 0 < value < float("inf")
 
 
 def _is_missing(value: Any) -> bool:
@@ -313,5 +313,6 @@ def _is_missing(value: Any) -> bool:
         return True
 
 
-def _is_number(value: Any, kind: type) -> bool:
+def is_number(value: Any, kind: type) -> bool:
+    """Tell whether something is a number of a kind, which no bool is."""
     return isinstance(value, kind) and not isinstance(value, bool | np.bool_)

@@ -105,15 +105,19 @@ class BaseDetrimentality(
             delattr(self, name)  # of an earlier fit, maybe with other parameters
         self._seeds = draw_seeds(self.random_state, 3)
         if self._trains_folds(X_val):
-            scores = self._fit_folds(X, y, X_val, y_val)
+            self._rank(self._fit_folds(X, y, X_val, y_val))
         else:
             rows, validation = self._prepare(X, y, X_val, y_val)
-            scores = np.asarray(self._fit_scores(rows, validation), dtype=np.float64)
+            scores = self._fit_scores(rows, validation)
+            if scores is not None:
+                self._rank(np.asarray(scores, dtype=np.float64))
+        self._finish()
+        return self
+
+    def _rank(self, scores: NDArray[np.float64]) -> None:
         check_finite(scores, "detrimentality_")
         self.detrimentality_ = scores
         self.ranking_ = np.argsort(-scores, kind="stable")
-        self._finish()
-        return self
 
     def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
         """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
@@ -238,7 +242,7 @@ class BaseDetrimentality(
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
         if hasattr(self, "folds_"):
-            scores = self._mean_place([fold.transform(X)[:, 0] for fold in self.folds_])
+            scores = self._mean_place([np.asarray(fold.transform(X))[:, 0] for fold in self.folds_])
         else:
             scores = self._score(self._trained.predicted_rows(X))
         return np.asarray(scores, dtype=np.float64)[:, np.newaxis]
@@ -288,8 +292,8 @@ class BaseDetrimentality(
         """Raise ValueError for a parameter that is out of range."""
 
     @abstractmethod
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[Any]:
-        """Score the training rows; higher = more detrimental."""
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[Any] | None:
+        """Score the training rows; higher = more detrimental. None if there is no one score."""
 
     def _score(self, rows: Rows) -> NDArray[Any]:
         """Score other rows; needed where `_judges_new_rows` says True."""

@@ -65,6 +65,10 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Refuse a larger embedding before computing it.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training and the projection. Global generators are neither used nor changed.
 
@@ -127,6 +131,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -137,6 +142,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.n_components = n_components
         self.max_bytes = max_bytes
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:

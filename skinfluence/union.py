@@ -1,14 +1,14 @@
 """Several methods on one training."""
 
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence._held_out import quantiles
@@ -35,7 +35,7 @@ def _all_judge_new_rows(union: Any) -> bool:
     return all(hasattr(method, "transform") for _, method in methods)
 
 
-class DetrimentalityUnion(BaseDetrimentality):
+class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
     """Score training rows by several methods that share one training, a column each.
 
     Answers what its methods answer; compare them by `rank_correlation_`. Their mean rank or their
@@ -44,16 +44,24 @@ class DetrimentalityUnion(BaseDetrimentality):
     Parameters
     ----------
     methods : list of (str, BaseDetrimentality)
-        Names and methods; cloned. Methods without a net of their own share the union's, trained
-        once with all that any of them needs recorded. Those that have one, need a special one
-        (such as SGD), or split the rows for `cv` or in want of X_val, train their own.
+        Names and methods; cloned. Their parameters are the union's own as `name__parameter`, so
+        that a grid search reaches them; a method is replaced as `name`. Methods without a net of
+        their own share the union's, trained once with all that any of them needs recorded. Those
+        that have one, need a special one (such as SGD), or split the rows for `cv` or in want of
+        X_val, train their own.
     net : NeuralNet, FrozenEstimator or None, default=None
         The net to share, as for `GradientEmbedding`.
-    aggregate : {"rank_mean", "vote"}, default="rank_mean"
+    aggregate : {"rank_mean", "vote", None}, default="rank_mean"
         `detrimentality_` is the mean over the methods of a row's quantile, or the share of methods
-        that have the row among their worst.
+        that have the row among their worst. None makes no one score: there are `scores_` and the
+        columns of `transform`, but neither `detrimentality_` nor `ranking_`.
     contamination : float, default=0.1
         Share of the rows, in (0, 0.5], that a method votes for.
+    memory : joblib.Memory, str or None, default=None
+        Cache of the shared training, as in a Pipeline: a folder, in which the trained parameters
+        and the trace are kept by net, rows, targets and seed, so that a search over what the
+        methods make of it trains one net a fold. Needs an integer `random_state` to find them
+        again. A frozen net needs none; methods that train their own have a `memory` of their own.
     random_state : int, RandomState or None, default=None
         Seed of the training, and of methods whose own is None.
 
@@ -62,9 +70,9 @@ class DetrimentalityUnion(BaseDetrimentality):
     scores_ : ndarray of shape (n_samples, n_methods)
         Each method's `detrimentality_`, in its unit, float64. Higher = more detrimental.
     detrimentality_ : ndarray of shape (n_samples,)
-        The aggregate, float64, in [0, 1]. Higher = more detrimental.
+        The aggregate, if there is one, float64, in [0, 1]. Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
-        Row numbers, most detrimental first.
+        Row numbers by the aggregate, most detrimental first.
     methods_ : dict of str to BaseDetrimentality
         Fitted.
     timings_ : dict of str to float
@@ -81,7 +89,8 @@ class DetrimentalityUnion(BaseDetrimentality):
     Raises
     ------
     ValueError
-        At fit, if names repeat or are "training", or there are no methods.
+        At fit, if names repeat, are "training" or those of parameters, hold a double underscore,
+        or there are no methods.
 
     Notes
     -----
@@ -105,15 +114,47 @@ class DetrimentalityUnion(BaseDetrimentality):
         methods: Any,
         net: Any = None,
         *,
-        aggregate: str = "rank_mean",
+        aggregate: str | None = "rank_mean",
         contamination: float = 0.1,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.methods = methods
         self.net = net
         self.aggregate = aggregate
         self.contamination = contamination
+        self.memory = memory
         self.random_state = random_state
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters, those of the methods among them.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Add the methods by their names, and their parameters as `name__parameter`.
+
+        Returns
+        -------
+        dict of str to object
+        """
+        parameters: dict[str, Any] = self._get_params("methods", deep=deep)
+        return parameters
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, replace methods by name, or set their parameters.
+
+        Parameters
+        ----------
+        **params : dict of str to object
+            As from `get_params`.
+
+        Returns
+        -------
+        self
+        """
+        self._set_params("methods", **params)
+        return self
 
     def fit_transform(
         self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
@@ -175,15 +216,17 @@ class DetrimentalityUnion(BaseDetrimentality):
         check_parameter(
             "aggregate",
             self.aggregate,
-            '"rank_mean" or "vote"',
-            holds=lambda value: value in {"rank_mean", "vote"},
+            '"rank_mean", "vote" or None',
+            holds=lambda value: value in {"rank_mean", "vote", None},
         )
         check_contamination(self.contamination)
         names = [name for name, _ in self.methods]
-        if not names or len(set(names)) < len(names) or "training" in names:
+        taken = {"training", *self.get_params(deep=False)}
+        nested = any("__" in name for name in names)
+        if not names or len(set(names)) < len(names) or nested or taken & set(names):
             raise ValueError(
-                f"Got methods named {names}, but expected at least one, with distinct names other "
-                "than 'training'."
+                f"Got methods named {names}, but expected at least one, with distinct names that "
+                f"hold no '__' and are none of {sorted(taken)}. Rename them."
             )
         for name, method in self.methods:
             if not isinstance(method, BaseDetrimentality):
@@ -228,12 +271,14 @@ class DetrimentalityUnion(BaseDetrimentality):
             net.set_params(callbacks=[*(net.callbacks or []), ("skinfluence_recorder", recorder)])
         if y is not None and kind_of(net) == "classes" and net.classes is None:
             net.set_params(classes=np.unique(y).tolist())
-        return train_net(net, X, y, seed).net
+        return train_net(net, X, y, seed, memory=self.memory).net
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64] | None:
         columns = [method.detrimentality_ for method in self.methods_.values()]
         self.scores_ = np.stack(columns, axis=1)
         self.rank_correlation_ = _rank_correlation(columns)
+        if self.aggregate is None:
+            return None
         if self.aggregate == "rank_mean":
             return np.asarray(np.mean([quantiles(column) for column in columns], axis=0))
         n_worst = max(1, round(self.contamination * len(columns[0])))

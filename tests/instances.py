@@ -5,6 +5,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from skinfluence import (
     EL2N,
     AreaUnderMargin,
+    CalibratedDetrimentality,
     CleanedClassifier,
     CleanedRegressor,
     ComplexityGap,
@@ -44,6 +45,7 @@ class BriefLeaveOneOut(LeaveOneOut):
 # scores of single rows with those of all rows to 1e-7, and a batch of one rounds otherwise.
 SMALLEST = {
     AreaUnderMargin: AreaUnderMargin(),
+    CalibratedDetrimentality: CalibratedDetrimentality(LossScore(batch_size=1), cv=2),
     CleanedClassifier: CleanedClassifier(
         LogisticRegression(), ComplexityGap(), contamination=0.1, random_state=0
     ),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import classifier, noisy_blobs
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, TimeSeriesSplit
 
@@ -164,3 +165,19 @@ def test_folds_that_do_not_score_every_row_once_are_refused(cv, message):
 def test_other_cv_is_refused(cv):
     with pytest.raises(ValueError, match=r"Got cv=.*list of"):
         check_cv(cv)
+
+
+def test_folds_do_not_depend_on_how_labels_are_stored():
+    X, y, _ = noisy_blobs(n=60)
+    method = LossScore(classifier(max_epochs=2), cv=2, random_state=0)
+    expected = clone(method).fit(X, y).detrimentality_
+    found = clone(method).fit(X, y.astype(object)).detrimentality_
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_new_rows_are_scored_by_folds_whatever_transform_gives_out():
+    X, y, _ = noisy_blobs(n=60)
+    method = LossScore(classifier(max_epochs=2), cv=2, random_state=0).fit(X, y)
+    expected = method.transform(X)
+    with config_context(transform_output="pandas"):
+        np.testing.assert_array_equal(method.transform(X).to_numpy(), expected)

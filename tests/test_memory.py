@@ -14,8 +14,54 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
-from skinfluence import NormDetector, OutlierGradientDetector, TraceRecorder, outlier
+from skinfluence import (
+    EL2N,
+    AreaUnderMargin,
+    BaseDetrimentality,
+    ConfidenceWeightedEntropy,
+    ForgettingEvents,
+    GradientEmbedding,
+    GraNd,
+    InfluenceFunction,
+    InnerProductInfluence,
+    LeaveOneOut,
+    LossScore,
+    MirroredInfluence,
+    NormalizedMargin,
+    NormDetector,
+    OutlierGradientDetector,
+    SelfConfidence,
+    SGDInfluence,
+    TraceRecorder,
+    TracIn,
+    outlier,
+)
 from skinfluence._training_cache import fingerprint
+
+# Every estimator that trains a net on the rows, in a setting that records something where it can;
+# those that want validation rows get none, so that they train a net a half.
+CACHED = [
+    AreaUnderMargin(),
+    ConfidenceWeightedEntropy(checkpoints=3),
+    EL2N(cv=2),
+    ForgettingEvents(),
+    GradientEmbedding(checkpoints=2, combine="concat"),
+    GraNd(epoch=2, n_seeds=2),
+    GraNd(epoch=2, n_seeds=2, cv=2),
+    InfluenceFunction(),
+    InfluenceFunction(reference="self"),
+    InnerProductInfluence(n_ensemble=2),
+    LossScore(checkpoints="all", cv=2),
+    MirroredInfluence(),
+    NormalizedMargin(),
+    OutlierGradientDetector(cv=2),
+    SelfConfidence(),
+    SGDInfluence(epochs=2),
+    SGDInfluence(parameters="epoch"),
+    TracIn(),
+    TracIn(reference="validation"),
+]
+every_cached = pytest.mark.parametrize("method", CACHED, ids=repr)
 
 
 class CountTrainings(Callback):
@@ -140,6 +186,76 @@ def test_cache_works_for_regressions_folds_and_memory_objects(tmp_path):
     second = clone(method).set_params(detector=NormDetector()).fit(X, target).detrimentality_
     assert n_trainings(tmp_path) == 2
     np.testing.assert_array_equal(first, second)
+
+
+def outcome(fitted):
+    return fitted.embedding_ if hasattr(fitted, "embedding_") else fitted.detrimentality_
+
+
+def with_cache(method, tmp_path):
+    # plain SGD, so that retracing it warns of nothing
+    net = counted(tmp_path, optimizer=torch.optim.SGD)
+    return clone(method).set_params(net=net, memory=str(tmp_path / "cache"), random_state=0)
+
+
+@every_cached
+def test_every_method_finds_its_training_again(tmp_path, method):
+    X, y, _ = noisy_blobs(n=60)
+    method = with_cache(method, tmp_path)
+    first = clone(method).fit(X, y)
+    n_first = n_trainings(tmp_path)
+    assert n_first > 0
+    second = clone(method).fit(X.copy(), y.copy())
+    assert n_trainings(tmp_path) == n_first
+    np.testing.assert_array_equal(outcome(second), outcome(first))
+    plain = clone(method).set_params(memory=None).fit(X, y)
+    assert n_trainings(tmp_path) == 2 * n_first
+    np.testing.assert_array_equal(outcome(second), outcome(plain))
+    if hasattr(plain, "score_detrimentality"):
+        again = second.score_detrimentality(X[:5], y[:5])
+        np.testing.assert_array_equal(again, plain.score_detrimentality(X[:5], y[:5]))
+
+
+@every_cached
+def test_every_method_trains_again_where_something_else_is_trained(tmp_path, method):
+    X, y, _ = noisy_blobs(n=60)
+    method = with_cache(method, tmp_path).fit(X, y)
+    n_each = n_trainings(tmp_path)
+    X_changed = X.copy()
+    X_changed[3, 1] += 1e-3  # a row that is in some folds, not in others
+    clone(method).fit(X_changed, y)
+    n_with_row = n_trainings(tmp_path)
+    assert n_with_row > n_each
+    clone(method).set_params(random_state=1).fit(X, y)
+    assert n_trainings(tmp_path) == n_with_row + n_each
+    clone(method).set_params(net__lr=0.02).fit(X, y)
+    assert n_trainings(tmp_path) == n_with_row + 2 * n_each
+
+
+def test_every_estimator_that_trains_on_the_rows_has_the_parameter():
+    from instances import SMALLEST
+
+    listed = {type(method) for method in CACHED}
+    assert listed <= {cls for cls in SMALLEST if "memory" in SMALLEST[cls].get_params()}
+    by_the_base = {
+        cls
+        for cls in SMALLEST
+        if issubclass(cls, BaseDetrimentality)
+        and cls._prepare is BaseDetrimentality._prepare
+        and "net" in SMALLEST[cls].get_params()
+    }
+    assert by_the_base - listed <= {LeaveOneOut}  # it trains once a row, and keeps a file
+
+
+def test_a_recorder_of_the_users_own_has_the_trace_after_a_hit(tmp_path):
+    X, y, _ = noisy_blobs(n=60)
+    net = classifier(max_epochs=4, callbacks=[TraceRecorder(checkpoints="all")])
+    first = cached_method(tmp_path, net).fit(X, y)
+    net_found = cached_method(tmp_path, net).fit(X, y).net_
+    frozen = cached_method(tmp_path, FrozenEstimator(net_found), checkpoints=4).fit(X, y)
+    assert len(frozen.trace_.checkpoints) == 4
+    frozen.set_params(checkpoints=3).fit(X, y)
+    np.testing.assert_array_equal(frozen.detrimentality_, first.detrimentality_)
 
 
 def test_frozen_net_bypasses_the_cache(tmp_path):

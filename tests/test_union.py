@@ -1,14 +1,20 @@
 """Several methods on one training give what each gives alone."""
 
+import pickle
+
 import numpy as np
 import pytest
 from problems import classifier, noisy_blobs
 from scipy.stats import spearmanr
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 from test_memory import counted, n_trainings
 
 from skinfluence import (
+    EL2N,
     AreaUnderMargin,
     DetrimentalityUnion,
     DetrimentalSampleCleaner,
@@ -106,3 +112,78 @@ def test_names_are_checked(methods):
         DetrimentalityUnion([("a", 3)]).fit(X, y)
     with pytest.raises(ValueError, match="aggregate='mean'"):
         DetrimentalityUnion([("a", LossScore())], aggregate="mean").fit(X, y)
+
+
+def test_no_aggregate_gives_columns_alone():
+    X, y, _ = noisy_blobs(n=60)
+    union = DetrimentalityUnion(METHODS[:2], classifier(), aggregate=None, random_state=0)
+    both = clone(union).set_params(aggregate="vote").fit(X, y)
+    columns = both.fit_transform(X, y)
+    fitted = both.set_params(aggregate=None).fit(X, y)  # nothing is left of the earlier fit
+    for name in ("detrimentality_", "ranking_"):
+        assert not hasattr(fitted, name)
+    np.testing.assert_array_equal(fitted.scores_, columns)
+    np.testing.assert_array_equal(union.fit_transform(X, y), columns)
+    assert fitted.transform(X[:4]).shape == (4, 2)
+    restored = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(restored.transform(X), fitted.transform(X))
+    with pytest.raises(ValueError, match=r"several scores a row.*Set its aggregate"):
+        DetrimentalSampleCleaner(fitted, contamination=5).fit(X, y)
+
+
+def test_shared_training_is_found_again(tmp_path):
+    X, y, _ = noisy_blobs(n=60)
+    memory = str(tmp_path / "cache")
+    union = DetrimentalityUnion(METHODS, counted(tmp_path), memory=memory, random_state=0)
+    first = clone(union).fit(X, y)
+    again = clone(union).set_params(aggregate="vote").fit(X, y)
+    assert n_trainings(tmp_path) == 1
+    np.testing.assert_array_equal(again.scores_, first.scores_)
+    for name, method in again.methods_.items():  # margins need a trace of these very rows
+        if name != "margin":
+            np.testing.assert_array_equal(method.transform(X), first.methods_[name].transform(X))
+    plain = clone(union).set_params(memory=None).fit(X, y)
+    np.testing.assert_array_equal(again.scores_, plain.scores_)
+    clone(union).set_params(random_state=1).fit(X, y)
+    assert n_trainings(tmp_path) == 3
+    clone(union).set_params(gradients__checkpoints=3).fit(X, y)  # another recorder, the union's own
+    assert n_trainings(tmp_path) == 4
+
+
+def test_parameters_of_methods_are_reached_by_name():
+    union = DetrimentalityUnion(METHODS, classifier())
+    parameters = union.get_params()
+    assert parameters["confidence"] is METHODS[1][1]
+    assert parameters["confidence__checkpoints"] == 3
+    assert "confidence" not in union.get_params(deep=False)
+    copy = clone(union).set_params(confidence__checkpoints=5, loss=EL2N(), memory="x")
+    assert copy.methods[1][1].checkpoints == 5
+    assert isinstance(copy.methods[0][1], EL2N)
+    assert [name for name, _ in copy.methods] == [name for name, _ in METHODS]
+    assert METHODS[1][1].checkpoints == 3
+    assert clone(copy).get_params()["confidence__checkpoints"] == 5
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        union.set_params(nobody__checkpoints=5)
+
+
+def test_a_grid_search_reaches_into_the_union(tmp_path):
+    X, y, _ = noisy_blobs(n=60)
+    methods = [("tracin", TracIn()), ("loss", LossScore())]
+    union = DetrimentalityUnion(
+        methods, counted(tmp_path), memory=str(tmp_path / "cache"), random_state=0
+    )
+    pipeline = Pipeline([("union", union), ("model", LogisticRegression())])
+    grid = {
+        "union__tracin__checkpoints": [2, 3],
+        "union__loss": [LossScore(), SelfConfidence()],
+    }
+    search = GridSearchCV(pipeline, grid, cv=2, refit=False, error_score="raise").fit(X, y)
+    assert len(search.cv_results_["params"]) == 4
+    assert n_trainings(tmp_path) == 4  # two recordings, two folds
+
+
+@pytest.mark.parametrize("name", ["a__b", "net", "memory"])
+def test_names_that_nested_parameters_would_clash_with(name):
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match="hold no '__' and are none of"):
+        DetrimentalityUnion([(name, LossScore())]).fit(X, y)

@@ -36,12 +36,14 @@ class CheckpointMean(BaseDetrimentality):
         checkpoints: int | str = "last",
         cv: Any = None,
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
         self.checkpoints = checkpoints
         self.cv = cv
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     @abstractmethod

@@ -29,6 +29,10 @@ class SelfConfidence(ClassScore):
         fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 
@@ -109,6 +113,10 @@ class NormalizedMargin(ClassScore):
         fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 
@@ -190,6 +198,10 @@ class ConfidenceWeightedEntropy(ClassScore):
         fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 
@@ -272,6 +284,10 @@ class EL2N(ClassScore):
         fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 

@@ -40,6 +40,10 @@ class GraNd(BaseDetrimentality):
         fold.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the trainings. Global generators are neither used nor changed.
 
@@ -115,6 +119,7 @@ class GraNd(BaseDetrimentality):
         layers: str | Sequence[str] = "all",
         cv: Any = None,
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -123,6 +128,7 @@ class GraNd(BaseDetrimentality):
         self.layers = layers
         self.cv = cv
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
@@ -135,7 +141,7 @@ class GraNd(BaseDetrimentality):
         frozen = isinstance(self.net, FrozenEstimator)
         further = [] if frozen else draw_seeds(self._seeds[1], self.n_seeds - 1)
         trained = [
-            train_net(self.net, X, y, seed, max_epochs=self.epoch)
+            train_net(self.net, X, y, seed, max_epochs=self.epoch, memory=self.memory)
             for seed in (self._seeds[0], *further)
         ]
         hand_over(trained[0], self, traced=frozen)

@@ -28,6 +28,10 @@ class LossScore(CheckpointMean):
         fold.
     batch_size : int, default=256
         Rows per forward pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 

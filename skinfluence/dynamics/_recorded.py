@@ -22,10 +22,16 @@ class RecordedMargins(BaseDetrimentality):
     """
 
     def __init__(
-        self, net: Any = None, *, max_bytes: int = 2**30, random_state: Any = None
+        self,
+        net: Any = None,
+        *,
+        max_bytes: int = 2**30,
+        memory: Any = None,
+        random_state: Any = None,
     ) -> None:
         self.net = net
         self.max_bytes = max_bytes
+        self.memory = memory
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
@@ -59,6 +65,10 @@ class AreaUnderMargin(RecordedMargins):
     max_bytes : int, default=2**30
         Refuse, before training, to record more than that in memory. A `TraceRecorder` with
         ``logits=True`` and a folder among the net's own callbacks has no such limit.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 
@@ -137,6 +147,10 @@ class ForgettingEvents(RecordedMargins):
     max_bytes : int, default=2**30
         Refuse, before training, to record more than that in memory. A `TraceRecorder` with
         ``logits=True`` and a folder among the net's own callbacks has no such limit.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 

@@ -61,6 +61,10 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
         for each half, or this share of them.
     batch_size : int, default=256
         Rows per pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training and of the solver's draws.
 
@@ -135,6 +139,7 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
         layers: str | Sequence[str] = "all",
         validation: str | float = "cross",
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -146,6 +151,7 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
         self.layers = layers
         self.validation = validation
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def _check_parameters(self) -> None:

@@ -51,6 +51,10 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
         for each half, or this share of them.
     batch_size : int, default=256
         Rows per pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training and of dropout masks.
 
@@ -114,6 +118,7 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
         layers: str | Sequence[str] = "all",
         validation: str | float = "cross",
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -122,6 +127,7 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
         self.layers = layers
         self.validation = validation
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
@@ -199,7 +205,10 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
         targets = rows.targets
         if targets is not None and self._trained.labels is not None:
             targets = self._trained.labels.decode(targets)
-        return [train_net(self.net, rows.inputs, targets, seed).net for seed in seeds]
+        return [
+            train_net(self.net, rows.inputs, targets, seed, memory=self.memory).net
+            for seed in seeds
+        ]
 
     def _members(self) -> list[Any]:
         if self.n_ensemble == 1 or len(self.nets_) > 1:

@@ -39,6 +39,10 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
         for each half, or this share of them.
     batch_size : int, default=256
         Rows per pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training.
 
@@ -96,6 +100,7 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
         step_size: float = 1e-3,
         validation: str | float = "cross",
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -103,6 +108,7 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
         self.step_size = step_size
         self.validation = validation
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def _check_parameters(self) -> None:

@@ -58,6 +58,11 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         Refuse, before training, a trace that takes more memory.
     batch_size : int, default=256
         Rows per pass over the validation rows. Steps are retraced with their own batches.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
+        With `storage` in a folder nothing is cached.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 
@@ -131,6 +136,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         storage: str | Path = "memory",
         max_bytes: int = 2**30,
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -142,6 +148,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         self.storage = storage
         self.max_bytes = max_bytes
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:

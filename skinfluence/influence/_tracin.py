@@ -60,6 +60,10 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
         Refuse a larger matrix of sketches before computing it.
     batch_size : int, default=256
         Rows per gradient pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training and the sketch. Global generators are neither used nor changed.
 
@@ -130,6 +134,7 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
         cv: Any = None,
         max_bytes: int = 2**30,
         batch_size: int = 256,
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -142,6 +147,7 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
         self.cv = cv
         self.max_bytes = max_bytes
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
 
     def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skinfluence._amounts import n_rows_of
+from skinfluence._amounts import number_of_rows
 from skinfluence._validation import check_finite, is_positive_number
 
 
@@ -162,7 +162,7 @@ def _checked(
 def _checked_budget(budget: Any, n_samples: int) -> int:
     n_rows = 0
     if is_positive_number(budget) and (isinstance(budget, Integral) or budget <= 1):
-        n_rows = n_rows_of(budget, n_samples)
+        n_rows = number_of_rows(budget, n_samples)
     if not 1 <= n_rows <= n_samples:
         raise ValueError(
             f"Got budget={budget!r} for {n_samples} rows, but expected a share of them in (0, 1] "

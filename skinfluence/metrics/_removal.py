@@ -14,7 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from skinfluence._amounts import AmountError, n_rows_of, worst_rows
+from skinfluence._amounts import AmountError, number_of_rows, worst_rows
 from skinfluence._random import draw_seeds, own_random_state, seeded
 from skinfluence._rows_kept import class_numbers, select
 from skinfluence._validation import (
@@ -348,7 +348,7 @@ def _checked_budgets(
             f"Got budgets={tuple(asked)}, but expected shares ascending from 0: all others are "
             "compared with training on all rows. Start with 0 and sort them."
         )
-    return shares, np.array([n_rows_of(share, n_rows) for share in asked], dtype=np.intp)
+    return shares, np.array([number_of_rows(share, n_rows) for share in asked], dtype=np.intp)
 
 
 def _check_no_class_is_emptied(
