@@ -69,9 +69,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_argument(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     arguments = parser.parse_args()
     errors = {}
-    for name in SETS:
+    for name in arguments.sets:
         X, y = rows_of(name, arguments.data)
         for noise, (kind, rate) in NOISES.items():
             found = {method: [] for method in METHODS}
@@ -95,7 +96,9 @@ def main():
             print(end="", flush=True)
     print("\nmean absolute difference from the truth, percent of the rows")
     for (label, kind_of_count), by_cell in errors.items():
-        by_set = {s: np.mean([v for (n, _), v in by_cell.items() if n == s]) for s in SETS}
+        by_set = {
+            s: np.mean([v for (n, _), v in by_cell.items() if n == s]) for s in arguments.sets
+        }
         listing = ", ".join(f"{n} {v:.2f}" for n, v in by_set.items())
         print(
             f"  {label} {kind_of_count:9} all but adult "

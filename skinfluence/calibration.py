@@ -172,7 +172,12 @@ class CalibratedDetrimentality(BaseDetrimentality):
         wrong labels that the net has learnt to repeat do not count. A net at the end of training
         is more confident than it should be: record checkpoints (``checkpoints=10``).
 
-        MEASURED
+        Measured with ``OutlierGradientDetector()`` (``benchmarks/calibration.py`` and runs like it,
+        1 to 3 seeds), inspecting 30 % of the rows: of 10.0 % planted in digits 8.8 % were expected,
+        of 9.8 % among the worst in letter 11.6 %, of 18.5 % in wine (pair noise) 22.1 %; in clean
+        digits 0.4 %, in clean letter 4.6 %. On Adult, which nets cannot fit, 13.1 % were expected
+        where none were planted. The two-groups model of the p-values (Storey 2002) counted every
+        row that the held-out net gets wrong: 14.6 % in digits, 26.8 % in letter.
         """
         check_is_fitted(self)
         n_rows = len(self.ranking_)
@@ -217,7 +222,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         check_cv(self.cv)
         if self.cv is None:
             raise ValueError("Got cv=None, but p-values need held-out rows. Set cv to 5.")
-        if not hasattr(method, "score_detrimentality"):
+        if not hasattr(clone(method), "score_detrimentality"):  # whatever it was fitted on
             raise ValueError(
                 f"{type(method).__name__}, as it is set, cannot judge rows it was not fitted on, "
                 f"so it has no scores of held-out rows to calibrate. Those that can: {_JUDGES}."
