@@ -52,8 +52,8 @@ class ValidationRows:
     <ValidationRows: 75 rows>
     >>> model = CleanedClassifier(LogisticRegression(max_iter=500), KNNShapley())
     >>> search = GridSearchCV(model, {"contamination": [0.0, 0.1]}, cv=3)
-    >>> search.fit(X[::2], y[::2], X_val=trusted).best_estimator_.n_features_in_
-    4
+    >>> bool(search.fit(X[::2], y[::2], X_val=trusted).best_score_ > 0.9)
+    True
     """
 
     def __init__(self, X: Any, y: Any = None) -> None:
