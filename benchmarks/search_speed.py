@@ -4,9 +4,10 @@
 
 `GridSearchCV` over 6 detectors, 3 contaminations and 5 folds of `CleanedClassifier` with logistic
 regression, on the digits with 10 % flipped labels; the method's net is the default one, a
-perceptron of the 64 pixels or, with --images, a small convolutional net for 25 epochs. Without memory the net is
-trained for each of the 91 fits, with memory once for each of the 6 training sets. Processor time of
-one process, trainings as counted, and the best score, which must be the same.
+perceptron of the 64 pixels or, with --images, a small convolutional net for 25 epochs. Without
+memory the net is trained for each of the 91 fits, with memory once for each of the 6 training sets,
+so that the ratio is below 15. Processor time of one process, trainings as counted, and the best
+score, which must be the same.
 """
 
 import argparse
