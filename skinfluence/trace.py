@@ -6,9 +6,13 @@ from typing import Any, Self
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
-from skinfluence._recording import Recording, Wanted, ends_at, learning_rates_of
+from skinfluence._recording import Recording, Reloaded, Wanted, ends_at, learning_rates_of
+from skinfluence._resume_point import ResumePoint, training_identity
 from skinfluence._training_trace import Checkpoint, TrainingTrace, fingerprint_of
 from skinfluence._validation import check_parameter, check_positive_integer
+
+# Settings of a recorder that decide what is in a trace.
+_RECORDED = ("checkpoints", "order", "steps", "logits")
 
 __all__ = ["Checkpoint", "TraceRecorder", "TrainingTrace", "trace_of"]
 
@@ -93,6 +97,7 @@ class TraceRecorder(Callback):
         steps: str | None = None,
         logits: bool = False,
         storage: str | Path = "memory",
+        resume: bool = False,
         max_bytes: int = 2**30,
     ) -> None:
         self.checkpoints = checkpoints
@@ -100,6 +105,7 @@ class TraceRecorder(Callback):
         self.steps = steps
         self.logits = logits
         self.storage = storage
+        self.resume = resume
         self.max_bytes = max_bytes
 
     def initialize(self) -> Self:
@@ -124,12 +130,24 @@ class TraceRecorder(Callback):
         earlier = getattr(self, "trace_", None)
         if earlier is not None and not ends_at(earlier, net):
             earlier = None  # what lies between was not recorded
+        if self.resume:
+            _check_resumable(self, net)
         self.nbytes_ = wanted.nbytes(net, X, y, n_samples)
         if earlier is not None:
             self.nbytes_ += earlier.nbytes
         if wanted.folder is None and self.nbytes_ > self.max_bytes:
             raise ValueError(_too_large(self, self.nbytes_))
-        self.recording_ = Recording(wanted, net, n_samples, fingerprint_of(X), earlier)
+        resume = None
+        if self.resume:
+            callbacks = [c for c in net.callbacks_ if not isinstance(c[1], TraceRecorder | _Last)]
+            recorded = {name: getattr(self, name) for name in _RECORDED}
+            identity = training_identity(net, callbacks, recorded, X, y)
+            resume = ResumePoint(Path(self.storage), identity)
+        if resume is not None and resume.is_complete:
+            self.recording_: Any = Reloaded(resume)
+        else:
+            rows = fingerprint_of(X)
+            self.recording_ = Recording(wanted, net, n_samples, rows, earlier, resume=resume)
         # skorch tells callbacks one by one off this very list
         net.callbacks_.append(("trace_recorder_last", _Last(self)))
 
@@ -197,6 +215,11 @@ class _Last(Callback):
             self._recording.attach(net, lambda: self._abandon(net))
         else:  # left behind by a callback that raised
             self._leave(net)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Let training go on from here, if it is to be resumable; called by skorch."""
+        if self._is_of_this_training():
+            self._recording.save(net)
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Complete the trace; called by skorch, also after an interrupt from the keyboard."""
@@ -341,7 +364,28 @@ def _check_settings(recorder: TraceRecorder) -> None:
         '"all", "last_epoch" or None',
         holds=lambda steps: steps in {"all", "last_epoch", None},
     )
+    check_parameter(
+        "resume",
+        recorder.resume,
+        "True or False, and True only with a folder as storage",
+        holds=lambda resume: resume is False or (resume is True and recorder.storage != "memory"),
+    )
     check_positive_integer("max_bytes", recorder.max_bytes)
+
+
+def _check_resumable(recorder: TraceRecorder, net: Any) -> None:
+    if net.history:
+        raise ValueError(
+            f"The net has trained {len(net.history)} epochs already, but resume=True is for "
+            "trainings from the start: fit again to go on after an interruption. To add epochs "
+            "to a trained net by partial_fit or warm_start, record with resume=False."
+        )
+    others = [c for _, c in net.callbacks_ if isinstance(c, TraceRecorder) and c is not recorder]
+    if others:
+        raise ValueError(
+            f"The net has {len(others)} other recorders besides one with resume=True; they would "
+            "miss the epochs that need not be trained again. Let one recorder ask for all of it."
+        )
 
 
 def _too_large(recorder: TraceRecorder, needed: int) -> str:

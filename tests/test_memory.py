@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
 from skinfluence import NormDetector, OutlierGradientDetector, TraceRecorder
-from skinfluence._training_cache import fingerprint
+from skinfluence._fingerprint import fingerprint
 
 
 class CountTrainings(Callback):
