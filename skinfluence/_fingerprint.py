@@ -19,6 +19,21 @@ def versions() -> list[str]:
     return [torch.__version__, skorch.__version__]
 
 
+def net_parameters(net: skorch.NeuralNet) -> list[Any]:
+    """List what decides how a net computes, for a fingerprint; its callbacks do not.
+
+    Parameters
+    ----------
+    net : NeuralNet
+
+    Returns
+    -------
+    list
+    """
+    parameters = net.get_params(deep=False)
+    return [type(net), {k: v for k, v in parameters.items() if k not in {"callbacks", "verbose"}}]
+
+
 def fingerprint(value: Any) -> str:
     """Hash anything by what it says rather than where it lies in memory.
 
@@ -110,9 +125,9 @@ class _Hash:
             parts = value.__reduce_ex__(4)
         except Exception as error:
             raise TypeError(
-                "memory= and resume= need to know whether a training is the same as an earlier "
-                f"one, but {value!r} in the net or the data cannot be read. Take it out, or do "
-                "without memory= and resume=."
+                "It has to be known whether a training is the same as an earlier one, but "
+                f"{value!r} in the net or the data cannot be read. Take it out, or set memory=None "
+                "or resume=False."
             ) from error
         if isinstance(parts, str):  # the name of something global
             self._text(parts)

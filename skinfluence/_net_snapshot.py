@@ -108,7 +108,7 @@ def random_states() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": cuda,
         "numpy": np.random.get_state(),  # noqa: NPY002 - the global generator is what is meant
-        "python": random.getstate(),
+        "python": _compact(random.getstate()),
     }
 
 
@@ -117,7 +117,13 @@ def _set_random_states(states: dict[str, Any]) -> None:
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
-    random.setstate(states["python"])
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+
+
+def _compact(state: Any) -> Any:
+    version, words, gauss = state
+    return version, np.array(words, np.uint32), gauss  # 625 numbers, written after every epoch
 
 
 def _parts(net: Any, kind: type) -> dict[str, Any]:

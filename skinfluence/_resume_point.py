@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skinfluence._fingerprint import fingerprint, versions
+from skinfluence._fingerprint import fingerprint, net_parameters, versions
 from skinfluence._net_snapshot import generators_of, put_back, random_states, snapshot_of
 from skinfluence._state_files import packed, replace_file, unpacked
 from skinfluence._state_streams import check_whole, sync_file
@@ -280,15 +280,13 @@ def training_identity(
     TypeError
         If something of it can be neither read nor pickled.
     """
-    parameters = net.get_params(deep=False)
     # not the objects: they change while training goes on
     made_of = {
         f"callback {name}": (type(callback), callback.get_params(deep=False))
         for name, callback in callbacks
     }
     said = {
-        "net": {k: v for k, v in parameters.items() if k not in {"callbacks", "verbose"}},
-        "class of net": type(net),
+        "net or parameter of it": net_parameters(net),
         **made_of,
         "X": X,
         "y": y,

@@ -91,6 +91,8 @@ def unpacked(data: bytes, source: Path) -> Any:
         If they are no such bytes.
     """
     try:
+        if data[:2] != b"PK":  # torch would warn before it fails
+            raise ValueError("no zip file")
         return _restored(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
     except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -96,6 +96,7 @@ class Stream:
         self.length = length or 0
         if length is not None:
             check_whole(path, length * record_bytes(layout))
+        self._is_synced = length is not None
         self._file = path.open("wb" if length is None else "r+b", buffering=0)
 
     def append(self, state: dict[str, Tensor]) -> None:
@@ -104,6 +105,7 @@ class Stream:
             tensor = state[entry.name].detach().cpu().contiguous().reshape(-1)
             record[entry.start : entry.stop] = tensor.view(torch.uint8).numpy().tobytes()
         start = self.length * len(record)
+        self._is_synced = False
         try:
             self._file.seek(start)
             view = memoryview(record)
@@ -125,7 +127,9 @@ class Stream:
         self.length -= 1
 
     def sync(self) -> None:
-        sync_file(self._file)
+        if not self._is_synced:
+            sync_file(self._file)
+            self._is_synced = True
 
     def close(self) -> None:
         self._file.truncate(self.length * record_bytes(self.layout))

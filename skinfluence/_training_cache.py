@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from skinfluence._fingerprint import fingerprint, versions
 from skinfluence._random import seeded
 from skinfluence.nets import prepare_net
-from skinfluence.trace import TraceRecorder, TrainingTrace
+from skinfluence.trace import TraceRecorder, TrainingTrace, own_recorders
 
 if sys.platform != "win32":
     import fcntl
@@ -96,9 +96,8 @@ def _states(net: Any) -> dict[str, dict[str, Tensor]]:
 
 def _writes_trace(net: Any, recorder: TraceRecorder | None) -> bool:
     """Tell whether states are in a folder, to which a cached trace would only refer."""
-    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
-    own = [entry[1] if isinstance(entry, tuple) else entry for entry in callbacks]
-    return any(isinstance(r, TraceRecorder) and r.storage != "memory" for r in [*own, recorder])
+    recorders = [*own_recorders(net), *([] if recorder is None else [recorder])]
+    return any(one.storage != "memory" for one in recorders)
 
 
 @contextmanager

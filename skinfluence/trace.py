@@ -42,6 +42,10 @@ class TraceRecorder(Callback):
     storage : "memory" or path, default="memory"
         A folder keeps states on disk, written while training goes on; it keeps its old trace
         until training is over.
+    resume : bool, default=False
+        Leave in the folder, after every epoch, what training goes on from, and go on from what is
+        there: the same `fit` after a kill, an error or an interrupt trains only the epochs that
+        are missing; see Notes.
     max_bytes : int, default=2**30
         Refuse, before the first step, to keep more than that in memory. A folder has no limit.
 
@@ -60,7 +64,12 @@ class TraceRecorder(Callback):
         If the order is asked for of a loader that is no DataLoader over rows with numbers.
     ValueError
         If a parameter is out of range, the trace would exceed `max_bytes`, or `partial_fit`
-        continues a recorded order on other rows or with another optimiser.
+        continues a recorded order on other rows or with another optimiser. With `resume`, if the
+        folder holds another training, or a trace that was written without; if the net has trained
+        already; or if it has another recorder.
+    OSError
+        If the folder's disk is full or the folder it lies in is missing. With `resume`, all
+        complete epochs are kept.
 
     See Also
     --------
@@ -68,8 +77,20 @@ class TraceRecorder(Callback):
 
     Notes
     -----
+    A resumed training ends as an uninterrupted one would, bit for bit on the CPU: parameters,
+    trace and history (but for durations). Kept for that are modules, criterion, optimiser and
+    history, the global random numbers, generators of the training loader and its samplers, and
+    what skorch's learning rate schedulers, scores and EarlyStopping carry from epoch to epoch.
+    Other callbacks begin anew, as in `partial_fit`, and so do other stateful samplers and workers
+    that outlive an epoch. A training is known by its net, callbacks, rows, targets, parameters at
+    the start, global random numbers if it draws them, and versions of torch and skorch; any other
+    is refused, and nothing is overwritten. An interrupt from the keyboard leaves a trace up to
+    it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt: `fit` repeats
+    the epoch that it stopped at. A complete training is loaded, and no epoch trained.
+
     Cost: copies of the parameters; with the order, two further gradients of one batch in epochs 1,
-    2, 4, 8 and so on, for `TrainingTrace.replay_error_`.
+    2, 4, 8 and so on, for `TrainingTrace.replay_error_`; with `resume`, one write of parameters and
+    optimiser state an epoch.
 
     Examples
     --------
@@ -263,6 +284,25 @@ def trace_of(net: Any) -> TrainingTrace | None:
     return None
 
 
+def own_recorders(net: Any) -> list[TraceRecorder]:
+    """List the recorders that a net was given as callbacks.
+
+    Parameters
+    ----------
+    net : NeuralNet or anything else
+        Unfitted.
+
+    Returns
+    -------
+    list of TraceRecorder
+        None for what has no list of callbacks.
+    """
+    callbacks = getattr(net, "callbacks", None)
+    entries = callbacks if isinstance(callbacks, list | tuple) else []
+    own = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
+    return [callback for callback in own if isinstance(callback, TraceRecorder)]
+
+
 def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
     """Tell whether a recorder among a net's callbacks will record what another one would.
 
@@ -276,17 +316,14 @@ def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
     -------
     bool
     """
-    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
-    for entry in callbacks:
-        own = entry[1] if isinstance(entry, tuple) else entry
-        if isinstance(own, TraceRecorder):
-            steps = {None: 0, "last_epoch": 1, "all": 2}
-            return (
-                own.checkpoints in {"all", wanted.checkpoints}
-                and steps.get(own.steps, 0) >= steps[wanted.steps]
-                and bool(own.order or own.steps or own.logits) >= wanted.order
-                and own.logits >= wanted.logits
-            )
+    for own in own_recorders(net)[:1]:
+        steps = {None: 0, "last_epoch": 1, "all": 2}
+        return (
+            own.checkpoints in {"all", wanted.checkpoints}
+            and steps.get(own.steps, 0) >= steps[wanted.steps]
+            and bool(own.order or own.steps or own.logits) >= wanted.order
+            and own.logits >= wanted.logits
+        )
     return False
 
 
