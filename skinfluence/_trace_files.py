@@ -3,7 +3,8 @@
 States are appended while training goes on, so that a trajectory may be larger than memory. All
 data files are new ones; the manifest that names them replaces the old manifest in one step, so a
 run that is killed leaves the old trace readable (and files that no manifest names, most of which
-end in ``.partial``).
+end in ``.partial``). A training that may go on after a kill adds to the same files of states; it
+begins in a folder without a trace, and the record of `ResumePoint` says how much of them counts.
 """
 
 import json

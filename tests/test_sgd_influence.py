@@ -210,11 +210,12 @@ def test_a_row_twice_in_a_batch_counts_twice():
     X_val, y_val = (part + 0.1 for part in least_squares(n=7))
     sampler = WeightedRandomSampler(np.arange(1.0, 25), 24, generator=torch.Generator())
     settings = {"iterator_train__sampler": sampler, "iterator_train__shuffle": False}
+    settings["lr"] = 1e-5  # a row of several steps has an effect of second order too
     net, trace = trained(sgd(**settings), X, y)
     assert any(len(np.unique(rows)) < len(rows) for rows in trace.batch_indices)
     method = SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
     expected = linear_influence(net, trace, X, y, X_val, y_val)
-    np.testing.assert_allclose(-method.detrimentality_, expected, atol=1e-10, rtol=0)
+    np.testing.assert_allclose(-method.detrimentality_, expected, rtol=1e-3)
 
 
 def test_training_that_is_not_sgd_is_warned_of():
