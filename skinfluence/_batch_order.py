@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,21 @@ class _StandIn:
         return getattr(type(self._net), self._name)(self._net, *args, **kwargs)
 
 
+class Resumed(NamedTuple):
+    """How training goes on with an earlier one.
+
+    Attributes
+    ----------
+    n_epochs : int
+        Still to be trained.
+    on_loader : callable
+        ``on_loader(loader)``, called with the training loader before anything is drawn from it.
+    """
+
+    n_epochs: int
+    on_loader: Callable[[Any], None]
+
+
 class WatchedFitLoop(_StandIn):
     """Shadows a net's `fit_loop` for one call, and its `get_iterator` till the loader is made.
 
@@ -118,18 +133,35 @@ class WatchedFitLoop(_StandIn):
         What is to note the rows.
     on_error : callable
         Called without arguments if training ends by an error, of which skorch tells no callback.
+    resumed : Resumed, optional
+        If training goes on with an earlier one.
     """
 
-    def __init__(self, net: Any, order: BatchOrder | None, on_error: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        net: Any,
+        order: BatchOrder | None,
+        on_error: Callable[[], None],
+        resumed: Resumed | None = None,
+    ) -> None:
         super().__init__(net, "fit_loop")
         self._order = order
         self._on_error = on_error
+        self._resumed = resumed
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Train as the net does."""
         self.remove()
-        loader = None if self._order is None else _WatchedGetIterator(self._net, self._order)
+        watchers: list[Callable[[Any], None]] = []
+        if self._resumed is not None:
+            watchers.append(self._resumed.on_loader)
+        if self._order is not None:
+            watchers.append(self._order.watch)
+        loader = _WatchedGetIterator(self._net, watchers) if watchers else None
         try:
+            if self._resumed is not None:
+                _check_no_fit_parameters(kwargs)
+                kwargs["epochs"] = self._resumed.n_epochs
             return self._original(*args, **kwargs)
         except KeyboardInterrupt:  # an end of training like any other
             raise
@@ -142,17 +174,29 @@ class WatchedFitLoop(_StandIn):
 
 
 class _WatchedGetIterator(_StandIn):
-    def __init__(self, net: Any, order: BatchOrder) -> None:
+    def __init__(self, net: Any, watchers: list[Callable[[Any], None]]) -> None:
         super().__init__(net, "get_iterator")
-        self._order = order
+        self._watchers = watchers
 
     def __call__(self, dataset: Any, training: bool = False) -> Any:
         if training:
             self.remove()
         loader = self._original(dataset, training=training)
         if training:
-            self._order.watch(loader)
+            for watch in self._watchers:
+                watch(loader)
         return loader
+
+
+def _check_no_fit_parameters(given: dict[str, Any]) -> None:
+    """Refuse what a later call could not be held against."""
+    names = sorted(given.keys() - {"epochs", "_routing_method"})
+    if names:
+        raise TypeError(
+            f"fit got {', '.join(names)}, but a training with resume=True takes nothing besides X "
+            "and y, because it would not be known whether a later call passes the same. Put it "
+            "into the data set or the net, or record with resume=False."
+        )
 
 
 class _Noting:

@@ -3,20 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence._batch_order import BatchOrder, WatchedFitLoop
+from skinfluence._batch_order import BatchOrder, Resumed, WatchedFitLoop
 from skinfluence._net_arrays import output_shape
-from skinfluence._random import preserved_random_state
+from skinfluence._resume_point import ResumePoint
+from skinfluence._sgd_rule import description_of, momentum_of, own_module, replay_error
 from skinfluence._trace_files import TraceWriter
 from skinfluence._training_trace import Checkpoint, State, TrainingTrace, state_bytes
 from skinfluence.gradients._net_loss import tensors_in
-from skinfluence.gradients._states import mean_gradients_at, module_state
+from skinfluence.gradients._states import module_state
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,34 @@ def _rows_and_steps(net: Any, n_samples: int) -> tuple[int, int]:
     return rows, -(-rows // size)
 
 
+class Counts(NamedTuple):
+    """How much of a recording the folder has, up to the last complete epoch."""
+
+    epochs: int = 0
+    steps: int = 0
+    replay_errors: int = 0
+    checkpoints: int = 0
+
+
+class Reloaded:
+    """Stands for a recording where a folder holds the whole training: nothing is trained."""
+
+    def __init__(self, resume: ResumePoint) -> None:
+        self._resume = resume
+
+    def attach(self, net: Any, on_error: Callable[[], None]) -> None:
+        resumed = Resumed(0, lambda loader: self._resume.enter(net, loader))
+        WatchedFitLoop(net, None, on_error, resumed)
+
+    def abandon(self) -> None:
+        """Leave the folder as it is."""
+
+    def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
+        """Open the trace that the folder holds."""
+        self._resume.check_entered()
+        return TrainingTrace.load(self._resume.folder)
+
+
 class Recording:
     """One call of training, added to what an earlier call recorded."""
 
@@ -80,8 +109,13 @@ class Recording:
         n_samples: int,
         fingerprint: str | None,
         earlier: TrainingTrace | None,
+        *,
+        resume: ResumePoint | None = None,
     ) -> None:
         self._wanted = wanted
+        self._resume = resume
+        self._n_planned = net.max_epochs
+        self._n_saved = Counts()
         self._order = BatchOrder(n_samples) if wanted.follows_rows else None
         self.learning_rate = learning_rates_of(net)
         self._n_samples, self._fingerprint = n_samples, fingerprint
@@ -97,19 +131,25 @@ class Recording:
         self._n_epochs = 0
         if earlier is not None:
             _check_continues(wanted, earlier, net, n_samples, fingerprint)
-        self._writer = None if wanted.folder is None else TraceWriter(wanted.folder)
+        self._writer = None
+        if wanted.folder is not None:
+            streams = None if resume is None else resume.streams
+            self._writer = TraceWriter(wanted.folder, resumable=resume is not None, streams=streams)
         self._steps: list[State] = []
         self._n_step_states = 0
         self._checkpoints: list[Checkpoint] = []
         try:
-            if earlier is None:
+            if resume is not None and resume.n_epochs:
+                self._go_on(resume)
+            elif earlier is None:
                 self._initial = self._keep("states", module_state(net))
             else:
                 self._continue(earlier)
         except BaseException:
             self.abandon()
             raise
-        self._planned = {self._n_epochs + epoch for epoch in wanted.epochs(net.max_epochs)}
+        before = 0 if earlier is None else self._n_epochs
+        self._planned = {before + epoch for epoch in wanted.epochs(net.max_epochs)}
 
     def _continue(self, earlier: TrainingTrace) -> None:
         self._initial = self._keep("states", earlier.initial_state)
@@ -129,16 +169,84 @@ class Recording:
         if earlier.replay_error_ is not None:
             self._replay_errors = [earlier.replay_error_]
 
+    def _go_on(self, resume: ResumePoint) -> None:
+        """Take over what was recorded up to the last complete epoch."""
+        assert self._writer is not None
+        self._initial = {}
+        for part in resume.parts():
+            self._epoch_starts.append(len(self._rates))
+            self._rates += list(part["learning_rates"])
+            if self._wanted.follows_rows:
+                bounds = np.cumsum(part["batch_sizes"])
+                self._indices += np.split(part["batch_indices"], bounds)[:-1]
+            if self._wanted.logits:
+                self._logits.append(part["logits"])
+            self._replay_errors += part["replay_errors"]
+            self._checkpoints += [Checkpoint(e, rate, {}) for e, rate in part["checkpoints"]]
+            self._first_step = part["first_step"]
+            self._n_step_states = part["n_step_states"]
+            self._n_epochs += 1
+        self._steps = [{} for _ in range(self._n_step_states)]
+        self._n_saved = self._counts()
+        if self._checkpoints:
+            self._latest = self._writer.last("states")
+
     def attach(self, net: Any, on_error: Callable[[], None]) -> None:
         """Get ready for the training loader, and for an error, after which to call back."""
-        WatchedFitLoop(net, self._order, on_error)
+        resumed = None
+        if self._resume is not None:
+            remaining = self._n_planned - self._resume.n_epochs
+            resumed = Resumed(remaining, lambda loader: self._enter(net, loader))
+        WatchedFitLoop(net, self._order, on_error, resumed)
+
+    def _enter(self, net: Any, loader: Any) -> None:
+        assert self._resume is not None
+        assert self._writer is not None
+        self._resume.enter(net, loader)
+        self._writer.clear(self._resume.parts_path)
+        if not self._resume.n_epochs:
+            self._resume.save(net, self._writer.sync(), None)
+            self._writer.keep()
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove what was written, but for what a training may go on with."""
         if self._writer is not None:
             self._writer.discard()
 
+    def save(self, net: Any) -> None:
+        """Make the end of an epoch a point to go on from, if that is wanted."""
+        if self._resume is None:
+            return
+        assert self._writer is not None
+        self._resume.save(net, self._writer.sync(), self._last_epoch())
+        self._writer.keep()
+        self._n_saved = self._counts()
+
+    def _counts(self) -> Counts:
+        return Counts(
+            self._n_epochs, len(self._rates), len(self._replay_errors), len(self._checkpoints)
+        )
+
+    def _last_epoch(self) -> dict[str, Any]:
+        """Give what was noted since the last epoch was saved; see `_go_on`."""
+        saved = self._n_saved
+        rows = self._indices[saved.steps :]
+        return {
+            "learning_rates": np.array(self._rates[saved.steps :]),
+            "batch_sizes": np.array([len(index) for index in rows], dtype=np.int64),
+            "batch_indices": np.concatenate([np.empty(0, np.int64), *rows]),
+            "logits": self._logits[-1] if self._wanted.logits else None,
+            "replay_errors": self._replay_errors[saved.replay_errors :],
+            "checkpoints": [
+                (c.epoch, c.learning_rate) for c in self._checkpoints[saved.checkpoints :]
+            ],
+            "first_step": self._first_step,
+            "n_step_states": self._n_step_states,
+        }
+
     def begin_epoch(self) -> None:
+        if self._resume is not None:
+            self._resume.check_entered()
         if self._order is not None:
             self._order.new_epoch()
         self._epoch_starts.append(len(self._rates))
@@ -173,7 +281,7 @@ class Recording:
                 self._note_outputs(self._pending, outputs)
             if self._before is not None:
                 self._replay_errors.append(
-                    _replay_error(net, batch, self._before, self._momentum, self.learning_rate)
+                    replay_error(net, batch, self._before, self._momentum, self.learning_rate)
                 )
             self._indices.append(self._pending)
             self._pending = self._before = None
@@ -186,6 +294,8 @@ class Recording:
 
     def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
         """Give the trace; a net that did not train gives one without steps."""
+        if self._resume is not None:
+            self._resume.check_entered()
         self._finish_interrupted_step(net)
         begun = len(self._epoch_starts)
         if self._n_epochs < begun and "train_batch_count" in net.history[-1]:
@@ -210,11 +320,13 @@ class Recording:
             replay_error_=max(self._replay_errors, default=None),
             fingerprint=self._fingerprint,
             gradient_callbacks=gradient_callbacks,
-            **_description_of(net),
+            **description_of(net),
         )
         if self._writer is None:
             return trace
         trace.commit(self._writer)
+        if self._resume is not None and self._n_saved.epochs == self._n_planned:
+            self._resume.complete(net)
         return TrainingTrace.load(self._writer.folder)
 
     def _finish_interrupted_step(self, net: Any) -> None:
@@ -288,7 +400,7 @@ def _check_continues(
         )
     changed = [
         name
-        for name, value in _description_of(net).items()
+        for name, value in description_of(net).items()
         if value != getattr(earlier, name) and (wanted.follows_rows or name == "parameter_groups")
     ]
     if changed:
@@ -303,27 +415,8 @@ def learning_rates_of(net: Any) -> NDArray[np.float64]:
     return np.array([group["lr"] for group in net.optimizer_.param_groups], dtype=np.float64)
 
 
-def _description_of(net: Any) -> dict[str, Any]:
-    names = {id(parameter): name for name, parameter in _module(net).named_parameters()}
-    groups = net.optimizer_.param_groups
-    return {
-        "parameter_groups": tuple(
-            tuple(names[id(p)] for p in group["params"] if id(p) in names) for group in groups
-        ),
-        "weight_decay": tuple(float(group.get("weight_decay", 0.0)) for group in groups),
-        "momentum": tuple(float(group.get("momentum", 0.0)) for group in groups),
-        "dampening": tuple(float(group.get("dampening", 0.0)) for group in groups),
-        "nesterov": tuple(bool(group.get("nesterov", False)) for group in groups),
-        "optimizer": type(net.optimizer_).__name__,
-    }
-
-
-def _module(net: Any) -> Any:
-    return getattr(net.module_, "_orig_mod", net.module_)
-
-
 def _versions_of(net: Any) -> list[int]:
-    return [parameter._version for parameter in _module(net).parameters()]
+    return [parameter._version for parameter in own_module(net).parameters()]
 
 
 def _equal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
@@ -331,38 +424,3 @@ def _equal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
         value.dtype == two[name].dtype and torch.equal(value, two[name])
         for name, value in one.items()
     )
-
-
-def momentum_of(net: Any) -> State:
-    """Copy SGD's momentum buffers by parameter name, where there are any yet."""
-    if not isinstance(net.optimizer_, torch.optim.SGD):
-        return {}
-    state = net.optimizer_.state
-    buffers = {
-        name: state[parameter].get("momentum_buffer")
-        for name, parameter in _module(net).named_parameters()
-        if parameter in state
-    }
-    return {n: b.detach().to("cpu", copy=True) for n, b in buffers.items() if b is not None}
-
-
-def _replay_error(
-    net: Any, batch: Any, before: State, momentum: State, rates: NDArray[np.float64]
-) -> float:
-    """Measure how far a step was from SGD's, relative to its length."""
-    settings = _description_of(net)
-    after = module_state(net, buffers=False)
-    with preserved_random_state():
-        gradients = mean_gradients_at(net, before, batch)
-    deviation = length = 0.0
-    for group, names in enumerate(settings["parameter_groups"]):
-        mu, tau = settings["momentum"][group], settings["dampening"][group]
-        for name in names:
-            g = gradients[name] + settings["weight_decay"][group] * before[name]
-            if mu:
-                m = mu * momentum[name] + (1 - tau) * g if name in momentum else g
-                g = g + mu * m if settings["nesterov"][group] else m
-            step = (after[name] - before[name]).double()
-            deviation += float((step + float(rates[group]) * g.double()).square().sum())
-            length += float(step.square().sum())
-    return float(np.sqrt(deviation / length)) if length else float(deviation > 0)

@@ -3,87 +3,30 @@
 States are appended while training goes on, so that a trajectory may be larger than memory. All
 data files are new ones; the manifest that names them replaces the old manifest in one step, so a
 run that is killed leaves the old trace readable (and files that no manifest names, most of which
-end in ``.partial``).
+end in ``.partial``). A training that may go on after a kill adds to the same files of states; it
+begins in a folder without a trace, and the record of `ResumePoint` says how much of them counts.
 """
 
 import json
-import os
+import re
 import uuid
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skinfluence._state_files import unpacked
+from skinfluence._state_streams import Entry, StateFile, Stream, layout_of, record_bytes, sync_file
+
 _MANIFEST = "trace.json"
+_OWN_NAME = re.compile(r"[a-z_.]+-[0-9a-f]{12}\.(bin|partial)")
 _FORMAT = "skinfluence training trace"
 _VERSION = 1
-# Tensors start at multiples of this many bytes, so that any dtype may be read in place.
-_ALIGNMENT = 16
-
-
-class Entry(NamedTuple):
-    """Where a tensor lies in a record.
-
-    Attributes
-    ----------
-    name : str
-    shape : list of int
-    dtype : str
-        Such as "float32".
-    start, stop : int
-        Bytes.
-    """
-
-    name: str
-    shape: list[int]
-    dtype: str
-    start: int
-    stop: int
-
-
-class StateFile(Sequence[dict[str, Tensor]]):
-    """States on disk, read when they are indexed.
-
-    Parameters
-    ----------
-    path : Path
-    layout : list of Entry
-    length : int
-    """
-
-    def __init__(self, path: Path, layout: list[Entry], length: int) -> None:
-        self.path = path
-        self.layout = layout
-        self._length = length
-        self._bytes: NDArray[np.uint8] | None = None
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._length))]
-        if not -self._length <= index < self._length:
-            raise IndexError(f"state {index} of {self._length}")
-        if self._bytes is None:
-            shape = (self._length, _record_bytes(self.layout))
-            # copy on write: tensors may be changed, the file never
-            self._bytes = np.memmap(self.path, np.uint8, mode="c", shape=shape)
-        record = torch.from_numpy(self._bytes[index])
-        return {
-            entry.name: record[entry.start : entry.stop]
-            .view(getattr(torch, entry.dtype))
-            .view(entry.shape)
-            for entry in self.layout
-        }
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_bytes": None}  # pickled as a reference to the file
+# What a training that may go on leaves beside its trace; see `ResumePoint`.
+RESUME_FILE = "resume.pt"
 
 
 class TraceWriter:
@@ -93,17 +36,26 @@ class TraceWriter:
     ----------
     folder : Path
         Made if it does not exist; the folder it lies in must.
+    resumable : bool, default=False
+        Whether a training may go on with the states that were marked by `keep`, also after an
+        error; they have their final names from the start.
+    streams : dict, optional
+        What `sync` gave, to go on with these files.
 
     Raises
     ------
     OSError
         If it cannot be made.
     ValueError
-        If another program's file has the name of the manifest.
+        If another program's file has the name of the manifest, or a file to go on with is cut
+        short.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, resumable: bool = False, streams: dict[str, Any] | None = None
+    ) -> None:
         self.folder = folder
+        self._resumable = resumable
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -112,10 +64,15 @@ class TraceWriter:
         if (folder / _MANIFEST).is_file():
             _check_not_foreign(folder / _MANIFEST)
         self._token = uuid.uuid4().hex[:12]
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         self._made: list[Path] = []
+        self._kept: set[Path] = set()
         # also when forgotten, and when the interpreter ends
-        self._remove = weakref.finalize(self, _remove, self._streams, self._made)
+        self._remove = weakref.finalize(self, _remove, self._streams, self._made, self._kept)
+        for kind, entry in (streams or {}).items():
+            layout = [Entry(*e) for e in entry["layout"]]
+            self._streams[kind] = Stream(folder / entry["file"], layout, entry["length"])
+        self.keep()
 
     def append(self, kind: str, state: dict[str, Tensor]) -> None:
         """Add a state to the file of its kind.
@@ -127,17 +84,67 @@ class TraceWriter:
             Of the same names, shapes and dtypes every time.
         """
         if kind not in self._streams:
-            self._streams[kind] = _Stream(self._path(kind), layout_of(state))
+            self._streams[kind] = Stream(self._stream_path(kind), layout_of(state))
         self._streams[kind].append(state)
 
     def restart(self, kind: str) -> None:
         """Drop the states of one kind that were written so far."""
-        if kind in self._streams:
+        if kind not in self._streams:
+            return
+        if self._resumable:  # the states so far are still what a training would go on with
+            self._streams.pop(kind).discard()
+        else:
             self._streams[kind].restart()
 
     def drop_last(self, kind: str) -> None:
         """Drop the last state of one kind."""
         self._streams[kind].drop_last()
+
+    def sync(self) -> dict[str, Any]:
+        """Bring the states written so far onto the disk.
+
+        Returns
+        -------
+        dict
+            Where they are, for another writer to go on with.
+        """
+        for stream in self._streams.values():
+            stream.sync()
+        return {
+            kind: {"file": stream.path.name, "layout": stream.layout, "length": stream.length}
+            for kind, stream in self._streams.items()
+        }
+
+    def keep(self) -> None:
+        """Spare the files of states, as they are now, when the rest is discarded."""
+        now = {stream.path for stream in self._streams.values()}
+        for path in self._kept - now:
+            path.unlink(missing_ok=True)
+        self._kept.clear()
+        self._kept.update(now)
+
+    def last(self, kind: str) -> dict[str, Tensor]:
+        """Read back the last state of one kind."""
+        stream = self._streams[kind]
+        state: dict[str, Tensor] = StateFile(stream.path, stream.layout, stream.length)[-1]
+        return state
+
+    def clear(self, parts: Path) -> None:
+        """Remove all files of this package but those that are gone on with.
+
+        They are what a kill left behind, and the trace of a training that an interrupt ended
+        early, which is now added to.
+
+        Parameters
+        ----------
+        parts : Path
+            To be spared besides the states.
+        """
+        spared = {parts.name} | {stream.path.name for stream in self._streams.values()}
+        (self.folder / _MANIFEST).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if _OWN_NAME.fullmatch(path.name) and path.name not in spared:
+                path.unlink()
 
     def commit(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         """Write the arrays, then put the new trace in the place of the old one.
@@ -153,23 +160,26 @@ class TraceWriter:
         OSError
             If it cannot be written; the old trace stays.
         """
-        old = _files_of(self.folder)
+        old = files_of_trace(self.folder)
+        if not self._resumable:
+            old += [*files_to_go_on_with(self.folder), RESUME_FILE]
         try:
-            manifest = {"format": _FORMAT, "version": _VERSION, "files": self._write(arrays)}
+            files = self._write(arrays)
+            manifest = {"format": _FORMAT, "version": _VERSION, "files": files}
             part = self._path(_MANIFEST)
             with part.open("w", encoding="utf-8") as file:
                 json.dump({**manifest, "meta": meta}, file)
-                _sync(file)
+                sync_file(file)
             part.replace(self.folder / _MANIFEST)
         except OSError as error:
             error.add_note(f"Could not complete the trace in {self.folder}; an old one is intact.")
             raise
         self._remove.detach()
-        for name in old:
-            (self.folder / name).unlink(missing_ok=True)
+        new = {entry["file"] for entry in files.values()}
+        _unlink(self.folder, [name for name in old if name not in new])
 
     def discard(self) -> None:
-        """Remove what was written and not committed."""
+        """Remove what was written and neither committed nor kept."""
         self._remove()
 
     def _write(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -179,14 +189,14 @@ class TraceWriter:
             files[kind] = {
                 "file": self._final(stream.path),
                 "layout": stream.layout,
-                "shape": [stream.length, _record_bytes(stream.layout)],
+                "shape": [stream.length, record_bytes(stream.layout)],
                 "dtype": "uint8",
             }
         for name, array in arrays.items():
             path = self._path(name)
             with path.open("wb") as file:
                 file.write(np.ascontiguousarray(array).tobytes())
-                _sync(file)
+                sync_file(file)
             files[name] = {
                 "file": self._final(path),
                 "shape": list(array.shape),
@@ -199,75 +209,19 @@ class TraceWriter:
         self._made.append(path)
         return path
 
+    def _stream_path(self, kind: str) -> Path:
+        if not self._resumable:
+            return self._path(kind)
+        path = self.folder / f"{kind}-{uuid.uuid4().hex[:12]}.bin"
+        self._made.append(path)
+        return path
+
     def _final(self, path: Path) -> str:
         final = path.with_suffix(".bin")
+        if path == final:
+            return path.name
         self._made.append(final)
         return path.replace(final).name
-
-
-class _Stream:
-    """A file that grows by one state at a time."""
-
-    def __init__(self, path: Path, layout: list[Entry]) -> None:
-        self.path = path
-        self.layout = layout
-        self.length = 0
-        self._file = path.open("wb", buffering=0)
-
-    def append(self, state: dict[str, Tensor]) -> None:
-        record = bytearray(_record_bytes(self.layout))
-        for entry in self.layout:
-            tensor = state[entry.name].detach().cpu().contiguous().reshape(-1)
-            record[entry.start : entry.stop] = tensor.view(torch.uint8).numpy().tobytes()
-        start = self.length * len(record)
-        try:
-            self._file.seek(start)
-            view = memoryview(record)
-            while view:  # an unbuffered write may stop short
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            error.add_note(
-                f"Could not write state {self.length} of the trace ({len(record)} bytes) to "
-                f"{self.path.parent}. Free space there, or record less: steps='last_epoch', "
-                "fewer checkpoints."
-            )
-            raise
-        self.length += 1
-
-    def restart(self) -> None:
-        self.length = 0
-
-    def drop_last(self) -> None:
-        self.length -= 1
-
-    def close(self) -> None:
-        self._file.truncate(self.length * _record_bytes(self.layout))
-        _sync(self._file)
-        self._file.close()
-
-    def discard(self) -> None:
-        self._file.close()
-
-
-def layout_of(state: dict[str, Tensor]) -> list[Entry]:
-    """Place the tensors of a state one after the other.
-
-    Parameters
-    ----------
-    state : dict of str to Tensor
-
-    Returns
-    -------
-    list of Entry
-    """
-    layout = []
-    start = 0
-    for name, tensor in state.items():
-        stop = start + tensor.numel() * tensor.element_size()
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        layout.append(Entry(name, list(tensor.shape), dtype, start, stop))
-        start = -(-stop // _ALIGNMENT) * _ALIGNMENT
-    return layout
 
 
 def read_folder(
@@ -361,8 +315,17 @@ def _check_not_foreign(path: Path) -> None:
         )
 
 
-def _files_of(folder: Path) -> list[str]:
-    """Name the data files of the trace in a folder, if there is one that can be read."""
+def files_of_trace(folder: Path) -> list[str]:
+    """Name the data files of the trace in a folder, if there is one that can be read.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    list of str
+    """
     try:
         files = _manifest(folder)["files"].values()
         return [name for name in (entry["file"] for entry in files) if Path(name).name == name]
@@ -370,18 +333,39 @@ def _files_of(folder: Path) -> list[str]:
         return []
 
 
-def _record_bytes(layout: list[Entry]) -> int:
-    stop = layout[-1].stop if layout else 0
-    return -(-stop // _ALIGNMENT) * _ALIGNMENT
+def files_to_go_on_with(folder: Path) -> list[str]:
+    """Name the files that a training may go on with, if the folder says so.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    list of str
+    """
+    path = folder / RESUME_FILE
+    try:
+        record = unpacked(path.read_bytes(), path)
+        names = [entry["file"] for entry in record["streams"].values()] + record["parts"]["files"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return []  # none, or none that can be read: nothing to go on with
+    return [name for name in names if Path(name).name == name]
 
 
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def has_manifest(folder: Path) -> bool:
+    """Tell whether a folder holds a complete trace, or what calls itself one."""
+    return (folder / _MANIFEST).is_file()
 
 
-def _remove(streams: dict[str, _Stream], paths: list[Path]) -> None:
+def _unlink(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _remove(streams: dict[str, Stream], paths: list[Path], kept: set[Path]) -> None:
     for stream in streams.values():
         stream.discard()
     for path in paths:
-        path.unlink(missing_ok=True)
+        if path not in kept:
+            path.unlink(missing_ok=True)

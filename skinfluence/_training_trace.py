@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence._trace_files import StateFile, TraceWriter, read_folder
+from skinfluence._state_streams import StateFile
+from skinfluence._trace_files import TraceWriter, read_folder
 
 # Parameter or buffer name -> tensor, on the CPU.
 State = dict[str, Tensor]

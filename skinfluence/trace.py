@@ -6,9 +6,13 @@ from typing import Any, Self
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
-from skinfluence._recording import Recording, Wanted, ends_at, learning_rates_of
+from skinfluence._recording import Recording, Reloaded, Wanted, ends_at, learning_rates_of
+from skinfluence._resume_point import ResumePoint, training_identity
 from skinfluence._training_trace import Checkpoint, TrainingTrace, fingerprint_of
 from skinfluence._validation import check_parameter, check_positive_integer
+
+# Settings of a recorder that decide what is in a trace.
+_RECORDED = ("checkpoints", "order", "steps", "logits")
 
 __all__ = ["Checkpoint", "TraceRecorder", "TrainingTrace", "trace_of"]
 
@@ -38,6 +42,10 @@ class TraceRecorder(Callback):
     storage : "memory" or path, default="memory"
         A folder keeps states on disk, written while training goes on; it keeps its old trace
         until training is over.
+    resume : bool, default=False
+        Leave in the folder, after every epoch, what training goes on from, and go on from what is
+        there: the same `fit` after a kill, an error or an interrupt trains only the epochs that
+        are missing; see Notes.
     max_bytes : int, default=2**30
         Refuse, before the first step, to keep more than that in memory. A folder has no limit.
 
@@ -56,7 +64,12 @@ class TraceRecorder(Callback):
         If the order is asked for of a loader that is no DataLoader over rows with numbers.
     ValueError
         If a parameter is out of range, the trace would exceed `max_bytes`, or `partial_fit`
-        continues a recorded order on other rows or with another optimiser.
+        continues a recorded order on other rows or with another optimiser. With `resume`, if the
+        folder holds another training, or a trace that was written without; if the net has trained
+        already; or if it has another recorder.
+    OSError
+        If the folder's disk is full or the folder it lies in is missing. With `resume`, all
+        complete epochs are kept.
 
     See Also
     --------
@@ -64,8 +77,20 @@ class TraceRecorder(Callback):
 
     Notes
     -----
+    A resumed training ends as an uninterrupted one would, bit for bit on the CPU: parameters,
+    trace and history (but for durations). Kept for that are modules, criterion, optimiser and
+    history, the global random numbers, generators of the training loader and its samplers, and
+    what skorch's learning rate schedulers, scores and EarlyStopping carry from epoch to epoch.
+    Other callbacks begin anew, as in `partial_fit`, and so do other stateful samplers and workers
+    that outlive an epoch. A training is known by its net, callbacks, rows, targets, parameters at
+    the start, global random numbers if it draws them, and versions of torch and skorch; any other
+    is refused, and nothing is overwritten. An interrupt from the keyboard leaves a trace up to
+    it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt: `fit` repeats
+    the epoch that it stopped at. A complete training is loaded, and no epoch trained.
+
     Cost: copies of the parameters; with the order, two further gradients of one batch in epochs 1,
-    2, 4, 8 and so on, for `TrainingTrace.replay_error_`.
+    2, 4, 8 and so on, for `TrainingTrace.replay_error_`; with `resume`, one write of parameters and
+    optimiser state an epoch.
 
     Examples
     --------
@@ -93,6 +118,7 @@ class TraceRecorder(Callback):
         steps: str | None = None,
         logits: bool = False,
         storage: str | Path = "memory",
+        resume: bool = False,
         max_bytes: int = 2**30,
     ) -> None:
         self.checkpoints = checkpoints
@@ -100,6 +126,7 @@ class TraceRecorder(Callback):
         self.steps = steps
         self.logits = logits
         self.storage = storage
+        self.resume = resume
         self.max_bytes = max_bytes
 
     def initialize(self) -> Self:
@@ -124,12 +151,24 @@ class TraceRecorder(Callback):
         earlier = getattr(self, "trace_", None)
         if earlier is not None and not ends_at(earlier, net):
             earlier = None  # what lies between was not recorded
+        if self.resume:
+            _check_resumable(self, net)
         self.nbytes_ = wanted.nbytes(net, X, y, n_samples)
         if earlier is not None:
             self.nbytes_ += earlier.nbytes
         if wanted.folder is None and self.nbytes_ > self.max_bytes:
             raise ValueError(_too_large(self, self.nbytes_))
-        self.recording_ = Recording(wanted, net, n_samples, fingerprint_of(X), earlier)
+        resume = None
+        if self.resume:
+            callbacks = [c for c in net.callbacks_ if not isinstance(c[1], TraceRecorder | _Last)]
+            recorded = {name: getattr(self, name) for name in _RECORDED}
+            identity = training_identity(net, callbacks, recorded, X, y)
+            resume = ResumePoint(Path(self.storage), identity)
+        if resume is not None and resume.is_complete:
+            self.recording_: Any = Reloaded(resume)
+        else:
+            rows = fingerprint_of(X)
+            self.recording_ = Recording(wanted, net, n_samples, rows, earlier, resume=resume)
         # skorch tells callbacks one by one off this very list
         net.callbacks_.append(("trace_recorder_last", _Last(self)))
 
@@ -198,6 +237,11 @@ class _Last(Callback):
         else:  # left behind by a callback that raised
             self._leave(net)
 
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Let training go on from here, if it is to be resumable; called by skorch."""
+        if self._is_of_this_training():
+            self._recording.save(net)
+
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Complete the trace; called by skorch, also after an interrupt from the keyboard."""
         self._leave(net)
@@ -240,6 +284,25 @@ def trace_of(net: Any) -> TrainingTrace | None:
     return None
 
 
+def own_recorders(net: Any) -> list[TraceRecorder]:
+    """List the recorders that a net was given as callbacks.
+
+    Parameters
+    ----------
+    net : NeuralNet or anything else
+        Unfitted.
+
+    Returns
+    -------
+    list of TraceRecorder
+        None for what has no list of callbacks.
+    """
+    callbacks = getattr(net, "callbacks", None)
+    entries = callbacks if isinstance(callbacks, list | tuple) else []
+    own = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
+    return [callback for callback in own if isinstance(callback, TraceRecorder)]
+
+
 def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
     """Tell whether a recorder among a net's callbacks will record what another one would.
 
@@ -253,17 +316,14 @@ def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
     -------
     bool
     """
-    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
-    for entry in callbacks:
-        own = entry[1] if isinstance(entry, tuple) else entry
-        if isinstance(own, TraceRecorder):
-            steps = {None: 0, "last_epoch": 1, "all": 2}
-            return (
-                own.checkpoints in {"all", wanted.checkpoints}
-                and steps.get(own.steps, 0) >= steps[wanted.steps]
-                and bool(own.order or own.steps or own.logits) >= wanted.order
-                and own.logits >= wanted.logits
-            )
+    for own in own_recorders(net)[:1]:
+        steps = {None: 0, "last_epoch": 1, "all": 2}
+        return (
+            own.checkpoints in {"all", wanted.checkpoints}
+            and steps.get(own.steps, 0) >= steps[wanted.steps]
+            and bool(own.order or own.steps or own.logits) >= wanted.order
+            and own.logits >= wanted.logits
+        )
     return False
 
 
@@ -341,7 +401,28 @@ def _check_settings(recorder: TraceRecorder) -> None:
         '"all", "last_epoch" or None',
         holds=lambda steps: steps in {"all", "last_epoch", None},
     )
+    check_parameter(
+        "resume",
+        recorder.resume,
+        "True or False, and True only with a folder as storage",
+        holds=lambda resume: resume is False or (resume is True and recorder.storage != "memory"),
+    )
     check_positive_integer("max_bytes", recorder.max_bytes)
+
+
+def _check_resumable(recorder: TraceRecorder, net: Any) -> None:
+    if net.history:
+        raise ValueError(
+            f"The net has trained {len(net.history)} epochs already, but resume=True is for "
+            "trainings from the start: fit again to go on after an interruption. To add epochs "
+            "to a trained net by partial_fit or warm_start, record with resume=False."
+        )
+    others = [c for _, c in net.callbacks_ if isinstance(c, TraceRecorder) and c is not recorder]
+    if others:
+        raise ValueError(
+            f"The net has {len(others)} other recorders besides one with resume=True; they would "
+            "miss the epochs that need not be trained again. Let one recorder ask for all of it."
+        )
 
 
 def _too_large(recorder: TraceRecorder, needed: int) -> str:

@@ -36,7 +36,7 @@ from skinfluence import (
     TracIn,
     outlier,
 )
-from skinfluence._training_cache import fingerprint
+from skinfluence._fingerprint import fingerprint
 
 # Every estimator that trains a net on the rows, in a setting that records something where it can;
 # those that want validation rows get none, so that they train a net a half.

@@ -12,6 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetRegressor
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
+from torch.utils.data import WeightedRandomSampler
 
 from skinfluence import AreaUnderMargin, SGDInfluence, TraceRecorder, TracIn
 from skinfluence.exceptions import ReplayWarning
@@ -202,6 +203,19 @@ def test_trace_on_disk_gives_the_same_scores(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["halves-0", "halves-1", "trace"]
     again = SGDInfluence(random_state=0).fit(X, y)
     np.testing.assert_array_equal(halves.detrimentality_, again.detrimentality_)
+
+
+def test_a_row_twice_in_a_batch_counts_twice():
+    X, y = least_squares()
+    X_val, y_val = (part + 0.1 for part in least_squares(n=7))
+    sampler = WeightedRandomSampler(np.arange(1.0, 25), 24, generator=torch.Generator())
+    settings = {"iterator_train__sampler": sampler, "iterator_train__shuffle": False}
+    settings["lr"] = 1e-5  # a row of several steps has an effect of second order too
+    net, trace = trained(sgd(**settings), X, y)
+    assert any(len(np.unique(rows)) < len(rows) for rows in trace.batch_indices)
+    method = SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
+    expected = linear_influence(net, trace, X, y, X_val, y_val)
+    np.testing.assert_allclose(-method.detrimentality_, expected, rtol=1e-3)
 
 
 def test_training_that_is_not_sgd_is_warned_of():

@@ -63,6 +63,29 @@ class Update:
     nesterov: Mapping[str, bool]
 
 
+@dataclass
+class Walk:
+    """How far a training is retraced.
+
+    Attributes
+    ----------
+    u, w : dict of str to Tensor
+        The objective's derivatives by the parameters and by the momentum, at the step reached.
+    influence : ndarray of shape (n_samples,)
+        What the steps so far add up to; see `Retracer.run`.
+    n_steps : int
+        How many steps are done, counted from the last.
+    is_whole : bool
+        False in the moment in which a step is entered, when an interrupt may leave half of it.
+    """
+
+    u: Direction
+    w: Direction
+    influence: NDArray[np.float64]
+    n_steps: int = 0
+    is_whole: bool = True
+
+
 class Retracer:
     """Walks back through the steps of a training.
 
@@ -130,16 +153,38 @@ class Retracer:
                 rows += len(y)
         return {name: gradient / rows for name, gradient in total.items()}
 
-    def run(self, u: Direction, steps: Iterable[Step], n_samples: int) -> NDArray[np.float64]:
-        """Add up what every row's steps did, from the last step to the first.
+    def begin(self, u: Direction, n_samples: int) -> Walk:
+        """Stand at the end of training.
 
         Parameters
         ----------
         u : dict of str to Tensor
-            The gradient of the objective at the end of training; not changed.
-        steps : iterable of Step
-            The last one first.
+            The gradient of the objective there; not changed.
         n_samples : int
+
+        Returns
+        -------
+        Walk
+        """
+        w = {name: torch.zeros_like(value) for name, value in u.items()}
+        return Walk(dict(u), w, np.zeros(n_samples))
+
+    def run(
+        self,
+        walk: Walk,
+        steps: Iterable[Step],
+        watch: Callable[[Walk], None] = lambda walk: None,
+    ) -> NDArray[np.float64]:
+        """Add up what every row's steps did, from the last step to the first.
+
+        Parameters
+        ----------
+        walk : Walk
+            From `begin`, or of a run that was stopped; it is where the walk stands at any time.
+        steps : iterable of Step
+            Those that are not done, the last one first.
+        watch : callable, optional
+            ``watch(walk)``, called after every step.
 
         Returns
         -------
@@ -147,19 +192,25 @@ class Retracer:
             Linear influence ``<u_T, theta_-j - theta_T>``: the change of the objective if the
             row's loss had been left out.
         """
-        influence = np.zeros(n_samples)
-        u = {name: value.clone() for name, value in u.items()}
-        w = {name: torch.zeros_like(value) for name, value in u.items()}  # adjoint of momentum
+        walk.u = {name: u.to(self._parameters[name]) for name, u in walk.u.items()}
+        walk.w = {name: w.to(self._parameters[name]) for name, w in walk.w.items()}
         with plain_kernels():
             for step in steps:
-                v, a = self._adjoint_of_update(u, w, step)
+                v, a = self._adjoint_of_update(walk.u, walk.w, step)
                 products, hessian_v = self._products(step, v)
-                influence[step.rows] -= self._effects(products)
+                effects = self._effects(products)
+                u, w = walk.u, walk.w
                 if self._hessian:
-                    for name in u:
-                        u[name] += hessian_v[name] + self._update.decay[name] * v[name]
-                    w = {name: self._update.momentum[name] * a[name] for name in u}
-        return influence
+                    decay, momentum = self._update.decay, self._update.momentum
+                    u = {n: u[n] + (hessian_v[n] + decay[n] * v[n]) for n in u}
+                    w = {n: momentum[n] * a[n] for n in u}
+                walk.is_whole = False
+                # unlike -=, counts a row that a batch holds twice
+                np.subtract.at(walk.influence, step.rows, effects)
+                walk.u, walk.w, walk.n_steps = u, w, walk.n_steps + 1
+                walk.is_whole = True
+                watch(walk)
+        return walk.influence
 
     def _adjoint_of_update(
         self, u: Direction, w: Direction, step: Step

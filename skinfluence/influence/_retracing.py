@@ -18,6 +18,7 @@ from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._retrace import Retracer, Step, Update, interpolated
 from skinfluence.gradients._skorch import iter_batches, net_loss_of
 from skinfluence.gradients._states import module_state, net_at
+from skinfluence.influence._retrace_file import RetraceFile
 from skinfluence.trace import TrainingTrace
 
 # Steps further from SGD than this, relative to their length, are not what the theory is of.
@@ -101,6 +102,7 @@ def retraced_influence(
     renormalize: bool,
     batch_size: int,
     each: bool,
+    file: RetraceFile | None = None,
 ) -> NDArray[np.float64]:
     """Estimate the effect of each training row on the loss of queries.
 
@@ -120,6 +122,8 @@ def retraced_influence(
         Of passes over the queries.
     each : bool
         Whether to retrace for every query on its own, or for their mean loss.
+    file : RetraceFile, optional
+        Where to go on from, and to write how far the walk is; for the mean loss only.
 
     Returns
     -------
@@ -142,10 +146,17 @@ def retraced_influence(
         parts = [np.array([i]) for i in range(n_queries)] if each else [np.arange(n_queries)]
         influence = []
         for part in parts:
-            batches = iter_batches(net, *_take_rows(queries, part), batch_size)
-            u = retracer.validation_gradient(trace.final_state, batches)
-            steps = _steps_backwards(trace, parameters, first_step)
-            influence.append(retracer.run(u, steps, trace.n_samples))
+            walk = None if file is None else file.read()
+            if walk is None:
+                batches = iter_batches(net, *_take_rows(queries, part), batch_size)
+                u = retracer.validation_gradient(trace.final_state, batches)
+                walk = retracer.begin(u, trace.n_samples)
+            steps = _steps_backwards(trace, parameters, first_step, walk.n_steps)
+            if file is None:
+                influence.append(retracer.run(walk, steps))
+            else:
+                with file.keeping(walk):
+                    influence.append(retracer.run(walk, steps, file.watch))
     return np.stack(influence)
 
 
@@ -171,9 +182,11 @@ def _update_of(trace: TrainingTrace) -> Update:
     )
 
 
-def _steps_backwards(trace: TrainingTrace, parameters: str, first_step: int) -> Iterator[Step]:
+def _steps_backwards(
+    trace: TrainingTrace, parameters: str, first_step: int, n_done: int
+) -> Iterator[Step]:
     assert trace.batch_indices is not None
-    for t in range(trace.n_steps - 1, first_step - 1, -1):
+    for t in range(trace.n_steps - 1 - n_done, first_step - 1, -1):
         groups = zip(trace.parameter_groups, trace.learning_rates[t].tolist(), strict=True)
         rates = {name: rate for names, rate in groups for name in names}
         yield Step(trace.batch_indices[t], _state_at(trace, parameters, t), rates, first=t == 0)

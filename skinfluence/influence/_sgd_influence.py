@@ -1,10 +1,12 @@
 """SGD-influence: the training retraced backwards, exactly or from fewer stored parameters."""
 
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence._trained_net import Rows
@@ -15,13 +17,17 @@ from skinfluence._validation import (
 )
 from skinfluence.base import BaseDetrimentality
 from skinfluence.influence._queries import InfluenceQueries
+from skinfluence.influence._retrace_file import RetraceFile, retrace_key
 from skinfluence.influence._retracing import (
     check_retraceable,
     first_step_of,
     retraced_influence,
 )
 from skinfluence.nets import sgd_net
-from skinfluence.trace import TraceRecorder
+from skinfluence.trace import TraceRecorder, own_recorders
+
+# Parameters that decide what retracing a given trace gives.
+_DECIDING = {"parameters", "epochs", "hessian", "renormalize", "batch_size"}
 
 
 class SGDInfluence(InfluenceQueries, BaseDetrimentality):
@@ -52,8 +58,10 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     validation : "cross" or float, default="cross"
         What stands in for validation rows where none are given; see `TracIn`.
     storage : "memory" or path, default="memory"
-        A folder for the states before every step; where rows were split, one for each part, with
-        its number appended.
+        A folder for the states before every step, and for how far the fit is: where rows were
+        split, one for each part, with its number appended. The same fit after an interruption or
+        a kill goes on from there, with the same result; see `TraceRecorder` with `resume`, and
+        Notes. It takes an integer `random_state`.
     max_bytes : int, default=2**30
         Refuse, before training, a trace that takes more memory.
     batch_size : int, default=256
@@ -87,6 +95,13 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         For data frames with string column names.
 
+    Raises
+    ------
+    ValueError
+        If the folder holds another training; its message says what is another.
+    OSError
+        If the folder's disk is full. What is computed so far is kept.
+
     Warns
     -----
     ReplayWarning
@@ -101,6 +116,12 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     -----
     Batch normalisation makes the rows of a batch depend on each other: "trajectory" refuses it,
     "epoch" and "final" differentiate in eval mode, at the running statistics.
+
+    With a folder, a stopped fit goes on: training after its last complete epoch, retracing at most
+    some seconds before it was killed. An interrupt from the keyboard ends a training early, as it
+    does for every skorch net, and leaves `fit` by itself only while it retraces; fit again trains
+    the rest. A folder that holds the training of other rows or settings is refused. A net with a
+    recorder of its own is trained from the start. `influence` is not kept.
 
     Cost: one training, and for every retraced step one forward and two backward passes over its
     batch. Storage: "trajectory" one copy of the parameters a step, "epoch" one an epoch, "final"
@@ -185,6 +206,14 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         )
         if self.epochs not in {"all", "last"}:
             check_positive_integer("epochs", self.epochs)
+        if self.storage != "memory" and not isinstance(self.net, FrozenEstimator):
+            check_parameter(
+                "random_state",
+                self.random_state,
+                "an integer together with a folder as storage",
+                holds=lambda value: isinstance(value, Integral),
+                fix="Another fit could not go on with the training otherwise.",
+            )
 
     def _recorder(self) -> TraceRecorder:
         steps = None
@@ -195,6 +224,8 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
             order=True,
             steps=steps,
             storage=self.storage,
+            # a recorder of the net's own would miss the epochs that are not trained again
+            resume=self.storage != "memory" and not own_recorders(self.net),
             max_bytes=self.max_bytes,
         )
 
@@ -213,10 +244,19 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         assert validation is not None
         check_retraceable(self.net_, self.trace_, self.parameters)
         self._training_rows = rows
-        scores: NDArray[np.float64] = -self._retraced(validation)[0]
+        if self.storage == "memory":
+            scores: NDArray[np.float64] = -self._retraced(validation)[0]
+            return scores
+        settings = {k: v for k, v in self.get_params(deep=False).items() if k in _DECIDING}
+        key = retrace_key(self.net_, self.trace_, rows, validation, settings)
+        file = RetraceFile(Path(self.storage), key)
+        scores = -self._retraced(validation, file=file)[0]
+        file.remove()
         return scores
 
-    def _retraced(self, queries: Rows, *, each: bool = False) -> NDArray[np.float64]:
+    def _retraced(
+        self, queries: Rows, *, each: bool = False, file: RetraceFile | None = None
+    ) -> NDArray[np.float64]:
         return retraced_influence(
             self.net_,
             self.trace_,
@@ -228,4 +268,5 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
             renormalize=self.renormalize,
             batch_size=self.batch_size,
             each=each,
+            file=file,
         )

@@ -1,11 +1,12 @@
 """Files of arrays from which a stopped run goes on."""
 
-import os
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+
+from skinfluence._state_files import replace_file
 
 
 def write_archive(path: Path, fingerprint: str, **arrays: Any) -> None:
@@ -23,20 +24,7 @@ def write_archive(path: Path, fingerprint: str, **arrays: Any) -> None:
     OSError
         If it cannot be written, as on a full disk; the old file stays.
     """
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, fingerprint=np.array(fingerprint), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        error.add_note(
-            f"What is computed so far could not be written to {path}; an older file of that name "
-            "is as it was. Free space there, or choose another folder."
-        )
-        raise
+    replace_file(path, lambda file: np.savez(file, fingerprint=np.array(fingerprint), **arrays))
 
 
 def read_archive(

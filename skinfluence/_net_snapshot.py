@@ -1,0 +1,152 @@
+"""All that a training in progress is made of but its data: taken off a net, and put back."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+# What skorch's callbacks carry from one epoch to the next, and set anew when training begins:
+# EpochScoring, EarlyStopping, LRScheduler. Those of other callbacks begin anew.
+_CARRIED = (
+    "best_score_",
+    "misses_",
+    "dynamic_threshold_",
+    "best_epoch_",
+    "best_model_weights_",
+    "batch_idx_",
+)
+
+
+def snapshot_of(net: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    """Take what a training goes on from, in plain containers.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Between two epochs.
+    generators : list of torch.Generator
+        The training loader's own.
+
+    Returns
+    -------
+    dict
+        Its tensors may be those of the net.
+    """
+    modules, optimizers = _parts(net, nn.Module), _parts(net, torch.optim.Optimizer)
+    return {
+        "modules": {name: _module_state(module) for name, module in modules.items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+        "callbacks": {name: _carried(callback) for name, callback in net.callbacks_},
+        "random": random_states(),
+        "generators": [generator.get_state() for generator in generators],
+    }
+
+
+def put_back(net: Any, snapshot: dict[str, Any], generators: list[torch.Generator]) -> None:
+    """Bring a net whose training begins to where another one stood.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised with the same parameters.
+    snapshot : dict
+        From `snapshot_of`.
+    generators : list of torch.Generator
+        The training loader's own, in the same order.
+
+    Raises
+    ------
+    ValueError
+        If the training loader has more or fewer generators than it had.
+    """
+    for name, module in _parts(net, nn.Module).items():
+        _load_module(module, snapshot["modules"][name])
+    for name, optimizer in _parts(net, torch.optim.Optimizer).items():
+        optimizer.load_state_dict(snapshot["optimizers"][name])
+    for name, callback in net.callbacks_:
+        carried = dict(snapshot["callbacks"].get(name, {}))
+        if "scheduler" in carried:
+            callback.lr_scheduler_.load_state_dict(carried.pop("scheduler"))
+        vars(callback).update(carried)
+    if len(generators) != len(snapshot["generators"]):
+        raise ValueError(
+            f"The training loader has {len(generators)} generators of its own, but the training "
+            f"to go on with had {len(snapshot['generators'])}. Use the loader and sampler that it "
+            "was begun with."
+        )
+    for generator, state in zip(generators, snapshot["generators"], strict=True):
+        generator.set_state(state)
+    _set_random_states(snapshot["random"])
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """Find the generators that a data loader and its samplers hold.
+
+    Parameters
+    ----------
+    loader : iterable
+        Such as a DataLoader.
+
+    Returns
+    -------
+    list of torch.Generator
+        Each once.
+    """
+    batches = getattr(loader, "batch_sampler", None)
+    holders = [loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)]
+    generators = [getattr(holder, "generator", None) for holder in holders]
+    by_place = {id(g): g for g in generators if isinstance(g, torch.Generator)}
+    return list(by_place.values())
+
+
+def random_states() -> dict[str, Any]:
+    """Read the global generators: torch's, CUDA's once it is in use, numpy's, Python's."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": np.random.get_state(),  # noqa: NPY002 - the global generator is what is meant
+        "python": _compact(random.getstate()),
+    }
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+
+
+def _compact(state: Any) -> Any:
+    version, words, gauss = state
+    return version, np.array(words, np.uint32), gauss  # 625 numbers, written after every epoch
+
+
+def _parts(net: Any, kind: type) -> dict[str, Any]:
+    return {name: part for name, part in vars(net).items() if isinstance(part, kind)}
+
+
+def _module_state(module: nn.Module) -> dict[str, Any]:
+    whole = module.state_dict()
+    hidden = {name: b for name, b in module.named_buffers() if name not in whole}
+    return {"state": dict(whole), "hidden_buffers": hidden}
+
+
+def _load_module(module: nn.Module, state: dict[str, Any]) -> None:
+    module.load_state_dict(state["state"])
+    buffers = dict(module.named_buffers())
+    with torch.no_grad():
+        for name, value in state["hidden_buffers"].items():
+            buffers[name].copy_(value)
+
+
+def _carried(callback: Any) -> dict[str, Any]:
+    carried = {name: vars(callback)[name] for name in _CARRIED if name in vars(callback)}
+    scheduler = vars(callback).get("lr_scheduler_")
+    if scheduler is not None:
+        carried["scheduler"] = scheduler.state_dict()
+    return carried

@@ -1,0 +1,196 @@
+"""States of a net one after the other in a file: appended, and read back one at a time."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Tensors start at multiples of this many bytes, so that any dtype may be read in place.
+_ALIGNMENT = 16
+# States are mapped by blocks of about so many bytes, so that a walk through a file larger than
+# memory holds one block of it at a time, and a list of all states does not take a mapping each.
+_BLOCK_BYTES = 2**24
+
+
+class Entry(NamedTuple):
+    """Where a tensor lies in a record.
+
+    Attributes
+    ----------
+    name : str
+    shape : list of int
+    dtype : str
+        Such as "float32".
+    start, stop : int
+        Bytes.
+    """
+
+    name: str
+    shape: list[int]
+    dtype: str
+    start: int
+    stop: int
+
+
+class StateFile(Sequence[dict[str, Tensor]]):
+    """States on disk, read when they are indexed.
+
+    Parameters
+    ----------
+    path : Path
+    layout : list of Entry
+    length : int
+    """
+
+    def __init__(self, path: Path, layout: list[Entry], length: int) -> None:
+        self.path = path
+        self.layout = layout
+        self._length = length
+        self._block: tuple[int, NDArray[np.uint8]] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._length))]
+        if not -self._length <= index < self._length:
+            raise IndexError(f"state {index} of {self._length}")
+        record = torch.from_numpy(self._record(int(index) % self._length))
+        return {
+            entry.name: record[entry.start : entry.stop]
+            .view(getattr(torch, entry.dtype))
+            .view(entry.shape)
+            for entry in self.layout
+        }
+
+    def _record(self, index: int) -> NDArray[np.uint8]:
+        size = record_bytes(self.layout)
+        per_block = max(1, _BLOCK_BYTES // max(1, size))
+        number, place = divmod(index, per_block)
+        block = self._block
+        if block is None or block[0] != number:
+            start = number * per_block
+            shape = (min(per_block, self._length - start), size)
+            # copy on write: tensors may be changed, the file never
+            rows = np.memmap(self.path, np.uint8, mode="c", offset=start * size, shape=shape)
+            self._block = block = (number, rows)
+        record: NDArray[np.uint8] = block[1][place]
+        return record
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_block": None}  # pickled as a reference to the file
+
+
+class Stream:
+    """A file that grows by one state at a time."""
+
+    def __init__(self, path: Path, layout: list[Entry], length: int | None = None) -> None:
+        self.path = path
+        self.layout = layout
+        self.length = length or 0
+        if length is not None:
+            check_whole(path, length * record_bytes(layout))
+        self._is_synced = length is not None
+        self._file = path.open("wb" if length is None else "r+b", buffering=0)
+
+    def append(self, state: dict[str, Tensor]) -> None:
+        record = bytearray(record_bytes(self.layout))
+        for entry in self.layout:
+            tensor = state[entry.name].detach().cpu().contiguous().reshape(-1)
+            record[entry.start : entry.stop] = tensor.view(torch.uint8).numpy().tobytes()
+        start = self.length * len(record)
+        self._is_synced = False
+        try:
+            self._file.seek(start)
+            view = memoryview(record)
+            while view:  # an unbuffered write may stop short
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            error.add_note(
+                f"Could not write state {self.length} of the trace ({len(record)} bytes) to "
+                f"{self.path.parent}. Free space there, or record less: steps='last_epoch', "
+                "fewer checkpoints."
+            )
+            raise
+        self.length += 1
+
+    def restart(self) -> None:
+        self.length = 0
+
+    def drop_last(self) -> None:
+        self.length -= 1
+
+    def sync(self) -> None:
+        if not self._is_synced:
+            sync_file(self._file)
+            self._is_synced = True
+
+    def close(self) -> None:
+        self._file.truncate(self.length * record_bytes(self.layout))
+        sync_file(self._file)
+        self._file.close()
+
+    def discard(self) -> None:
+        self._file.close()
+
+
+def layout_of(state: dict[str, Tensor]) -> list[Entry]:
+    """Place the tensors of a state one after the other.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+
+    Returns
+    -------
+    list of Entry
+    """
+    layout = []
+    start = 0
+    for name, tensor in state.items():
+        stop = start + tensor.numel() * tensor.element_size()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        layout.append(Entry(name, list(tensor.shape), dtype, start, stop))
+        start = -(-stop // _ALIGNMENT) * _ALIGNMENT
+    return layout
+
+
+def check_whole(path: Path, expected: int) -> None:
+    """Refuse a file to go on with that is shorter than it was.
+
+    Parameters
+    ----------
+    path : Path
+    expected : int
+        Bytes.
+
+    Raises
+    ------
+    ValueError
+    """
+    size = path.stat().st_size if path.is_file() else None
+    if size is None or size < expected:
+        found = "is missing" if size is None else f"has {size} bytes"
+        raise ValueError(
+            f"The training in {path.parent} cannot go on: {path.name} {found}, expected at least "
+            f"{expected} bytes. It was probably cut short while being copied; copy the whole "
+            "folder again, or remove it to begin anew."
+        )
+
+
+def record_bytes(layout: list[Entry]) -> int:
+    """Count the bytes from the start of one state to that of the next."""
+    stop = layout[-1].stop if layout else 0
+    return -(-stop // _ALIGNMENT) * _ALIGNMENT
+
+
+def sync_file(file: Any) -> None:
+    """Wait until what was written to an open file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
