@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skinfluence._random import preserved_random_state
 from skinfluence._training_trace import State
-from skinfluence.gradients._states import mean_gradients_at, module_state
+from skinfluence.gradients._states import batch_gradients_at, module_state
 
 
 def description_of(net: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def replay_error(
     settings = description_of(net)
     after = module_state(net, buffers=False)
     with preserved_random_state():
-        gradients = mean_gradients_at(net, before, batch)
+        gradients = batch_gradients_at(net, before, batch)
     deviation = length = 0.0
     for group, names in enumerate(settings["parameter_groups"]):
         mu, tau = settings["momentum"][group], settings["dampening"][group]

@@ -76,7 +76,7 @@ class TrainingTrace:
     gradient_callbacks : tuple of str
         Callbacks that were there when gradients had been computed, such as gradient clipping.
     replay_error_ : float or None
-        How far recorded steps are from SGD on the mean of the rows' losses, with its weight decay
+        How far recorded steps are from SGD on the net's loss in eval mode, with its weight decay
         and momentum: the largest ``|step - SGD step| / |step|`` over the first two steps of
         epochs 1, 2, 4, 8 and so on. About 1e-7 for SGD, up to 1 and more for Adam or dropout. None
         if the order was not recorded.

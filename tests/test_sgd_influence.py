@@ -40,6 +40,12 @@ class Line(nn.Module):
         return self.line(X)
 
 
+class TwoLines(Line):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(3, 2, dtype=torch.float64)
+
+
 class Double(SmallMlp):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -216,6 +222,83 @@ def test_a_row_twice_in_a_batch_counts_twice():
     method = SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
     expected = linear_influence(net, trace, X, y, X_val, y_val)
     np.testing.assert_allclose(-method.detrimentality_, expected, rtol=1e-3)
+
+
+WEIGHTS = torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
+NO_PLAIN_MEAN = {"weights": {"weight": WEIGHTS}, "sum": {"reduction": "sum"}}
+
+
+def derivative_by_weight(net, trace, X, y, X_val, y_val, row, step=1e-6):
+    """The slow reference: how the validation loss changes with a row's weight in its batches."""
+
+    def rows_losses(module, X, y):
+        criterion = type(net.criterion_)(weight=net.criterion_.weight, reduction="none")
+        return criterion(module(torch.as_tensor(X)), torch.as_tensor(y))
+
+    ends = []
+    for weight in (1 + step, 1 - step):
+        module = copy.deepcopy(net.module_)
+        module.load_state_dict(dict(trace.initial_state))
+        optimizer = torch.optim.SGD(module.parameters(), lr=net.lr)
+        for rows in trace.batch_indices:
+            each = rows_losses(module, X[rows], y[rows])
+            whole = net.criterion_(module(torch.as_tensor(X[rows])), torch.as_tensor(y[rows]))
+            scale = (whole / each.sum()).detach()  # what each row's loss counts in the batch's
+            weights = torch.as_tensor(np.where(rows == row, weight, 1.0))
+            optimizer.zero_grad()
+            (scale * torch.dot(weights, each)).backward()
+            optimizer.step()
+        ends.append(float(rows_losses(module, X_val, y_val).detach().mean()))
+    return (ends[0] - ends[1]) / (2 * step)
+
+
+@pytest.mark.parametrize("kind", NO_PLAIN_MEAN)
+def test_losses_that_are_no_plain_mean_are_retraced_as_they_are(recwarn, kind):
+    X, y, _ = noisy_blobs(n=70)
+    X = X.astype(np.float64)
+    X, X_val, y, y_val = X[:40], X[40:], y[:40], y[40:]
+    net = classifier(
+        Double,
+        **{f"criterion__{name}": value for name, value in NO_PLAIN_MEAN[kind].items()},
+        lr=0.02,
+        max_epochs=2,
+        batch_size=9,
+        optimizer=torch.optim.SGD,
+        callbacks=[TraceRecorder(order=True, steps="all")],
+    )
+    net, trace = trained(net, X, y)
+    assert trace.replay_error_ < 1e-6
+    method = SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val)
+    assert not [w for w in recwarn if w.category is ReplayWarning]
+    for row in range(0, 40, 7):
+        expected = derivative_by_weight(net, trace, X, y, X_val, y_val, row)
+        np.testing.assert_allclose(method.detrimentality_[row], expected, rtol=1e-4, atol=1e-8)
+    with pytest.raises(ValueError, match="no plain mean"):
+        method.set_params(renormalize=True).fit(X, y, X_val, y_val)
+
+
+def test_several_outputs_are_averaged_over():
+    X, y = least_squares()
+    y = np.hstack([y, -2 * y])
+    net, trace = trained(sgd(module=TwoLines), X, y)
+    assert trace.replay_error_ < 1e-6
+    X_val, y_val = X[:9] + 0.1, y[:9]
+    found = SGDInfluence(FrozenEstimator(net)).fit(X, y, X_val, y_val).detrimentality_
+    for row in (0, 5, 11):
+        module = copy.deepcopy(net.module_)
+        module.load_state_dict(dict(trace.initial_state))
+        optimizer = torch.optim.SGD(module.parameters(), lr=net.lr)
+        for rows in trace.batch_indices:
+            kept = rows[rows != row]
+            error = module(torch.as_tensor(X[kept])) - torch.as_tensor(y[kept])
+            optimizer.zero_grad()
+            (error.square().sum() / (2 * len(rows))).backward()
+            optimizer.step()
+        error = net.module_(torch.as_tensor(X_val)) - torch.as_tensor(y_val)
+        gradients = torch.autograd.grad(error.square().sum() / 9, list(net.module_.parameters()))
+        moved = zip(module.parameters(), net.module_.parameters(), strict=True)
+        effect = sum(float((g * (p - q)).detach().sum()) for g, (p, q) in zip(gradients, moved, strict=True))
+        np.testing.assert_allclose(found[row], -effect, atol=1e-10)
 
 
 def test_training_that_is_not_sgd_is_warned_of():

@@ -19,6 +19,7 @@ from skinfluence.gradients._capture import require_gradients_of
 from skinfluence.gradients._directional import plain_kernels, refuse_wrong_second_derivatives
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
+from skinfluence.gradients._step_scale import StepScale
 
 # Parameter name -> tensor.
 Direction = dict[str, Tensor]
@@ -98,6 +99,8 @@ class Retracer:
     read_rows : callable
         ``read_rows(rows) -> (X, y)``, a batch of tensors.
     update : Update
+    step_scale : callable
+        The loss of a step as a multiple of the sum of its rows' losses; see `step_scale_of`.
     hessian : bool
         Whether to transport the direction; without, every step meets the one it starts with.
     renormalize : bool
@@ -110,6 +113,7 @@ class Retracer:
         layers: Sequence[Layer],
         read_rows: Callable[[NDArray[np.int64]], tuple[Nested, Tensor]],
         update: Update,
+        step_scale: StepScale,
         *,
         hessian: bool,
         renormalize: bool,
@@ -121,6 +125,7 @@ class Retracer:
         }
         self._read_rows = read_rows
         self._update = update
+        self._step_scale = step_scale
         self._hessian = hessian
         self._renormalize = renormalize
         self._checked = False
@@ -197,8 +202,7 @@ class Retracer:
         with plain_kernels():
             for step in steps:
                 v, a = self._adjoint_of_update(walk.u, walk.w, step)
-                products, hessian_v = self._products(step, v)
-                effects = self._effects(products)
+                effects, hessian_v = self._products(step, v)
                 u, w = walk.u, walk.w
                 if self._hessian:
                     decay, momentum = self._update.decay, self._update.momentum
@@ -226,21 +230,23 @@ class Retracer:
             v[name] = share * a[name] - (eta * u[name] if nesterov else 0.0)
         return v, a
 
-    def _effects(self, products: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _effects(self, products: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
         """Say by how much the step's gradient would lose along v if each row were left out."""
         rows = len(products)
         if not self._renormalize or rows == 1:
-            return products / rows
+            return products * scale
+        # the scale of a mean over one row less is scale * rows / (rows - 1)
         difference: NDArray[np.float64] = products - products.mean()
-        return difference / (rows - 1)
+        return difference * (scale * rows / (rows - 1))
 
     def _products(self, step: Step, v: Direction) -> tuple[NDArray[np.float64], Direction]:
-        """Compute ``<v, grad l_i>`` of the step's rows and ``H_t v`` of their mean loss."""
+        """Give the effects of the step's rows along v, and ``H_t v`` of its loss."""
         self._set(step.state)
         X, y = self._read_rows(step.rows)
         parameters = list(self._parameters.values())
         with require_gradients_of(self._net_loss.module, self._layers):
-            losses = self._net_loss.row_losses(X, y)
+            output = self._net_loss.forward(X)
+            losses = self._net_loss.losses(output, y, X)
             if not self._checked:
                 refuse_wrong_second_derivatives(losses)
                 self._checked = True
@@ -262,9 +268,9 @@ class Retracer:
             inputs = [c, *parameters] if self._hessian else [c]
             found = torch.autograd.grad(along, inputs, allow_unused=True, materialize_grads=True)
         products: NDArray[np.float64] = found[0].double().cpu().numpy()
-        share = 1 / len(y)
-        hessian_v = dict(zip(self._parameters, (h * share for h in found[1:]), strict=False))
-        return products, hessian_v
+        scale = self._step_scale(output, y, X, float(losses.detach().sum()))
+        hessian_v = dict(zip(self._parameters, (h * scale for h in found[1:]), strict=False))
+        return self._effects(products, scale), hessian_v
 
     def _set(self, state: Mapping[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():

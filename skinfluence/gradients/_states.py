@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skinfluence.gradients._net_loss import private_copy
 from skinfluence.gradients._skorch import net_loss_of, shadow_of
+from skinfluence.gradients._step_scale import step_scale_of
 
 
 def module_state(net: Any, *, buffers: bool = True) -> dict[str, Tensor]:
@@ -71,8 +72,8 @@ def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
     return shadow
 
 
-def mean_gradients_at(net: Any, state: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
-    """Differentiate the mean of a training batch's row losses, in eval mode.
+def batch_gradients_at(net: Any, state: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+    """Differentiate the loss of a training batch, as the net reduces it, in eval mode.
 
     Parameters
     ----------
@@ -87,17 +88,20 @@ def mean_gradients_at(net: Any, state: Mapping[str, Tensor], batch: Any) -> dict
     dict of str to Tensor
         By parameter name, on the CPU; zero for a parameter that the loss does not depend on.
     """
-    net_loss = net_loss_of(net_at(net, state))
+    there = net_at(net, state)
+    net_loss, scale_of = net_loss_of(there), step_scale_of(there)
     Xi, yi = batch
     parameters = dict(net_loss.module.named_parameters())
     trained = {name: p for name, p in parameters.items() if p.requires_grad}
     with torch.enable_grad():
-        loss = net_loss.row_losses(Xi, yi).mean()
-    found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        output = net_loss.forward(Xi)
+        total = net_loss.losses(output, yi, Xi).sum()
+    found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    scale = scale_of(output, yi, Xi, float(total.detach()))
     gradients = dict(zip(trained, found, strict=True))
     return {
         name: torch.zeros_like(p, device="cpu")
         if gradients.get(name) is None
-        else gradients[name].cpu()
+        else scale * gradients[name].cpu()
         for name, p in parameters.items()
     }

@@ -18,6 +18,7 @@ from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._retrace import Retracer, Step, Update, interpolated
 from skinfluence.gradients._skorch import iter_batches, net_loss_of
 from skinfluence.gradients._states import module_state, net_at
+from skinfluence.gradients._step_scale import step_scale_of, takes_plain_mean
 from skinfluence.influence._retrace_file import RetraceFile
 from skinfluence.trace import TrainingTrace
 
@@ -25,7 +26,9 @@ from skinfluence.trace import TrainingTrace
 _REPLAY_TOLERANCE = 1e-3
 
 
-def check_retraceable(net: Any, trace: TrainingTrace, parameters: str) -> None:
+def check_retraceable(
+    net: Any, trace: TrainingTrace, parameters: str, *, renormalize: bool
+) -> None:
     """Refuse a training that cannot be retraced, and warn of one that the theory is not of.
 
     Parameters
@@ -33,11 +36,13 @@ def check_retraceable(net: Any, trace: TrainingTrace, parameters: str) -> None:
     net : NeuralNet
     trace : TrainingTrace
     parameters : {"trajectory", "epoch", "final"}
+    renormalize : bool
 
     Raises
     ------
     ValueError
-        If batch normalisation couples the rows of a batch, or the net is not where the trace ends.
+        If batch normalisation couples the rows of a batch, the net is not where the trace ends, or
+        there is no mean to renormalize.
 
     Warns
     -----
@@ -50,6 +55,12 @@ def check_retraceable(net: Any, trace: TrainingTrace, parameters: str) -> None:
             "The net has batch normalisation: in training, a row's loss depends on the other rows "
             "of its batch, so its own gradient at a step is not defined. Use parameters='final' or "
             "'epoch', which differentiate in eval mode, or a net with LayerNorm or GroupNorm."
+        )
+    if renormalize and not takes_plain_mean(net):
+        raise ValueError(
+            f"renormalize=True divides the mean over a batch by one row less, but the loss of "
+            f"{type(net.criterion_).__name__} is no plain mean: it is a sum, or has class weights. "
+            "Set renormalize=False, or train with reduction='mean' and no weights."
         )
     present = module_state(net, buffers=False)
     if any(not torch.equal(value, trace.final_state[name]) for name, value in present.items()):
@@ -139,6 +150,7 @@ def retraced_influence(
             layers,
             lambda index: _batch_of(net, rows, index),
             _update_of(trace),
+            step_scale_of(net),
             hessian=hessian,
             renormalize=renormalize,
         )

@@ -54,7 +54,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         Carry the direction back through each step. False leaves it as it is at the end.
     renormalize : bool, default=False
         Leaving a row out of a batch divides by one row less, as training without it would;
-        False gives it the weight zero, as the theory has it.
+        False gives it the weight zero, as the theory has it. For losses that are a plain mean.
     validation : "cross" or float, default="cross"
         What stands in for validation rows where none are given; see `TracIn`.
     storage : "memory" or path, default="memory"
@@ -242,7 +242,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         assert validation is not None
-        check_retraceable(self.net_, self.trace_, self.parameters)
+        check_retraceable(self.net_, self.trace_, self.parameters, renormalize=self.renormalize)
         self._training_rows = rows
         if self.storage == "memory":
             scores: NDArray[np.float64] = -self._retraced(validation)[0]

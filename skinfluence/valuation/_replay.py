@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from skinfluence._training_trace import State, TrainingTrace
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors
-from skinfluence.gradients._skorch import batch_loss_of, net_loss_of
+from skinfluence.gradients._skorch import net_loss_of
 from skinfluence.gradients._states import module_state, net_at
+from skinfluence.gradients._step_scale import step_scale_of
 from skinfluence.valuation._stacks import Batch, mean_loss, stacked_gradients, stacked_losses
 
 # Stands for no row: the whole training.
@@ -182,32 +183,16 @@ def _steps(trace: TrainingTrace, device: torch.device) -> list[Tensor]:
 
 
 def _scales(net: Any, net_loss: NetLoss, trace: TrainingTrace, rows: Batch) -> list[float]:
-    """Divide the loss each step was taken on by the sum of its rows' losses.
-
-    The ratio does not depend on the parameters: 1/|S_t| for a mean, 1 for a sum, less for several
-    outputs, and one over the sum of the weights for a mean with class weights.
-
-    Returns
-    -------
-    list of float
-        One a step.
-    """
-    batch_loss = batch_loss_of(net)
+    """Say what each step's loss is, as a multiple of the sum of its rows' losses."""
+    scale_of = step_scale_of(net)
     scales = []
     with torch.no_grad():
         for index in _steps(trace, rows[1].device):
             X, y = _take(rows, index)
             output = net_loss.forward(X)
             total = float(net_loss.losses(output, y, X).sum())
-            scale = float(batch_loss(output, y, X)) / total if total else np.nan
-            scales.append(_rounded(scale, len(index)))
+            scales.append(scale_of(output, y, X, total))
     return scales
-
-
-def _rounded(scale: float, n_rows: int) -> float:
-    """Take the mean for what is one up to single precision's rounding, or not known."""
-    near = not np.isfinite(scale) or abs(scale * n_rows - 1) < 1e-5
-    return 1 / n_rows if near else scale
 
 
 def _optimizer(net: Any, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:

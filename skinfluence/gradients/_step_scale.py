@@ -1,0 +1,54 @@
+"""The loss a training step is taken on, as a multiple of the sum of its rows' losses."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skinfluence.gradients._net_loss import Nested
+from skinfluence.gradients._skorch import batch_loss_of
+
+# scale(output, y, X, total): of a batch whose rows' losses sum up to `total`.
+StepScale: TypeAlias = Callable[[Nested, Tensor, Nested, float], float]
+
+# Single precision's rounding of a loss.
+_ROUNDING = 1e-5
+
+
+def step_scale_of(net: Any) -> StepScale:
+    """Divide the loss that a net is trained on by the sum of the rows' losses.
+
+    The ratio does not depend on the parameters: 1/n for a mean, 1 for a sum, less for several
+    outputs, and one over the sum of the weights for a mean with class weights.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted; not written to.
+
+    Returns
+    -------
+    callable
+        ``scale(output, y, X, total)``, a float; `output` as `NetLoss.forward` gives it, `total`
+        the sum of its `losses`.
+    """
+    batch_loss = batch_loss_of(net)
+
+    def scale(output: Nested, y: Tensor, X: Nested, total: float) -> float:
+        with torch.no_grad():
+            found = float(batch_loss(output, y, X)) / total if total else np.nan
+        n_rows = len(y)
+        # a mean up to rounding, or not known
+        near = not np.isfinite(found) or abs(found * n_rows - 1) < _ROUNDING
+        return 1 / n_rows if near else found
+
+    return scale
+
+
+def takes_plain_mean(net: Any) -> bool:
+    """Tell whether the loss of a batch is the mean of its rows' losses, as far as torch says it."""
+    criterion = net.criterion_
+    weighted = isinstance(getattr(criterion, "weight", None), Tensor)
+    return getattr(criterion, "reduction", "mean") == "mean" and not weighted
