@@ -59,7 +59,7 @@ def test_class_conditional_fits_one_detector_a_class(detector):
         np.testing.assert_allclose(method.detrimentality_[y == label], expected, rtol=1e-6)
         np.testing.assert_allclose(
             method.score_detrimentality(X[:6], np.full(6, label)),
-            score_rows(own, method._gather(method._trained.rows(X[:6], np.full(6, label))).values),
+            score_rows(own, method._embed(method._trained.rows(X[:6], np.full(6, label)))),
             rtol=1e-6,
         )
     assert np.isfinite(method.transform(X)).all()

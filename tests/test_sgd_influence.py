@@ -297,7 +297,9 @@ def test_several_outputs_are_averaged_over():
         error = net.module_(torch.as_tensor(X_val)) - torch.as_tensor(y_val)
         gradients = torch.autograd.grad(error.square().sum() / 9, list(net.module_.parameters()))
         moved = zip(module.parameters(), net.module_.parameters(), strict=True)
-        effect = sum(float((g * (p - q)).detach().sum()) for g, (p, q) in zip(gradients, moved, strict=True))
+        effect = sum(
+            float((g * (p - q)).detach().sum()) for g, (p, q) in zip(gradients, moved, strict=True)
+        )
         np.testing.assert_allclose(found[row], -effect, atol=1e-10)
 
 
