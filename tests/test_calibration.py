@@ -320,6 +320,7 @@ def test_budgets_are_checked(budget):
         calibrated().fit(X, y).expected_errors(budget)
 
 
+@pytest.mark.slow
 def test_expected_errors_agree_with_planted_ones_on_digits():
     X, y = load_digits(return_X_y=True)
     X, y = X[:1000], y[:1000]
