@@ -4,7 +4,7 @@
 
 `GridSearchCV` over 6 detectors, 3 contaminations and 5 folds of `CleanedClassifier` with logistic
 regression, on the digits with 10 % flipped labels; the method's net is the default one, a
-perceptron of the 64 pixels or, with --images, a small convolutional net for 25 epochs. Without
+perceptron of the 64 pixels or, with --images, a small convolutional net for 40 epochs. Without
 memory the net is trained for each of the 91 fits, with memory once for each of the 6 training sets,
 so that the ratio is below 15. Processor time of one process, trainings as counted, and the best
 score, which must be the same.
@@ -55,7 +55,7 @@ def search(X, y, memory):
     trainings.clear()
     net = default_net(X, y, random_state=0).set_params(callbacks=[Count()])
     if X.ndim == 4:
-        net.set_params(max_epochs=25)
+        net.set_params(max_epochs=40)
     method = OutlierGradientDetector(net, memory=memory, random_state=0)
     grid = {"method__detector": DETECTORS, "contamination": CONTAMINATIONS}
     model = CleanedClassifier(Flat(max_iter=1000), method, random_state=0)
