@@ -20,23 +20,26 @@ class ValidationRows:
         Trusted rows, as the training rows are given.
     y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
         Their labels. None only for a data set that holds its targets.
+    sensitive : array-like of shape (n_rows,), optional
+        The group of every row, for objectives that compare groups; takes the place of
+        `sensitive_val`.
 
     Attributes
     ----------
-    X, y : as given
+    X, y, sensitive : as given
 
     Raises
     ------
     ValueError
-        From fit: if `y_val` is given besides.
+        From fit: if `y_val` or `sensitive_val` is given besides, or groups come to a method that
+        compares none.
 
     Notes
     -----
     On purpose it has neither length nor shape and gives no rows: it is no array, and nothing can
     transform it. So in a Pipeline leave `X_val` out of `transform_input` and wrap rows that are
     already as the method is to see them; or, where the pipeline is not inside of a search, give
-    plain arrays and `transform_input=["X_val"]`. A `sensitive_val` cannot be wrapped; give it and
-    `X_val` another number of rows than `X`.
+    plain arrays and `transform_input=["X_val"]`.
 
     Examples
     --------
@@ -56,9 +59,10 @@ class ValidationRows:
     True
     """
 
-    def __init__(self, X: Any, y: Any = None) -> None:
+    def __init__(self, X: Any, y: Any = None, sensitive: Any = None) -> None:
         self.X = X
         self.y = y
+        self.sensitive = sensitive
 
     def __repr__(self) -> str:
         return f"<ValidationRows: {n_samples_of(self.X)} rows>"
@@ -78,22 +82,23 @@ class ValidationRows:
         )
 
 
-def validation_pair(X_val: Any, y_val: Any) -> tuple[Any, Any]:
+def validation_parts(X_val: Any, y_val: Any, sensitive_val: Any = None) -> tuple[Any, Any, Any]:
     """Unwrap what the user gave to fit.
 
     Parameters
     ----------
     X_val : ValidationRows, or rows
     y_val : labels or None
+    sensitive_val : groups or None
 
     Returns
     -------
-    X_val, y_val
+    X_val, y_val, sensitive_val
 
     Raises
     ------
     ValueError
-        If labels come both wrapped and not, or `y_val` is what was meant as `X_val`.
+        If labels or groups come both wrapped and not, or `y_val` is what was meant as `X_val`.
     """
     if isinstance(y_val, ValidationRows):
         raise ValueError(
@@ -101,10 +106,16 @@ def validation_pair(X_val: Any, y_val: Any) -> tuple[Any, Any]:
             "X_val: fit(X, y, X_val=ValidationRows(X_val, y_val))."
         )
     if not isinstance(X_val, ValidationRows):
-        return X_val, y_val
+        return X_val, y_val, sensitive_val
     if y_val is not None:
         raise ValueError(
             f"Got y_val besides X_val={X_val!r}, but expected the labels in one place. Leave y_val "
             "out: fit(X, y, X_val=ValidationRows(X_val, y_val))."
         )
-    return X_val.X, X_val.y
+    if sensitive_val is not None and X_val.sensitive is not None:
+        raise ValueError(
+            f"Got sensitive_val besides the groups in X_val={X_val!r}, but expected them in one "
+            "place. Leave sensitive_val out."
+        )
+    groups = X_val.sensitive if sensitive_val is None else sensitive_val
+    return X_val.X, X_val.y, groups

@@ -22,7 +22,7 @@ from skinfluence._overlap import check_separate
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of, targets_and_strata
 from skinfluence._validation import check_finite, check_inputs, take
-from skinfluence._validation_rows import validation_pair
+from skinfluence._validation_rows import validation_parts
 from skinfluence.trace import TraceRecorder
 
 
@@ -98,7 +98,13 @@ class BaseDetrimentality(
             If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, or the
             net does not fit the data.
         """
-        X_val, y_val = validation_pair(X_val, y_val)
+        X_val, y_val, groups = validation_parts(X_val, y_val)
+        if groups is not None:
+            raise ValueError(
+                f"Got ValidationRows with sensitive, but {type(self).__name__} compares no groups. "
+                "Leave sensitive out, or use a method with DemographicParity() or "
+                "EqualOpportunity() as its objective."
+            )
         self._check_parameters()
         self._check_validation(X_val)
         for name in [name for name in vars(self) if name.endswith("_")]:

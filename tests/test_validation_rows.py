@@ -115,13 +115,35 @@ def test_cleaners_take_them():
     assert model.fit(X, Y, X_val=TRUSTED).losses_ == losses
 
 
-def test_groups_to_compare_still_belong_to_their_rows():
+def test_groups_to_compare_stay_with_their_rows():
     method = InnerProductInfluence(objective=DemographicParity(), random_state=0)
     groups = np.arange(60) % 2
     expected = clone(method).fit(X, Y > 0, X_VAL, Y_VAL > 0, groups).detrimentality_
-    wrapped = ValidationRows(X_VAL, Y_VAL > 0)
-    found = clone(method).fit(X, Y > 0, wrapped, sensitive_val=groups).detrimentality_
-    np.testing.assert_array_equal(found, expected)
+    beside = ValidationRows(X_VAL, Y_VAL > 0)
+    wrapped = ValidationRows(X_VAL, Y_VAL > 0, groups)
+    for rows, given in ((beside, groups), (wrapped, None)):
+        found = clone(method).fit(X, Y > 0, rows, sensitive_val=given).detrimentality_
+        np.testing.assert_array_equal(found, expected)
+    model = CleanedClassifier(LogisticRegression(), method, contamination=6).fit(
+        X, Y > 0, X_val=wrapped
+    )
+    np.testing.assert_array_equal(model.removed_indices_, np.argsort(-expected, kind="stable")[:6])
+    search = search_of(method).fit(X, Y > 0, X_val=wrapped)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_groups_come_once_and_only_where_they_are_compared():
+    groups = np.arange(60) % 2
+    wrapped = ValidationRows(X_VAL, Y_VAL > 0, groups)
+    method = InnerProductInfluence(objective=DemographicParity(), random_state=0)
+    with pytest.raises(ValueError, match="Got sensitive_val besides the groups in X_val"):
+        method.fit(X, Y > 0, wrapped, sensitive_val=groups)
+    with pytest.raises(ValueError, match="KNNShapley compares no groups"):
+        KNNShapley().fit(X, Y > 0, wrapped)
+    with pytest.raises(ValueError, match=r"ValidationLoss\(\) compares no groups"):
+        InnerProductInfluence(random_state=0).fit(X, Y > 0, wrapped)
+    with pytest.raises(ValueError, match="DetrimentalityUnion compares no groups"):
+        DetrimentalityUnion([("fair", method)]).fit(X, Y > 0, wrapped)
 
 
 def test_labels_come_once():

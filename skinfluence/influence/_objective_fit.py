@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from skinfluence._trained_net import Rows
 from skinfluence._validation import check_targets, n_samples_of
-from skinfluence._validation_rows import validation_pair
+from skinfluence._validation_rows import validation_parts
 from skinfluence.base import BaseDetrimentality
 from skinfluence.influence._objectives import Given, as_objective
 from skinfluence.influence._passes import NetRows
@@ -59,13 +59,14 @@ class FitsObjective(BaseDetrimentality):
         ----------
         X, y, X_val, y_val : see `BaseDetrimentality.fit`
         sensitive_val : array-like of shape (n_val,), optional
-            The group of every validation row, for objectives that compare groups.
+            The group of every validation row, for objectives that compare groups. Within a
+            search or a cleaner, it goes into `ValidationRows`.
 
         Returns
         -------
         self
         """
-        X_val, y_val = validation_pair(X_val, y_val)
+        X_val, y_val, sensitive_val = validation_parts(X_val, y_val, sensitive_val)
         self._sensitive_val = self._checked_groups(sensitive_val, X_val)
         return super().fit(X, y, X_val, y_val)
 
