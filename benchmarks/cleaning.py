@@ -48,36 +48,38 @@ def split(name, noise, seed, folder):
     return X[train], given, is_noisy, X[test], y[test]
 
 
-def cells_of(name, noise, seed, folder, wanted):
-    """Compute the arms wanted of one set, noise and seed; the random one follows the first."""
+def add_arms(found, wanted, name, noise, seed, folder):
+    """Compute the arms wanted of one set, noise and seed; "auto" says how many rows others take."""
     X, y, is_noisy, X_test, y_test = split(name, noise, seed, folder)
     net = default_net(X, y, random_state=seed)
-
-    def accuracy(rows, labels=y):
-        return float(clone(net).fit(X[rows], labels[rows]).score(X_test, y_test))
-
+    model = CleanedClassifier(
+        net, OutlierGradientDetector(net, random_state=seed), random_state=seed
+    )
     everything = np.arange(len(y))
-    found = {}
+
+    def accuracy(rows):
+        return float(clone(net).fit(X[rows], y[rows]).score(X_test, y_test))
+
     if "all" in wanted:
         found["all"] = accuracy(everything)
     if "oracle" in wanted:
         found["oracle"] = accuracy(everything[~is_noisy])
-    if {"auto", "random", "relabel"} & set(wanted):
-        method = OutlierGradientDetector(net, random_state=seed)
-        model = CleanedClassifier(net, method, random_state=seed).fit(X, y)
+    if "auto" in wanted:
+        model.fit(X, y)
         found["auto"] = float(model.score(X_test, y_test))
         found["share"] = len(model.removed_indices_) / len(y)
-        gone = np.random.default_rng(seed).choice(len(y), len(model.removed_indices_), False)
+    n_removed = round(found["share"] * len(y))
+    if "random" in wanted:
+        gone = np.random.default_rng(seed).choice(len(y), n_removed, False)
         found["random"] = accuracy(np.setdiff1d(everything, gone))
-        same = {"contamination": len(gone), "action": "relabel"}
-        relabelled = clone(model).set_params(**same).fit(X, y)
-        found["relabel"] = float(relabelled.score(X_test, y_test))
+    if "relabel" in wanted:
+        model.set_params(contamination=n_removed, action="relabel")
+        found["relabel"] = float(model.fit(X, y).score(X_test, y_test))
     if "cleanlab" in wanted:
         from cleanlab.classification import CleanLearning
 
         learner = CleanLearning(clone(net), seed=seed)
         found["cleanlab"] = float(np.mean(learner.fit(X, y).predict(X_test) == y_test))
-    return found
 
 
 def interval(differences):
@@ -161,7 +163,7 @@ def compute(options):
                 done = cells.setdefault(f"{name}/{noise}/{seed}", {})
                 missing = [arm for arm in arms if arm not in done]
                 if missing:
-                    done.update(cells_of(name, noise, seed, options.data, missing))
+                    add_arms(done, missing, name, noise, seed, options.data)
                     options.out.write_text(json.dumps(cells, indent=1))
     return cells
 

@@ -29,7 +29,8 @@ Public names by stage:
 from skinfluence._validation_rows import ValidationRows
 from skinfluence.base import BaseDetrimentality
 from skinfluence.calibration import CalibratedDetrimentality
-from skinfluence.cleaning import CleanedClassifier, CleanedRegressor, DetrimentalSampleCleaner
+from skinfluence.cleaned_models import CleanedClassifier, CleanedRegressor
+from skinfluence.cleaning import DetrimentalSampleCleaner
 from skinfluence.dynamics import (
     EL2N,
     AreaUnderMargin,

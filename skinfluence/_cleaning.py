@@ -1,8 +1,8 @@
 """Cleaning by a method: fit it, choose the amount, take the rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from numbers import Integral
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from sklearn.model_selection import (
 
 from skinfluence._amounts import SHARES, AmountError, check_amount, fewest_within_one_error
 from skinfluence._random import seeded
-from skinfluence._rows_kept import Cleaned, clean_rows, net_predictions, select
+from skinfluence._rows_kept import Cleaned, Train, clean_rows, net_predictions, select
 from skinfluence._trained_net import TrainedNet, train_net
 from skinfluence._validation import (
     check_parameter,
@@ -27,9 +27,6 @@ from skinfluence._validation import (
     is_table_or_images,
 )
 from skinfluence.base import BaseDetrimentality
-
-# train(rows, y): a model with `predict`, trained on some rows, whose targets are `y`.
-Train: TypeAlias = Callable[[NDArray[np.intp], Any], Any]
 
 
 class Data(NamedTuple):
@@ -54,7 +51,7 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
         With the parameters of `DetrimentalSampleCleaner`; gets its attributes.
     data : Data
     train : callable or None
-        ``train(rows, y)`` gives a model with `predict`; for "auto".
+        ``train(rows, y)`` gives a model with `predict`; for "auto" and to relabel.
     seed : int
         Of the folds.
     groups : array-like of shape (n_samples,), optional
@@ -87,13 +84,18 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
         if hasattr(fitted, name):
             setattr(cleaner, name, getattr(fitted, name))
     cleaner.n_trainings_ = 1
+
+    def counted(rows: NDArray[np.intp], y: Any) -> Any:
+        assert train is not None
+        cleaner.n_trainings_ += 1
+        return train(rows, y)
+
     amount = cleaner.contamination
     if amount == "auto":
-        assert train is not None
         numeric = not hasattr(fitted, "classes_")
         folds = _Folds(seed, numeric, groups)
-        amount = _cross_validated_share(cleaner, method, data, train, folds)
-    cleaned = clean_rows(fitted, data.X, data.y, amount, **_rules(cleaner))
+        amount = _cross_validated_share(cleaner, method, data, counted, folds)
+    cleaned = clean_rows(fitted, data.X, data.y, amount, counted, **_rules(cleaner))
     cleaner.method_, cleaner.contamination_ = fitted, amount
     cleaner.sample_indices_, cleaner.removed_indices_ = cleaned.kept, cleaned.removed
     cleaner.relabelled_ = cleaned.relabelled
@@ -157,13 +159,16 @@ def _cross_validated_share(
         part = data.part(rows)
         fitted = clone(method).fit(*part)
         cleaner.n_trainings_ += 1
+
+        def train_part(chosen: NDArray[np.intp], y: Any, rows: NDArray[np.intp] = rows) -> Any:
+            return train(rows[chosen], y)
+
         losses: list[NDArray[np.float64]] = []
-        for cleaned in _each_share(fitted, part, _rules(cleaner)):
+        for cleaned in _each_share(fitted, part, train_part, _rules(cleaner)):
             if cleaned is None:  # nothing new to train on
                 losses.append(losses[-1])
                 continue
-            model = train(rows[cleaned.kept], select(cleaned.y, cleaned.kept))
-            cleaner.n_trainings_ += 1
+            model = train_part(cleaned.kept, select(cleaned.y, cleaned.kept))
             losses.append(folds.losses(model.predict(select(data.X, held)), targets[held]))
         parts.append(losses)
     n_shares = min(len(losses) for losses in parts)
@@ -172,12 +177,14 @@ def _cross_validated_share(
     return SHARES[fewest_within_one_error(table)]
 
 
-def _each_share(method: Any, part: Data, rules: dict[str, Any]) -> Iterator[Cleaned | None]:
+def _each_share(
+    method: Any, part: Data, train: Train, rules: dict[str, Any]
+) -> Iterator[Cleaned | None]:
     """Clean by each share in turn, as far as classes allow; None if it is as the one before."""
     before = None
     for share in SHARES:
         try:
-            cleaned = clean_rows(method, part.X, part.y, share, **rules)
+            cleaned = clean_rows(method, part.X, part.y, share, train, **rules)
         except AmountError:
             return
         treated = len(cleaned.removed), len(cleaned.relabelled)
@@ -186,12 +193,12 @@ def _each_share(method: Any, part: Data, rules: dict[str, Any]) -> Iterator[Clea
 
 
 def trainer_of(cleaner: Any, X: Any, seed: int) -> Train:
-    """Say how a cleaner trains models for "auto": its estimator, or the method's net."""
+    """Say how a cleaner trains models of its own: its estimator, or the method's net."""
     net = getattr(cleaner.method, "net", None)
     if cleaner.estimator is None and isinstance(net, FrozenEstimator):
         raise ValueError(
-            "contamination='auto' trains models on some of the rows, but the method's net is "
-            "frozen. Give an unfitted model as estimator, or another contamination."
+            "contamination='auto' and action='relabel' train models on some of the rows, but the "
+            "method's net is frozen. Give an unfitted model as estimator, or remove an amount."
         )
 
     def train(rows: NDArray[np.intp], y: Any) -> Any:

@@ -1,7 +1,7 @@
 """What a fitted method says of its training rows: which go, which labels change."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from skinfluence._amounts import spare_classes, worst_rows
 from skinfluence._net_arrays import predict
 from skinfluence._validation import check_inputs, is_table_or_images, n_samples_of, take
 from skinfluence.gradients._outputs import check_has_classes, class_scores, mean_over_states
+
+# train(rows, y): a model with `predict`, trained on some rows, whose targets are `y`.
+Train: TypeAlias = Callable[[NDArray[np.intp], Any], Any]
 
 
 class Cleaned(NamedTuple):
@@ -35,6 +38,7 @@ def clean_rows(
     X: Any,
     y: Any,
     amount: float | str,
+    train: Train | None = None,
     *,
     action: str = "remove",
     per_class: bool = False,
@@ -48,6 +52,8 @@ def clean_rows(
         Fitted on `X` and `y`.
     X, y : what the method was fitted on
     amount : "disagreement", float or int
+    train : callable, optional
+        To relabel with.
     action, per_class, keep_minimum
         As for `DetrimentalSampleCleaner`.
 
@@ -58,16 +64,14 @@ def clean_rows(
     Raises
     ------
     ValueError
-        If that many rows cannot go, or the method does not say which labels it predicts.
+        If that many rows cannot go, the method does not say which labels it predicts, or numbers
+        are to be relabelled.
     """
     given = np.asarray(y)
     given = given.reshape(len(given), -1)[:, 0]
     groups = class_numbers(given, classifies=hasattr(method, "classes_"))
-    predicted = None
-    if amount == "disagreement" or action == "relabel":
-        predicted = trajectory_labels(method, X, several=amount == "disagreement")
     if isinstance(amount, str):
-        assert predicted is not None
+        predicted = trajectory_labels(method, X)
         rows = method.ranking_[predicted[method.ranking_] != given[method.ranking_]]
         rows = spare_classes(rows, groups, keep_minimum)
     else:
@@ -75,12 +79,23 @@ def clean_rows(
             method.ranking_, groups, amount, per_class=per_class, keep_minimum=keep_minimum
         )
     everything = np.arange(len(given))
-    none = everything[:0]
+    trusted = np.setdiff1d(everything, rows)
     if action == "remove":
-        return Cleaned(np.setdiff1d(everything, rows), rows, none, y)
-    assert predicted is not None
-    changed = np.sort(rows[predicted[rows] != given[rows]])
-    return Cleaned(everything, none, changed, with_labels(y, changed, predicted[changed]))
+        return Cleaned(trusted, rows, everything[:0], y)
+    assert train is not None
+    if not hasattr(method, "classes_"):
+        raise ValueError(
+            "action='relabel' gives rows the class that a model predicts, but these targets are "
+            "numbers or several labels a row. Set action='remove'."
+        )
+    if not len(rows):
+        return Cleaned(everything, rows, rows, y)
+    # a model that never saw the labels in doubt: one trained on them repeats them
+    labels = np.asarray(train(trusted, select(y, trusted)).predict(select(X, rows))).reshape(-1)
+    differs = labels != given[rows]
+    order = np.argsort(rows[differs])
+    changed, labels = rows[differs][order], labels[differs][order]
+    return Cleaned(everything, everything[:0], changed, with_labels(y, changed, labels))
 
 
 def class_numbers(y: NDArray[Any], *, classifies: bool) -> NDArray[np.intp]:
@@ -90,16 +105,14 @@ def class_numbers(y: NDArray[Any], *, classifies: bool) -> NDArray[np.intp]:
     return np.unique(y, return_inverse=True)[1].reshape(-1)
 
 
-def trajectory_labels(method: Any, X: Any, *, several: bool) -> NDArray[Any]:
+def trajectory_labels(method: Any, X: Any) -> NDArray[Any]:
     """Predict labels by the mean class probabilities over the recorded training.
 
     Parameters
     ----------
     method : BaseDetrimentality
-        Fitted, with a classifier as `net_`.
+        Fitted, with a classifier as `net_` and its trace.
     X : what it was fitted on
-    several : bool
-        Whether one checkpoint will not do.
 
     Returns
     -------
@@ -109,18 +122,18 @@ def trajectory_labels(method: Any, X: Any, *, several: bool) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the method has no single trained classifier, or no trace where several are asked for.
+        If the method has no single trained classifier, or no checkpoints of its training.
     """
     name = type(method).__name__
     trained = getattr(method, "_trained", None)
     if trained is None or isinstance(method.net_, list) or trained.labels is None:
         raise ValueError(
-            f"The labels that {name} predicts are asked for, but it has no single trained "
-            "classifier: it trains none, a regression, or one a fold. Use a method with a "
-            "classifier and cv=None, or remove a share of the rows instead."
+            f"contamination='disagreement' compares the labels that {name} predicts, but it has "
+            "no single trained classifier: it trains none, a regression, or one a fold. Use a "
+            "method with a classifier and cv=None, or another contamination."
         )
     trace = getattr(method, "trace_", None)
-    if several and (trace is None or len(trace.checkpoints) < 2):
+    if trace is None or len(trace.checkpoints) < 2:
         raise ValueError(
             f"contamination='disagreement' needs predictions along the training, because a trained "
             f"net may know wrong labels by heart, but {name} records no checkpoints as it is set. "

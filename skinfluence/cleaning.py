@@ -1,19 +1,12 @@
-"""Cleaner training sets, and models trained on them."""
+"""Cleaner training sets."""
 
-from collections.abc import Callable
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin
-from sklearn.utils import Tags, get_tags
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 
-from skinfluence._cleaning import Data, clean, cut, seeded_clone, trainer_of
-from skinfluence._random import draw_seeds, seeded
+from skinfluence._cleaning import Data, clean, trainer_of
+from skinfluence._random import draw_seeds
 from skinfluence._rows_kept import Cleaned, select
 
 
@@ -34,15 +27,15 @@ class DetrimentalSampleCleaner(BaseEstimator):
         it takes the rows whose label is not the one that the method's net predicts on the mean of
         its checkpoints.
     action : {"remove", "relabel"}, default="remove"
-        Drop the rows, or give them the label that the method's net predicts, on the mean over its
-        checkpoints if it records any. Relabelling needs a method with a classifier.
+        Drop the rows, or give them the label that `estimator`, trained on the other rows,
+        predicts. Relabelling is for classes.
     per_class : bool, default=False
         Take the share or number of every class, in place of the worst rows of all.
     keep_minimum : int, default=1
         So many rows of every class (of all rows for a regression) are never removed.
     estimator : estimator, optional
-        The model that "auto" trains to compare shares; by default the method's net, or the
-        default net for a method without one.
+        The model that "auto" trains to compare shares, and that relabels; by default the
+        method's net, or the default net for a method without one.
     cv : int, splitter or iterable, default=3
         Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups
         where fit gets `groups`. A list of (training rows, held-out rows) or a splitter such as
@@ -92,8 +85,12 @@ class DetrimentalSampleCleaner(BaseEstimator):
     Scores of a training part are of a method fitted on that part alone, so that held-out labels
     have no say in what is removed.
 
+    A net trained on a wrong label soon repeats it, so new labels are those of a model that never
+    saw the rows in doubt.
+
     Cost: one fit of the method; with "auto" and k folds, k more and at most 8 k trainings of the
-    model (`n_trainings_`).
+    model. Relabelling trains it once, with "auto" at most 1 + 7 k times, besides
+    (`n_trainings_`).
 
     Examples
     --------
@@ -175,275 +172,11 @@ class DetrimentalSampleCleaner(BaseEstimator):
     def _clean(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
         fold_seed, model_seed, _ = draw_seeds(self.random_state, 3)
         train = None
-        if self.contamination == "auto":
+        if self.contamination == "auto" or self.action == "relabel":
             train = trainer_of(self, X, model_seed)
         return clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        return tags
-
-
-class _Cleaned(MetaEstimatorMixin, BaseEstimator):
-    """A model trained on what a method keeps; subclasses say what kind of model."""
-
-    def __init__(
-        self,
-        estimator: Any,
-        method: Any,
-        *,
-        contamination: float | str = "auto",
-        action: str = "remove",
-        per_class: bool = False,
-        keep_minimum: int = 1,
-        cv: Any = 3,
-        random_state: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.method = method
-        self.contamination = contamination
-        self.action = action
-        self.per_class = per_class
-        self.keep_minimum = keep_minimum
-        self.cv = cv
-        self.random_state = random_state
-
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        groups: Any = None,
-        **fit_params: Any,
-    ) -> Self:
-        """Score the rows, clean them, and train the estimator on what is kept.
-
-        Parameters
-        ----------
-        X : data frame, array, mapping of arrays, or torch data set
-            What both the method and the estimator take.
-        y : array-like of shape (n_samples,)
-        X_val, y_val : like X and y, optional
-            Trusted rows, for methods that use them; `ValidationRows` within a search. The
-            estimator does not see them.
-        groups : array-like of shape (n_samples,), optional
-            For the folds of "auto", which keep the rows of a group together; the estimator does
-            not see them.
-        **fit_params : dict
-            For the estimator's fit, such as `sample_weight`; what has an entry for every row is
-            cut to the rows kept. The scores do not know weights.
-
-        Returns
-        -------
-        self
-        """
-        routed = fit_params
-        if get_config()["enable_metadata_routing"]:
-            routed = process_routing(self, "fit", **fit_params).estimator.fit
-        fold_seed, seed, _ = draw_seeds(self.random_state, 3)
-
-        def train(rows: NDArray[np.intp], targets: Any) -> Any:
-            model = seeded_clone(self.estimator, seed)
-            n_rows = len(np.asarray(y))
-            params = {name: cut(value, rows, n_rows) for name, value in routed.items()}
-            with seeded(seed):
-                return model.fit(select(X, rows), targets, **params)
-
-        cleaned = clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
-        self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
-        if hasattr(self.estimator_, "classes_"):
-            self.classes_ = self.estimator_.classes_
-        return self
-
-    def predict(self, X: Any) -> Any:
-        """Predict with the estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict(X)
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Route what `fit` takes beyond X_val, y_val and groups to the estimator.
-
-        Returns
-        -------
-        MetadataRouter
-        """
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(estimator=self.estimator, method_mapping=mapping)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
-
-
-def _estimator_has(name: str) -> Callable[[Any], bool]:
-    def has(estimator: Any) -> bool:
-        getattr(getattr(estimator, "estimator_", estimator.estimator), name)
-        return True
-
-    return has
-
-
-class CleanedClassifier(ClassifierMixin, _Cleaned):
-    """A classifier trained on the rows that a detrimentality method keeps.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Any scikit-learn classifier, or a skorch one; cloned. It gets rows and labels in the
-        containers given, and a `random_state` it leaves unset is set.
-    method : BaseDetrimentality
-        Gives the scores; cloned.
-    contamination : "auto", "disagreement", float or int, default="auto"
-        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto" compares shares by
-        training `estimator`.
-    action : {"remove", "relabel"}, default="remove"
-        Drop the rows, or give them the label that the method's net predicts.
-    per_class : bool, default=False
-        Take the share or number of every class, in place of the worst rows of all.
-    keep_minimum : int, default=1
-        So many rows of every class are never removed.
-    cv : int, splitter or iterable, default=3
-        Folds for "auto".
-    random_state : int, RandomState or None, default=None
-        Seed of folds and trainings, and of the method if its own is None. A method that is to be
-        cached (`memory`) needs an integer, here or there.
-
-    Attributes
-    ----------
-    estimator_ : estimator
-        Trained on the rows kept.
-    method_ : BaseDetrimentality
-        Fitted on all rows.
-    sample_indices_, removed_indices_, relabelled_ : ndarray of int
-        As for `DetrimentalSampleCleaner`, as are `contamination_`, `losses_`, `n_trainings_`.
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    n_features_in_ : int
-        For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        For data frames with string column names.
-
-    See Also
-    --------
-    DetrimentalSampleCleaner : The same as a sampler, with the details of "auto".
-
-    Notes
-    -----
-    In a grid search, scores are against the labels of the test folds, wrong ones among them.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from skinfluence import CleanedClassifier, OutlierGradientDetector
-    >>> X, y = load_iris(return_X_y=True)
-    >>> method = OutlierGradientDetector(random_state=0)
-    >>> model = CleanedClassifier(LogisticRegression(max_iter=500), method, contamination=5)
-    >>> len(model.fit(X, y).removed_indices_)
-    5
-    """
-
-    @available_if(_estimator_has("predict_proba"))
-    def predict_proba(self, X: Any) -> Any:
-        """Predict class probabilities with the estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
-
-    @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X: Any) -> Any:
-        """Compute the estimator's decision function.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimator_.decision_function(X)
-
-
-class CleanedRegressor(RegressorMixin, _Cleaned):
-    """A regressor trained on the rows that a detrimentality method keeps.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Any scikit-learn regressor, or a skorch one; cloned. It gets rows and targets in the
-        containers given, and a `random_state` it leaves unset is set.
-    method : BaseDetrimentality
-        Gives the scores; cloned.
-    contamination : "auto", float or int, default="auto"
-        How many rows to remove, as for `DetrimentalSampleCleaner`; "auto" compares shares by
-        training `estimator`.
-    action : {"remove"}, default="remove"
-        Drop the rows. Relabelling is for classes.
-    per_class : bool, default=False
-        For a regression all rows are one class.
-    keep_minimum : int, default=1
-        So many rows are never removed.
-    cv : int, splitter or iterable, default=3
-        Folds for "auto".
-    random_state : int, RandomState or None, default=None
-        Seed of folds and trainings, and of the method if its own is None.
-
-    Attributes
-    ----------
-    estimator_ : estimator
-        Trained on the rows kept.
-    method_ : BaseDetrimentality
-        Fitted on all rows.
-    sample_indices_, removed_indices_ : ndarray of int
-        As for `DetrimentalSampleCleaner`, as are `contamination_`, `losses_`, `n_trainings_`.
-    n_features_in_ : int
-        For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        For data frames with string column names.
-
-    See Also
-    --------
-    CleanedClassifier : The same for classes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn.linear_model import LinearRegression
-    >>> from skinfluence import CleanedRegressor, LossScore
-    >>> X = np.linspace(0, 1, 60)[:, None]
-    >>> y = 3 * X[:, 0]
-    >>> y[::20] += 10.5  # three corrupted targets
-    >>> method = LossScore(random_state=0)
-    >>> model = CleanedRegressor(LinearRegression(), method, contamination=3).fit(X, y)
-    >>> sorted(model.removed_indices_.tolist())
-    [0, 20, 40]
-    """
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        multi_output = get_tags(self.estimator).target_tags.multi_output
-        tags.target_tags.multi_output = multi_output
         return tags

@@ -126,11 +126,12 @@ def test_auto_trains_the_method_net_by_default():
     np.testing.assert_array_equal(again.fit(X, y).sample_indices_, cleaner.sample_indices_)
 
 
-def test_auto_refuses_a_frozen_net_without_an_estimator():
+@pytest.mark.parametrize("amount", [{}, {"contamination": 3, "action": "relabel"}])
+def test_a_frozen_net_is_not_trained_in_place_of_an_estimator(amount):
     X, y, _ = noisy_blobs()
-    net = classifier(max_epochs=2).fit(X, y.astype(np.int64))
+    method = LossScore(FrozenEstimator(classifier(max_epochs=2).fit(X, y.astype(np.int64))))
     with pytest.raises(ValueError, match="Give an unfitted model as estimator"):
-        DetrimentalSampleCleaner(LossScore(FrozenEstimator(net))).fit(X, y)
+        DetrimentalSampleCleaner(method, **amount).fit(X, y)
 
 
 @pytest.mark.parametrize("splitter", [TimeSeriesSplit(2), "groups"])
@@ -300,13 +301,49 @@ def test_other_parameters_are_checked():
         DetrimentalSampleCleaner(KNeighborsClassifier()).fit(X, y)
 
 
-def test_predictions_are_asked_only_of_methods_that_have_them():
+def test_disagreement_is_asked_only_of_methods_that_predict():
     X, y, _ = noisy_blobs(n=30)
     with pytest.raises(ValueError, match="no single trained classifier"):
-        DetrimentalSampleCleaner(ComplexityGap(), action="relabel", contamination=3).fit(X, y)
+        DetrimentalSampleCleaner(ComplexityGap(), contamination="disagreement").fit(X, y)
     method = LossScore(classifier(max_epochs=2), random_state=0)
     with pytest.raises(ValueError, match="records no checkpoints"):
         DetrimentalSampleCleaner(method, contamination="disagreement").fit(X, y)
+
+
+def test_new_labels_are_those_of_a_model_that_never_saw_the_old():
+    X, y, is_noisy = noisy_blobs(n=120, rate=0.2)
+    names = np.array(["a", "b", "c"])[y]
+    by_heart = KNeighborsClassifier(1)  # repeats the label of every row it was trained on
+    amount = {"contamination": 30, "action": "relabel"}
+    cleaner = DetrimentalSampleCleaner(ComplexityGap(), estimator=by_heart, **amount)
+    _, y_new = cleaner.fit_resample(X, names)
+    worst = cleaner.method_.ranking_[:30]
+    others = np.setdiff1d(np.arange(120), worst)
+    expected = names.copy()
+    expected[worst] = clone(by_heart).fit(X[others], names[others]).predict(X[worst])
+    np.testing.assert_array_equal(y_new, expected)
+    assert (expected != names)[is_noisy].mean() > 0.8
+    assert cleaner.n_trainings_ == 2
+    model = CleanedClassifier(by_heart, ComplexityGap(), **amount).fit(X, names)
+    np.testing.assert_array_equal(model.predict(X), expected)
+    np.testing.assert_array_equal(model.relabelled_, cleaner.relabelled_)
+
+
+def test_relabelling_none_trains_nothing_more():
+    X, y, _ = noisy_blobs(n=30)
+    cleaner = DetrimentalSampleCleaner(METHOD, contamination=0, action="relabel").fit(X, y)
+    assert len(cleaner.relabelled_) == 0
+    assert cleaner.n_trainings_ == 1
+
+
+def test_auto_with_relabelling_counts_its_trainings():
+    X, y, is_noisy = noisy_blobs(n=120, rate=0.2)
+    cleaner = DetrimentalSampleCleaner(
+        METHOD, action="relabel", estimator=KNeighborsClassifier(1), cv=2, random_state=0
+    ).fit(X, y)
+    assert cleaner.n_trainings_ <= 1 + 2 * (1 + 8 + 7) + 1
+    assert is_noisy[cleaner.relabelled_].mean() > 0.8
+    assert len(cleaner.relabelled_) > 8
 
 
 def test_classifier_is_the_estimator_on_the_rows_kept():
@@ -372,7 +409,7 @@ def test_regressor_drops_corrupted_targets():
         for fit in (model, LinearRegression().fit(X, y))
     ]
     assert errors[0] < errors[1] / 2
-    with pytest.raises(ValueError, match="no single trained classifier"):
+    with pytest.raises(ValueError, match="action='relabel' gives rows the class"):
         clone(model).set_params(action="relabel", contamination=3).fit(X, y)
 
 
