@@ -5,6 +5,7 @@ Neither key nor value holds the net object. Hashing one changes after `predict`,
 value is the state and the trace. What follows from a training alone is kept by the same key.
 """
 
+import io
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ if sys.platform != "win32":
 # Parameters and buffers of module and criterion; the trace; the history.
 Outcome = tuple[dict[str, dict[str, Tensor]], TrainingTrace | None, list[Any]]
 Found = TypeVar("Found")
+_DTYPES_OF_NUMPY = {torch.float64, torch.float32, torch.float16, torch.int64, torch.bool}
 
 
 def train_once(
@@ -118,7 +121,9 @@ def computed_once(
 def _remembered(memory: Any, key: str, compute: Callable[[], Any]) -> Any:
     def outcome() -> NDArray[np.uint8]:
         # joblib reads and writes all but arrays by Python's slow pickler
-        return np.frombuffer(pickle.dumps(compute(), protocol=5), dtype=np.uint8)
+        file = io.BytesIO()
+        _TensorPickler(file, protocol=5).dump(compute())
+        return np.frombuffer(file.getbuffer(), dtype=np.uint8)
 
     with _one_at_a_time(memory.location, key):
         found = memory.cache(_outcome, ignore=["outcome"])(key, outcome)
@@ -128,6 +133,16 @@ def _remembered(memory: Any, key: str, compute: Callable[[], Any]) -> Any:
 def _outcome(key: str, outcome: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Be what joblib caches, by `key` alone."""
     return outcome()
+
+
+class _TensorPickler(pickle.Pickler):
+    """Pickles tensors as arrays: torch takes a tenth of a millisecond to read one."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        plain = type(obj) is Tensor and obj.device.type == "cpu" and not obj.requires_grad
+        if plain and obj.layout == torch.strided and obj.dtype in _DTYPES_OF_NUMPY:
+            return torch.from_numpy, (obj.numpy(),)
+        return NotImplemented
 
 
 def _states(net: Any) -> dict[str, dict[str, Tensor]]:
