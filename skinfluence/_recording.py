@@ -1,8 +1,6 @@
 """What a `TraceRecorder` has noted so far of a training that goes on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,64 +9,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skinfluence._batch_order import BatchOrder, Resumed, WatchedFitLoop
-from skinfluence._net_arrays import output_shape
 from skinfluence._resume_point import ResumePoint
-from skinfluence._sgd_rule import description_of, momentum_of, own_module, replay_error
+from skinfluence._sgd_rule import (
+    description_of,
+    momentum_of,
+    own_module,
+    replay_error,
+    settings_of,
+)
 from skinfluence._trace_files import TraceWriter
-from skinfluence._training_trace import Checkpoint, State, TrainingTrace, state_bytes
+from skinfluence._training_trace import Checkpoint, State, TrainingTrace
+from skinfluence._wanted import Wanted
 from skinfluence.gradients._net_loss import tensors_in
 from skinfluence.gradients._states import module_state
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be recorded; see `TraceRecorder`."""
-
-    checkpoints: int | str
-    order: bool
-    steps: str | None
-    logits: bool
-    folder: Path | None
-
-    @property
-    def follows_rows(self) -> bool:
-        """Whether it must be known which rows a batch holds."""
-        return bool(self.order or self.steps or self.logits)
-
-    def epochs(self, max_epochs: int) -> list[int]:
-        """List the epochs, counted from 1, after which to keep a checkpoint."""
-        named = {"last": 1, "all": max_epochs}
-        count = named[self.checkpoints] if isinstance(self.checkpoints, str) else self.checkpoints
-        count = min(count, max_epochs)
-        return [round(max_epochs * (i + 1) / count) for i in range(count)]
-
-    def nbytes(self, net: Any, X: Any, y: Any, n_samples: int) -> int:
-        """Count the bytes of the trace of a training of `max_epochs`."""
-        epochs = net.max_epochs
-        total = (len(self.epochs(epochs)) + 1) * state_bytes(module_state(net))
-        rows, steps = _rows_and_steps(net, n_samples)
-        if self.steps is not None:
-            parameters = state_bytes(module_state(net, buffers=False))
-            total += parameters * steps * (1 if self.steps == "last_epoch" else epochs)
-        if self.follows_rows:
-            total += 8 * epochs * rows
-        if self.logits:
-            total += 4 * epochs * n_samples * int(np.prod(output_shape(net, X, y)))
-        return int(total + 8 * epochs * steps * len(net.optimizer_.param_groups))
-
-
-def _rows_and_steps(net: Any, n_samples: int) -> tuple[int, int]:
-    """Bound how many rows an epoch draws, and in how many batches."""
-    given = net.get_params_for("iterator_train")
-    batches, sampler = given.get("batch_sampler"), given.get("sampler")
-    if hasattr(batches, "__len__"):
-        return max(n_samples, len(batches) * getattr(batches, "batch_size", 1)), len(batches)
-    rows = len(sampler) if hasattr(sampler, "__len__") else n_samples
-    size = given.get("batch_size", net.batch_size)
-    size = rows if size == -1 else max(1, size)
-    if given.get("drop_last"):
-        return rows // size * size, rows // size
-    return rows, -(-rows // size)
 
 
 class Counts(NamedTuple):
@@ -107,7 +60,7 @@ class Recording:
         wanted: Wanted,
         net: Any,
         n_samples: int,
-        fingerprint: str | None,
+        fingerprints: Mapping[str, str | None],
         earlier: TrainingTrace | None,
         *,
         resume: ResumePoint | None = None,
@@ -118,8 +71,12 @@ class Recording:
         self._n_saved = Counts()
         self._order = BatchOrder(n_samples) if wanted.follows_rows else None
         self.learning_rate = learning_rates_of(net)
-        self._n_samples, self._fingerprint = n_samples, fingerprint
+        self._n_samples, self._fingerprints = n_samples, fingerprints
         self._pending: NDArray[np.int64] | None = None
+        self._settings = settings_of(net)
+        self._departures: set[str] = set()
+        self._versions: list[int] | None = None
+        self._epoch_end: State | None = None
         self._before: State | None = None
         self._replay_errors: list[float] = []
         self._logits: list[NDArray[Any]] = []
@@ -130,7 +87,7 @@ class Recording:
         self._first_step = 0
         self._n_epochs = 0
         if earlier is not None:
-            _check_continues(wanted, earlier, net, n_samples, fingerprint)
+            _check_continues(wanted, earlier, net, n_samples, fingerprints)
         self._writer = None
         if wanted.folder is not None:
             streams = None if resume is None else resume.streams
@@ -168,6 +125,7 @@ class Recording:
         self._logits = list(earlier.logits) if earlier.logits is not None else []
         if earlier.replay_error_ is not None:
             self._replay_errors = [earlier.replay_error_]
+        self._departures = set(earlier.departures)
 
     def _go_on(self, resume: ResumePoint) -> None:
         """Take over what was recorded up to the last complete epoch."""
@@ -185,6 +143,7 @@ class Recording:
             self._checkpoints += [Checkpoint(e, rate, {}) for e, rate in part["checkpoints"]]
             self._first_step = part["first_step"]
             self._n_step_states = part["n_step_states"]
+            self._departures |= set(part["departures"])
             self._n_epochs += 1
         self._steps = [{} for _ in range(self._n_step_states)]
         self._n_saved = self._counts()
@@ -242,6 +201,7 @@ class Recording:
             ],
             "first_step": self._first_step,
             "n_step_states": self._n_step_states,
+            "departures": sorted(self._departures),
         }
 
     def begin_epoch(self) -> None:
@@ -262,7 +222,7 @@ class Recording:
         if self._order is None:
             return
         self._pending = self._order.next_rows()
-        self._versions = _versions_of(net)
+        self._note_departures(net)
         epoch = len(self._epoch_starts)
         is_power_of_two = not epoch & (epoch - 1)
         replayed = is_power_of_two and len(self._rates) - self._epoch_starts[-1] < 2
@@ -285,9 +245,25 @@ class Recording:
                 )
             self._indices.append(self._pending)
             self._pending = self._before = None
+            self._versions = _versions_of(net)
         self._rates.append(self.learning_rate)
 
+    def _note_departures(self, net: Any) -> None:
+        """Note what is no step of the one optimiser, before a step and after an epoch's last."""
+        settings, versions = settings_of(net), _versions_of(net)
+        changed = {name for name, value in settings.items() if value != self._settings[name]}
+        self._departures |= {f"{name} of the optimiser" for name in changed}
+        if self._versions is not None and versions != self._versions:
+            self._departures.add("parameters between steps")
+        went_on = self._versions is None and len(self._rates)
+        if went_on and any(settings["momentum"]) and not momentum_of(net):
+            self._departures.add("momentum, begun anew")
+        self._versions = versions
+
     def end_epoch(self, net: Any) -> None:
+        if self._order is not None:
+            self._note_departures(net)
+            self._epoch_end = module_state(net, buffers=False)
         self._n_epochs += 1
         if self._n_epochs in self._planned:
             self._keep_checkpoint(net)
@@ -296,6 +272,7 @@ class Recording:
         """Give the trace; a net that did not train gives one without steps."""
         if self._resume is not None:
             self._resume.check_entered()
+        self._note_end(net)
         self._finish_interrupted_step(net)
         begun = len(self._epoch_starts)
         if self._n_epochs < begun and "train_batch_count" in net.history[-1]:
@@ -318,7 +295,9 @@ class Recording:
             epoch_starts=tuple(self._epoch_starts),
             segment_starts=tuple(self._segment_starts),
             replay_error_=max(self._replay_errors, default=None),
-            fingerprint=self._fingerprint,
+            departures=tuple(sorted(self._departures)),
+            fingerprint=self._fingerprints["fingerprint"],
+            target_fingerprint=self._fingerprints["target_fingerprint"],
             gradient_callbacks=gradient_callbacks,
             **description_of(net),
         )
@@ -328,6 +307,16 @@ class Recording:
         if self._resume is not None and self._n_saved.epochs == self._n_planned:
             self._resume.complete(net)
         return TrainingTrace.load(self._writer.folder)
+
+    def _note_end(self, net: Any) -> None:
+        """Note that a callback put other parameters in the place of those of the last step."""
+        unmoved = self._versions is None or _versions_of(net) == self._versions
+        if unmoved or self._pending is not None:
+            return
+        ended = self._n_epochs == len(self._epoch_starts)
+        last = self._epoch_end if ended else None
+        if last is None or not _equal(last, module_state(net)):
+            self._departures.add("parameters after the last step")
 
     def _finish_interrupted_step(self, net: Any) -> None:
         """Settle whether a step that did not come to its end moved the parameters."""
@@ -388,15 +377,22 @@ def ends_at(trace: TrainingTrace, net: Any) -> bool:
 
 
 def _check_continues(
-    wanted: Wanted, earlier: TrainingTrace, net: Any, n_samples: int, fingerprint: str | None
+    wanted: Wanted,
+    earlier: TrainingTrace,
+    net: Any,
+    n_samples: int,
+    fingerprints: Mapping[str, str | None],
 ) -> None:
     """Refuse to go on with a trace that would not be true of both parts."""
-    same_rows = earlier.n_samples == n_samples and earlier.fingerprint == fingerprint
+    same_rows = earlier.n_samples == n_samples and all(
+        getattr(earlier, name) == value for name, value in fingerprints.items()
+    )
     if wanted.follows_rows and not same_rows:
         raise ValueError(
             f"The recorded order is of {earlier.n_samples} rows, and training goes on with "
-            f"{n_samples} rows, or with others: row numbers would mean different rows. "
-            "Pass the same X to every partial_fit, or record neither order, steps nor logits."
+            f"{n_samples} rows, or with others or other targets: row numbers would mean different "
+            "rows. Pass the same X and y to every partial_fit, or record neither order, steps nor "
+            "logits."
         )
     changed = [
         name

@@ -14,16 +14,24 @@ from skinfluence.gradients._states import batch_gradients_at, module_state
 def description_of(net: Any) -> dict[str, Any]:
     """Say what `TrainingTrace` keeps of an optimiser's settings."""
     names = {id(parameter): name for name, parameter in own_module(net).named_parameters()}
-    groups = net.optimizer_.param_groups
     return {
         "parameter_groups": tuple(
-            tuple(names[id(p)] for p in group["params"] if id(p) in names) for group in groups
+            tuple(names[id(p)] for p in group["params"] if id(p) in names)
+            for group in net.optimizer_.param_groups
         ),
+        **settings_of(net),
+        "optimizer": type(net.optimizer_).__name__,
+    }
+
+
+def settings_of(net: Any) -> dict[str, Any]:
+    """Say what SGD's steps depend on besides learning rates, for every parameter group."""
+    groups = net.optimizer_.param_groups
+    return {
         "weight_decay": tuple(float(group.get("weight_decay", 0.0)) for group in groups),
         "momentum": tuple(float(group.get("momentum", 0.0)) for group in groups),
         "dampening": tuple(float(group.get("dampening", 0.0)) for group in groups),
         "nesterov": tuple(bool(group.get("nesterov", False)) for group in groups),
-        "optimizer": type(net.optimizer_).__name__,
     }
 
 

@@ -19,6 +19,7 @@ from skinfluence._net_arrays import (
     predict,
     root_mean_squared_error,
 )
+from skinfluence._trace_needs import check_trace
 from skinfluence._training_cache import train_once
 from skinfluence._validation import (
     check_class_labels,
@@ -32,7 +33,6 @@ from skinfluence.nets import default_net, fit_net, is_regression_target, warn_of
 from skinfluence.trace import (
     TraceRecorder,
     TrainingTrace,
-    check_trace,
     records_as_much,
     trace_of,
 )
@@ -362,7 +362,7 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | 
     target = fitting_outputs(net, labels, X, target)
     trace = trace_of(net)
     if recorder is not None:
-        check_trace(trace, recorder, X)
+        check_trace(trace, recorder, X, target)
     return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 

@@ -80,8 +80,12 @@ class TrainingTrace:
         and momentum: the largest ``|step - SGD step| / |step|`` over the first two steps of
         epochs 1, 2, 4, 8 and so on. About 1e-7 for SGD, up to 1 and more for Adam or dropout. None
         if the order was not recorded.
-    fingerprint : str or None
-        Of some of the input rows, to tell another data set or order from the one trained on.
+    departures : tuple of str
+        What moved the parameters, or changed how they move, besides the steps of one optimiser:
+        its momentum in a schedule, other parameters loaded when training ended, and the like.
+    fingerprint, target_fingerprint : str or None
+        Of some of the input rows, and of the targets, to tell another data set or order from the
+        one trained on.
     """
 
     n_samples: int
@@ -103,7 +107,9 @@ class TrainingTrace:
     optimizer: str = ""
     gradient_callbacks: tuple[str, ...] = ()
     replay_error_: float | None = None
+    departures: tuple[str, ...] = ()
     fingerprint: str | None = None
+    target_fingerprint: str | None = None
 
     @property
     def n_steps(self) -> int:
@@ -274,7 +280,9 @@ _PLAIN = (
     "optimizer",
     "gradient_callbacks",
     "replay_error_",
+    "departures",
     "fingerprint",
+    "target_fingerprint",
 )
 
 
@@ -297,6 +305,27 @@ def fingerprint_of(X: Any) -> str | None:
     rows = np.unique(np.linspace(0, len(X) - 1, 256).astype(np.int64))
     values = np.ascontiguousarray(X[rows], dtype=np.float32)
     return hashlib.sha256(values.tobytes() + str(X.shape).encode()).hexdigest()
+
+
+def target_fingerprint_of(y: Any) -> str | None:
+    """Hash targets by their values, whatever their dtype and shape.
+
+    Parameters
+    ----------
+    y : object
+
+    Returns
+    -------
+    str or None
+        None for anything but numbers.
+    """
+    if isinstance(y, Tensor):
+        y = y.detach().cpu().numpy()
+    if not isinstance(y, np.ndarray) or y.dtype.kind not in "biuf":
+        return None
+    # targets may be cast to single precision on their way to the net
+    values = np.ascontiguousarray(y, dtype=np.float32)
+    return hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def state_bytes(state: State) -> int:

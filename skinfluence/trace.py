@@ -6,10 +6,16 @@ from typing import Any, Self
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
-from skinfluence._recording import Recording, Reloaded, Wanted, ends_at, learning_rates_of
+from skinfluence._recording import Recording, Reloaded, ends_at, learning_rates_of
 from skinfluence._resume_point import ResumePoint, training_identity
-from skinfluence._training_trace import Checkpoint, TrainingTrace, fingerprint_of
+from skinfluence._training_trace import (
+    Checkpoint,
+    TrainingTrace,
+    fingerprint_of,
+    target_fingerprint_of,
+)
 from skinfluence._validation import check_parameter, check_positive_integer
+from skinfluence._wanted import Wanted
 
 # Settings of a recorder that decide what is in a trace.
 _RECORDED = ("checkpoints", "order", "steps", "logits")
@@ -83,8 +89,10 @@ class TraceRecorder(Callback):
     what skorch's learning rate schedulers, scores and EarlyStopping carry from epoch to epoch.
     Other callbacks begin anew, as in `partial_fit`, and so do other stateful samplers and workers
     that outlive an epoch. A training is known by its net, callbacks, rows, targets, parameters at
-    the start, global random numbers if it draws them, and versions of torch and skorch; any other
-    is refused, and nothing is overwritten. An interrupt from the keyboard leaves a trace up to
+    the start, global random numbers if it draws them, and versions of this package and of what it trains
+    with. Classes and functions count by their code, with the functions, classes and constants of
+    its module that it names; objects that change while training count as changed. Any other
+    training is refused, and nothing is overwritten. An interrupt from the keyboard leaves a trace up to
     it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt: `fit` repeats
     the epoch that it stopped at. A complete training is loaded, and no epoch trained.
 
@@ -167,8 +175,13 @@ class TraceRecorder(Callback):
         if resume is not None and resume.is_complete:
             self.recording_: Any = Reloaded(resume)
         else:
-            rows = fingerprint_of(X)
-            self.recording_ = Recording(wanted, net, n_samples, rows, earlier, resume=resume)
+            fingerprints = {
+                "fingerprint": fingerprint_of(X),
+                "target_fingerprint": target_fingerprint_of(y),
+            }
+            self.recording_ = Recording(
+                wanted, net, n_samples, fingerprints, earlier, resume=resume
+            )
         # skorch tells callbacks one by one off this very list
         net.callbacks_.append(("trace_recorder_last", _Last(self)))
 
@@ -325,70 +338,6 @@ def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
             and own.logits >= wanted.logits
         )
     return False
-
-
-def check_trace(trace: TrainingTrace | None, wanted: TraceRecorder, X: Any) -> None:
-    """Refuse a frozen net's trace that lacks what a method needs, or is of other rows.
-
-    Parameters
-    ----------
-    trace : TrainingTrace or None
-    wanted : TraceRecorder
-        As the method would record itself.
-    X : what the net takes
-        The rows to be scored.
-
-    Raises
-    ------
-    ValueError
-        Naming the recorder to train with.
-    """
-    lacking = ["trace"] if trace is None else _lacking(trace, wanted)
-    if lacking:
-        asked = {
-            "checkpoints": wanted.checkpoints,
-            "order": wanted.order,
-            "steps": wanted.steps,
-            "logits": wanted.logits,
-        }
-        defaults = TraceRecorder().get_params()
-        call = ", ".join(f"{k}={v!r}" for k, v in asked.items() if v != defaults[k])
-        raise ValueError(
-            f"The frozen net brings no {' and no '.join(lacking)}. Train it with "
-            f"callbacks=[TraceRecorder({call})], or pass the net unfrozen to have it trained and "
-            "recorded."
-        )
-    assert trace is not None
-    if not (wanted.order or wanted.steps or wanted.logits):
-        return
-    other = fingerprint_of(X)
-    n_samples = len(X) if hasattr(X, "__len__") and not isinstance(X, dict) else trace.n_samples
-    if trace.n_samples != n_samples or (
-        other is not None and trace.fingerprint not in {None, other}
-    ):
-        raise ValueError(
-            f"The frozen net's trace is of {trace.n_samples} rows; the {n_samples} rows given are "
-            "others, or in another order, so what was recorded row by row does not belong to "
-            "them. Pass the X that the net was trained on."
-        )
-
-
-def _lacking(trace: TrainingTrace, wanted: TraceRecorder) -> list[str]:
-    n_epochs = trace.checkpoints[-1].epoch
-    needed = {"last": 1, "all": n_epochs}.get(str(wanted.checkpoints), wanted.checkpoints)
-    lacking = []
-    if len(trace.checkpoints) < min(int(needed), n_epochs):
-        lacking.append(f"{needed} checkpoints (its trace holds {len(trace.checkpoints)})")
-    if wanted.order and trace.batch_indices is None:
-        lacking.append("order of the rows")
-    if wanted.logits and trace.logits is None:
-        lacking.append("logits")
-    whole = trace.step_states is not None and len(trace.step_states) == trace.n_steps
-    if (wanted.steps == "all" and not whole) or (
-        wanted.steps == "last_epoch" and trace.step_states is None
-    ):
-        lacking.append("states before its steps")
-    return lacking
 
 
 def _check_settings(recorder: TraceRecorder) -> None:

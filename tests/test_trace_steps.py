@@ -26,8 +26,9 @@ from test_trace import (
 
 from skinfluence import GradientEmbedding, TraceRecorder
 from skinfluence._random import seeded
+from skinfluence._trace_needs import check_trace
 from skinfluence.gradients._states import net_at
-from skinfluence.trace import check_trace, trace_of
+from skinfluence.trace import trace_of
 
 
 class Copies(Callback):
@@ -288,11 +289,11 @@ def test_a_frozen_net_brings_its_trace():
 
 def test_a_trace_is_held_against_what_a_method_needs():
     trace = trace_of(trained(small(), TraceRecorder(order=True)))
-    check_trace(trace, TraceRecorder(order=True), X)
-    check_trace(trace, TraceRecorder(), X[::-1])  # nothing was recorded row by row for it
+    check_trace(trace, TraceRecorder(order=True), X, Y)
+    check_trace(trace, TraceRecorder(), X[::-1], Y[::-1])  # nothing was recorded row by row for it
     for others in (X[::-1], X[:20], X + 1):
         with pytest.raises(ValueError, match=r"of 22 rows; the .* are others, or in another order"):
-            check_trace(trace, TraceRecorder(order=True), others)
+            check_trace(trace, TraceRecorder(order=True), others, Y)
     for needed, missing in (
         ({"logits": True}, "logits"),
         ({"steps": "last_epoch"}, "states before its steps"),
@@ -300,7 +301,11 @@ def test_a_trace_is_held_against_what_a_method_needs():
         ({"checkpoints": "all"}, "3 checkpoints"),
     ):
         with pytest.raises(ValueError, match=rf"brings no {missing}.*{next(iter(needed))}="):
-            check_trace(trace, TraceRecorder(**needed), X)
+            check_trace(trace, TraceRecorder(**needed), X, Y)
+    for same in (Y.astype(np.float32), Y[:, np.newaxis], None):
+        check_trace(trace, TraceRecorder(order=True), X, same)
+    with pytest.raises(ValueError, match="targets given are not those"):
+        check_trace(trace, TraceRecorder(order=True), X, 1 - Y)
 
 
 class LimitedTable(torch.nn.Module):

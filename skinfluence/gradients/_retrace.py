@@ -268,7 +268,7 @@ class Retracer:
             inputs = [c, *parameters] if self._hessian else [c]
             found = torch.autograd.grad(along, inputs, allow_unused=True, materialize_grads=True)
         products: NDArray[np.float64] = found[0].double().cpu().numpy()
-        scale = self._step_scale(output, y, X, float(losses.detach().sum()))
+        scale = self._step_scale(output, y, X, losses)
         hessian_v = dict(zip(self._parameters, (h * scale for h in found[1:]), strict=False))
         return self._effects(products, scale), hessian_v
 

@@ -95,9 +95,9 @@ def batch_gradients_at(net: Any, state: Mapping[str, Tensor], batch: Any) -> dic
     trained = {name: p for name, p in parameters.items() if p.requires_grad}
     with torch.enable_grad():
         output = net_loss.forward(Xi)
-        total = net_loss.losses(output, yi, Xi).sum()
-    found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
-    scale = scale_of(output, yi, Xi, float(total.detach()))
+        losses = net_loss.losses(output, yi, Xi)
+    found = torch.autograd.grad(losses.sum(), list(trained.values()), allow_unused=True)
+    scale = scale_of(output, yi, Xi, losses)
     gradients = dict(zip(trained, found, strict=True))
     return {
         name: torch.zeros_like(p, device="cpu")

@@ -41,8 +41,8 @@ def check_retraceable(
     Raises
     ------
     ValueError
-        If batch normalisation couples the rows of a batch, the net is not where the trace ends, or
-        there is no mean to renormalize.
+        If batch normalisation couples the rows of a batch, the criterion is trained, too, the net
+        is not where its steps led, their rule changed, or there is no mean to renormalize.
 
     Warns
     -----
@@ -62,13 +62,26 @@ def check_retraceable(
             f"{type(net.criterion_).__name__} is no plain mean: it is a sum, or has class weights. "
             "Set renormalize=False, or train with reduction='mean' and no weights."
         )
+    if any(parameter.requires_grad for parameter in net.criterion_.parameters()):
+        raise ValueError(
+            f"The criterion {type(net.criterion_).__name__} has parameters that are trained, but "
+            "a trace holds those of the module alone. Move them into the module, or set "
+            "requires_grad=False."
+        )
+    if trace.departures:
+        raise ValueError(
+            f"Other things than the steps of one optimiser are on record: "
+            f"{'; '.join(trace.departures)}. SGD-influence retraces the steps that led to the net "
+            "as it is. Likely causes: OneCycleLR and CyclicLR move the momentum unless "
+            "cycle_momentum=False; EarlyStopping with load_best and Checkpoint load other "
+            "parameters when training ends; a callback clips weights."
+        )
     present = module_state(net, buffers=False)
     if any(not torch.equal(value, trace.final_state[name]) for name, value in present.items()):
         raise ValueError(
-            "The net's parameters are not those at the end of its trace. A callback that loads "
-            "other parameters after training (EarlyStopping with load_best, Checkpoint), or a "
-            "training without the recorder, is the likely cause; SGD-influence retraces the steps "
-            "that led to the net as it is."
+            "The net's parameters are not those at the end of its trace. A training without the "
+            "recorder is the likely cause; SGD-influence retraces the steps that led to the net as "
+            "it is."
         )
     error = trace.replay_error_
     if error is not None and error > _REPLAY_TOLERANCE:
@@ -95,10 +108,11 @@ def first_step_of(trace: TrainingTrace, epochs: int | str) -> int:
     -------
     int
     """
-    if epochs == "all" or not trace.epoch_starts:
+    begun = [start for start in trace.epoch_starts if start < trace.n_steps]
+    if epochs == "all" or not begun:
         return 0
-    count = 1 if epochs == "last" else min(int(epochs), len(trace.epoch_starts))
-    return trace.epoch_starts[-count]
+    count = 1 if epochs == "last" else min(int(epochs), len(begun))
+    return begun[-count]
 
 
 def retraced_influence(
@@ -140,7 +154,19 @@ def retraced_influence(
     -------
     ndarray of shape (n_query, n_train) or (1, n_train)
         How much lower the loss of the queries is for training on the row.
+
+    Raises
+    ------
+    ValueError
+        If an interrupt left no states of the last epoch.
     """
+    if parameters == "trajectory" and first_step < trace.first_step:
+        raise ValueError(
+            f"The states from step {first_step} on are needed, but the trace holds those from step "
+            f"{trace.first_step} on: training was interrupted where an epoch had just begun, and "
+            "those of the epoch before were dropped. Train to the end of an epoch, or record with "
+            "steps='all'."
+        )
     with preserved_random_state():
         net_loss = net_loss_of(net_at(net, trace.final_state))
         X, _ = _batch_of(net, rows, np.arange(min(2, n_samples_of(rows.inputs))))

@@ -98,7 +98,11 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     Raises
     ------
     ValueError
-        If the folder holds another training; its message says what is another.
+        If other things than the steps of one optimiser led to the net: a scheduled momentum
+        (OneCycleLR without ``cycle_momentum=False``), parameters loaded when training ended
+        (EarlyStopping with ``load_best``) or clipped between steps, a criterion that is trained;
+        if a frozen net was trained on other targets; if batch normalisation couples the rows
+        ("trajectory"). If the folder holds another training; its message says what is another.
     OSError
         If the folder's disk is full. What is computed so far is kept.
 

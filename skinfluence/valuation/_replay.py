@@ -190,8 +190,7 @@ def _scales(net: Any, net_loss: NetLoss, trace: TrainingTrace, rows: Batch) -> l
         for index in _steps(trace, rows[1].device):
             X, y = _take(rows, index)
             output = net_loss.forward(X)
-            total = float(net_loss.losses(output, y, X).sum())
-            scales.append(scale_of(output, y, X, total))
+            scales.append(scale_of(output, y, X, net_loss.losses(output, y, X)))
     return scales
 
 
