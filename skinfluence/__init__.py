@@ -27,6 +27,7 @@ Public names by stage:
 """
 
 from skinfluence._validation_rows import ValidationRows
+from skinfluence._version import __version__
 from skinfluence.base import BaseDetrimentality
 from skinfluence.calibration import CalibratedDetrimentality
 from skinfluence.cleaned_models import CleanedClassifier, CleanedRegressor
@@ -87,6 +88,5 @@ __all__ = [
     "TraceRecorder",
     "TrainingTrace",
     "ValidationRows",
+    "__version__",
 ]
-
-__version__ = "0.1.0.dev0"

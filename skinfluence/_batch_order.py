@@ -191,11 +191,13 @@ class _WatchedGetIterator(_StandIn):
 def _check_no_fit_parameters(given: dict[str, Any]) -> None:
     """Refuse what a later call could not be held against."""
     names = sorted(given.keys() - {"epochs", "_routing_method"})
+    if given.get("epochs") is not None:
+        names = sorted([*names, "epochs"])
     if names:
         raise TypeError(
             f"fit got {', '.join(names)}, but a training with resume=True takes nothing besides X "
             "and y, because it would not be known whether a later call passes the same. Put it "
-            "into the data set or the net, or record with resume=False."
+            "into the data set or the net (epochs as max_epochs), or record with resume=False."
         )
 
 

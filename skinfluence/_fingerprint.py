@@ -1,22 +1,32 @@
 """Fingerprints: what a net, its data and its settings say, whatever process asks."""
 
+import dis
 import hashlib
+import sys
+import sysconfig
 import types
 from collections.abc import Mapping
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn
 import skorch
 import torch
 from torch import Tensor
 
-_PLAIN = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), np.generic, Path)
+from skinfluence._version import __version__
+
+# Code of these counts by the name, their versions besides.
+_VERSIONED = {"skinfluence", "torch", "skorch", "sklearn", "numpy"}
+_Plain = str | bytes | int | float | complex | bool | None | types.EllipsisType | np.generic | Path
+_CHANGING = {"add", "append", "clear", "extend", "insert", "pop", "setdefault", "update"}
 
 
 def versions() -> list[str]:
-    """Name the versions that a training's result depends on."""
-    return [torch.__version__, skorch.__version__]
+    """Name the versions that a training, and what is computed of it, depend on."""
+    return [__version__, *(m.__version__ for m in (torch, skorch, sklearn, np))]
 
 
 def net_parameters(net: skorch.NeuralNet) -> list[Any]:
@@ -40,8 +50,11 @@ def fingerprint(value: Any) -> str:
     Parameters
     ----------
     value : object
-        Classes and functions count by name and code, objects by what pickle takes them apart
-        into, nets by class and parameters. Functions that a function calls do not count.
+        Classes and functions count by name and code, with the functions, classes, numbers,
+        strings, arrays and containers of these that their code finds among its module's globals;
+        containers only where the code does not change any. What code of installed packages finds
+        does not count. Objects count by what pickle takes them apart into, nets by class and
+        parameters.
 
     Returns
     -------
@@ -71,7 +84,7 @@ class _Hash:
 
     def add(self, value: Any) -> None:
         self._text(f"{type(value).__module__}.{type(value).__qualname__}")
-        if isinstance(value, _PLAIN):
+        if isinstance(value, _Plain):
             self._text(repr(value))
         elif isinstance(value, list | tuple):
             self._all(value)
@@ -101,11 +114,14 @@ class _Hash:
         elif isinstance(value, types.FunctionType):
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             defaults = [value.__defaults__, value.__kwdefaults__]
-            self._all([value.__qualname__, value.__code__, defaults, cells])
+            named = _globals_of(value)
+            self._all([value.__qualname__, value.__code__, defaults, cells, named])
         elif isinstance(value, types.ModuleType):
             self._text(value.__name__)
         elif isinstance(value, types.CodeType):
+            arguments = [value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount]
             self._all([value.co_code, value.co_names, value.co_consts])
+            self._all([*arguments, value.co_varnames])
         elif isinstance(value, skorch.NeuralNet):
             self._all([type(value), value.get_params(deep=False)])
         else:
@@ -114,9 +130,9 @@ class _Hash:
     def _class(self, cls: type) -> None:
         self._text(f"{cls.__module__}.{cls.__qualname__}")
         root = cls.__module__.partition(".")[0]
-        if root in {"builtins", "torch", "skorch", "sklearn", "numpy"}:  # versions are in the key
+        if root in _VERSIONED or root == "builtins":
             return
-        members = {name: member for name, member in vars(cls).items() if not _is_slot(name)}
+        members = {n: member for n, member in vars(cls).items() if not _is_slot(n, member)}
         self._all([cls.__bases__, {name: _unwrapped(m) for name, m in sorted(members.items())}])
 
     def _parts(self, value: Any) -> None:
@@ -145,13 +161,66 @@ class _Hash:
         self._hash.update(len(data).to_bytes(8, "little") + data)
 
 
-def _is_slot(name: str) -> bool:
+def _is_slot(name: str, member: Any) -> bool:
     """Tell what Python and pickling libraries add to a class from what its author wrote."""
-    written = name in {"__init__", "__call__", "__len__", "__getitem__", "__iter__"}
+    if name in {"_abc_impl", "__annotate__", "__annotate_func__"}:
+        return True
+    written = isinstance(member, types.FunctionType | staticmethod | classmethod)
     return name.startswith("__") and name.endswith("__") and not written
 
 
 def _unwrapped(member: Any) -> Any:
     if isinstance(member, staticmethod | classmethod):
         return member.__func__
+    if isinstance(member, cached_property):  # holds a lock in Python 3.11
+        return member.func
     return [member.fget, member.fset] if isinstance(member, property) else member
+
+
+def _globals_of(function: types.FunctionType) -> dict[str, Any]:
+    """Find what a user's function uses of its module, but for what may change while it runs."""
+    if _is_installed(function.__module__ or ""):
+        return {}
+    code, names = function.__code__, function.__globals__
+    found = {name: names[name] for name in sorted(_names_loaded(code)) if name in names}
+    return {n: value for n, value in found.items() if _is_read(value, fixed=not _changes(code))}
+
+
+def _is_read(value: Any, *, fixed: bool) -> bool:
+    """Tell whether a global counts: lists and mappings only where they are `fixed`."""
+    if isinstance(value, tuple | frozenset) or (fixed and isinstance(value, list | set)):
+        return all(_is_read(item, fixed=fixed) for item in value)
+    if fixed and isinstance(value, dict):
+        return all(_is_read(item, fixed=fixed) for pair in value.items() for item in pair)
+    return isinstance(value, types.FunctionType | type | np.ndarray | Tensor | _Plain)
+
+
+@cache
+def _names_loaded(code: types.CodeType) -> frozenset[str]:
+    """Name the globals that code reads and never sets; not its attributes, as co_names does."""
+    operations = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+    read = {name for operation, name in operations if operation == "LOAD_GLOBAL"}
+    read -= {name for operation, name in operations if operation == "STORE_GLOBAL"}
+    inner = [_names_loaded(c) for c in code.co_consts if isinstance(c, types.CodeType)]
+    return frozenset(read.union(*inner))
+
+
+@cache
+def _changes(code: types.CodeType) -> bool:
+    """Tell whether code may change a list or mapping, such as a log that a callback keeps."""
+    stored = any(i.opname in {"STORE_SUBSCR", "DELETE_SUBSCR"} for i in dis.get_instructions(code))
+    inner = [_changes(c) for c in code.co_consts if isinstance(c, types.CodeType)]
+    return stored or bool(_CHANGING.intersection(code.co_names)) or any(inner)
+
+
+@cache
+def _is_installed(module: str) -> bool:
+    """Tell the standard library and installed packages from code that is being written."""
+    root = module.partition(".")[0]
+    if root == "__main__":
+        return False
+    if root in _VERSIONED or root in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(root), "__file__", None)
+    folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+    return file is not None and any(Path(file).is_relative_to(folder) for folder in folders)

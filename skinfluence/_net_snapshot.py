@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 from torch import nn
 
 # What skorch's callbacks carry from one epoch to the next, and set anew when training begins:
@@ -36,7 +37,8 @@ def snapshot_of(net: Any, generators: list[torch.Generator]) -> dict[str, Any]:
     """
     modules, optimizers = _parts(net, nn.Module), _parts(net, torch.optim.Optimizer)
     return {
-        "modules": {name: _module_state(module) for name, module in modules.items()},
+        "modules": {name: module_snapshot(module) for name, module in modules.items()},
+        "gradients": _accumulated(net),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
         "callbacks": {name: _carried(callback) for name, callback in net.callbacks_},
         "random": random_states(),
@@ -44,7 +46,12 @@ def snapshot_of(net: Any, generators: list[torch.Generator]) -> dict[str, Any]:
     }
 
 
-def put_back(net: Any, snapshot: dict[str, Any], generators: list[torch.Generator]) -> None:
+def put_back(
+    net: Any,
+    snapshot: dict[str, Any],
+    generators: list[torch.Generator],
+    begun: dict[str, Any],
+) -> None:
     """Bring a net whose training begins to where another one stood.
 
     Parameters
@@ -55,6 +62,9 @@ def put_back(net: Any, snapshot: dict[str, Any], generators: list[torch.Generato
         From `snapshot_of`.
     generators : list of torch.Generator
         The training loader's own, in the same order.
+    begun : dict
+        `random_states` when the other training began. A global generator that it never drew from
+        stays as it is.
 
     Raises
     ------
@@ -62,7 +72,10 @@ def put_back(net: Any, snapshot: dict[str, Any], generators: list[torch.Generato
         If the training loader has more or fewer generators than it had.
     """
     for name, module in _parts(net, nn.Module).items():
-        _load_module(module, snapshot["modules"][name])
+        load_module_snapshot(module, snapshot["modules"][name])
+    for name, gradient in snapshot["gradients"].items():
+        parameter = net.module_.get_parameter(name)
+        parameter.grad = gradient.to(parameter)
     for name, optimizer in _parts(net, torch.optim.Optimizer).items():
         optimizer.load_state_dict(snapshot["optimizers"][name])
     for name, callback in net.callbacks_:
@@ -78,7 +91,8 @@ def put_back(net: Any, snapshot: dict[str, Any], generators: list[torch.Generato
         )
     for generator, state in zip(generators, snapshot["generators"], strict=True):
         generator.set_state(state)
-    _set_random_states(snapshot["random"])
+    drawn = {n: s for n, s in snapshot["random"].items() if not same_state(s, begun[n])}
+    _set_random_states(drawn)
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
@@ -112,13 +126,27 @@ def random_states() -> dict[str, Any]:
     }
 
 
+def same_state(one: Any, two: Any) -> bool:
+    """Tell whether two states of a generator are equal."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, two)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same_state, one, two))
+    return bool(one == two)
+
+
 def _set_random_states(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    if states["cuda"]:
+    if "torch" in states:
+        torch.set_rng_state(states["torch"])
+    if states.get("cuda"):
         torch.cuda.set_rng_state_all(states["cuda"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
-    version, words, gauss = states["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
+    if "numpy" in states:
+        np.random.set_state(states["numpy"])  # noqa: NPY002
+    if "python" in states:
+        version, words, gauss = states["python"]
+        random.setstate((version, tuple(words.tolist()), gauss))
 
 
 def _compact(state: Any) -> Any:
@@ -130,18 +158,48 @@ def _parts(net: Any, kind: type) -> dict[str, Any]:
     return {name: part for name, part in vars(net).items() if isinstance(part, kind)}
 
 
-def _module_state(module: nn.Module) -> dict[str, Any]:
+def module_snapshot(module: nn.Module) -> dict[str, Any]:
+    """Take what training may change of a module, in plain containers.
+
+    Parameters
+    ----------
+    module : nn.Module
+
+    Returns
+    -------
+    dict
+        Its tensors are those of the module.
+    """
     whole = module.state_dict()
     hidden = {name: b for name, b in module.named_buffers() if name not in whole}
-    return {"state": dict(whole), "hidden_buffers": hidden}
+    trainable = {name: p.requires_grad for name, p in module.named_parameters()}
+    return {"state": dict(whole), "hidden_buffers": hidden, "trainable": trainable}
 
 
-def _load_module(module: nn.Module, state: dict[str, Any]) -> None:
-    module.load_state_dict(state["state"])
+def load_module_snapshot(module: nn.Module, snapshot: dict[str, Any]) -> None:
+    """Bring a module to where another one of its kind was.
+
+    Parameters
+    ----------
+    module : nn.Module
+    snapshot : dict
+        From `module_snapshot`.
+    """
+    module.load_state_dict(snapshot["state"])
     buffers = dict(module.named_buffers())
     with torch.no_grad():
-        for name, value in state["hidden_buffers"].items():
+        for name, value in snapshot["hidden_buffers"].items():
             buffers[name].copy_(value)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(snapshot["trainable"][name])
+
+
+def _accumulated(net: Any) -> dict[str, torch.Tensor]:
+    """Give the gradients that a training step of the net's own may go on adding to."""
+    if type(net).train_step is NeuralNet.train_step:  # it begins by setting them to zero
+        return {}
+    named = net.module_.named_parameters()
+    return {name: p.grad for name, p in named if p.grad is not None}
 
 
 def _carried(callback: Any) -> dict[str, Any]:

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 
 from skinfluence._fingerprint import fingerprint, net_parameters, versions
-from skinfluence._net_snapshot import generators_of, put_back, random_states, snapshot_of
+from skinfluence._net_snapshot import (
+    generators_of,
+    put_back,
+    random_states,
+    same_state,
+    snapshot_of,
+)
 from skinfluence._state_files import packed, replace_file, unpacked
 from skinfluence._state_streams import check_whole, sync_file
 from skinfluence._trace_files import (
@@ -105,7 +111,7 @@ class ResumePoint:
         self._generators = generators_of(loader)
         if self._found is None:
             return
-        put_back(net, self._found["net"], self._generators)
+        put_back(net, self._found["net"], self._generators, self._found["start"])
         history = self._found["history"]
         if history is None:
             history = [epoch["history"] for epoch in self._epochs()]
@@ -244,7 +250,7 @@ class ResumePoint:
         other += [
             f"state of the global random numbers of {name} (seed)"
             for name, now in self._start.items()
-            if not _same(drawn[name], begun[name]) and not _same(now, begun[name])
+            if not same_state(drawn[name], begun[name]) and not same_state(now, begun[name])
         ]
         if other:
             raise ValueError(
@@ -292,7 +298,7 @@ def training_identity(
         "y": y,
         "start of the parameters (seed)": module_state(net),
         "setting of the recorder": recorded,
-        "version of torch or skorch": versions(),
+        "version of skinfluence or of what it trains with": versions(),
     }
     return {name: fingerprint(value) for name, value in said.items()}
 
@@ -308,13 +314,3 @@ def _number(value: Any) -> Any:
         f"Got {value!r} of type {type(value).__name__} in the net's history, which cannot be kept "
         "in a file as JSON. Record numbers and strings there, or record with resume=False."
     )
-
-
-def _same(one: Any, two: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, two)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, two)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(map(_same, one, two))
-    return bool(one == two)

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_memory
 from torch import Tensor, nn
 
 from skinfluence._fingerprint import fingerprint, versions
+from skinfluence._net_snapshot import load_module_snapshot, module_snapshot
 from skinfluence._random import seeded
 from skinfluence.nets import prepare_net
 from skinfluence.trace import TraceRecorder, TrainingTrace, own_recorders
@@ -27,8 +28,8 @@ from skinfluence.trace import TraceRecorder, TrainingTrace, own_recorders
 if sys.platform != "win32":
     import fcntl
 
-# Parameters and buffers of module and criterion; the trace; the history.
-Outcome = tuple[dict[str, dict[str, Tensor]], TrainingTrace | None, list[Any]]
+# Module and criterion as they are after it; the trace; the history.
+Outcome = tuple[dict[str, dict[str, Any]], TrainingTrace | None, list[Any]]
 Found = TypeVar("Found")
 _DTYPES_OF_NUMPY = {torch.float64, torch.float32, torch.float16, torch.int64, torch.bool}
 
@@ -75,16 +76,16 @@ def train_once(
         nonlocal trained_here
         trace = train()
         trained_here = True
-        return _states(net), trace, list(net.history)
+        return _snapshots(net), trace, list(net.history)
 
-    states, trace, history = _remembered(memory, key, outcome)
+    snapshots, trace, history = _remembered(memory, key, outcome)
     if not trained_here:
         with seeded(seed):
             prepare_net(net)
             net.initialize()
             net.check_data(X, y)  # a classifier learns its classes here
-        for name, state in states.items():
-            getattr(net, name).load_state_dict(state)
+        for name, snapshot in snapshots.items():
+            load_module_snapshot(getattr(net, name), snapshot)
         net.history.extend(history)
         if recorder is None and trace is not None:  # that of the first recorder of its own
             own = next(c for _, c in net.callbacks_ if isinstance(c, TraceRecorder))
@@ -145,12 +146,15 @@ class _TensorPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _states(net: Any) -> dict[str, dict[str, Tensor]]:
+def _snapshots(net: Any) -> dict[str, dict[str, Any]]:
     parts = {name: part for name, part in vars(net).items() if isinstance(part, nn.Module)}
-    return {
-        name: {key: value.detach().cpu().clone() for key, value in part.state_dict().items()}
-        for name, part in parts.items()
-    }
+    return {name: _on_cpu(module_snapshot(part)) for name, part in parts.items()}
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _on_cpu(item) for name, item in value.items()}
+    return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
 def _writes_trace(net: Any, recorder: TraceRecorder | None) -> bool:

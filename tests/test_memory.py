@@ -12,7 +12,7 @@ from problems import SmallMlp, classifier, fitted_classifier, noisy_blobs, regre
 from pyod.models.knn import KNN
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Freezer
 
 from skinfluence import (
     EL2N,
@@ -310,6 +310,33 @@ def test_fingerprint_tells_values_apart_and_equal_ones_not():
     assert fingerprint([loop, loop_object]) == fingerprint([loop, loop_object])
     with pytest.raises(TypeError, match="set memory=None"):
         fingerprint(i for i in range(2))
+
+
+class Drifting(SmallMlp):
+    """Counts its calls in a buffer that no state dict holds, and that its output depends on."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, X):
+        if self.training:
+            self.calls += 1
+        return super().forward(X) * (1 + self.calls / 10)
+
+
+@pytest.mark.parametrize("kind", ["frozen layer", "hidden buffer"])
+def test_a_hit_gives_all_that_training_left(tmp_path, kind):
+    X, y, _ = noisy_blobs()
+    if kind == "frozen layer":
+        net = classifier(max_epochs=3, callbacks=[Freezer("body.*")])
+    else:
+        net = classifier(Drifting, max_epochs=3)
+    cached_method(tmp_path, net, layers="last").fit(X, y)
+    found = cached_method(tmp_path, net, layers="all").fit(X, y)
+    plain = clone(found).set_params(memory=None).fit(X, y)
+    assert found.strategy_ == plain.strategy_
+    np.testing.assert_array_equal(found.detrimentality_, plain.detrimentality_)
 
 
 SCRIPT = """

@@ -3,17 +3,20 @@
 import errno
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from problems import blobs
 from sklearn.base import clone
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRScheduler
 from skorch.dataset import ValidSplit
 from test_trace import FULL, DropoutMlp, Interrupt, X, Y, assert_nothing_left, assert_same, small
 from test_trace_files import FullDisk, assert_same_trace, environment
@@ -27,7 +30,7 @@ from skinfluence.trace import trace_of
 
 EPOCHS = 5
 # What callbacks of a test do next; not their parameters, which are part of what a training is.
-STOP_AT, SEEN = {"step": None, "by": ZeroDivisionError}, []
+STOP_AT, SEEN = SimpleNamespace(step=None, by=ZeroDivisionError), []
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +52,8 @@ class Stop(Callback):
 
     def on_batch_end(self, net, training=None, **kwargs):
         self.step_ += bool(training)
-        if training and self.step_ == STOP_AT["step"]:
-            raise STOP_AT["by"]
+        if training and self.step_ == STOP_AT.step:
+            raise STOP_AT.by
 
 
 def fit(folder=None, *, stop_at=None, seed=0, asked=FULL, rows=X, targets=Y, **kwargs):
@@ -59,8 +62,9 @@ def fit(folder=None, *, stop_at=None, seed=0, asked=FULL, rows=X, targets=Y, **k
     storage = {} if folder is None else {"storage": folder, "resume": True}
     recorder = TraceRecorder(**asked, **storage)
     own = kwargs.pop("callbacks", [])
-    net = small(**{"max_epochs": EPOCHS, "callbacks": [*own, Stop(), recorder], **kwargs})
-    STOP_AT.update(step=stop_at, by=by)
+    make = kwargs.pop("make", small)
+    net = make(**{"max_epochs": EPOCHS, "callbacks": [*own, Stop(), recorder], **kwargs})
+    STOP_AT.step, STOP_AT.by = stop_at, by
     with seeded(seed):
         if stop_at is None or by is KeyboardInterrupt:  # which skorch does not pass on
             return net.fit(rows, targets)
@@ -121,6 +125,7 @@ def callbacks_of(kind):
         "one cycle": [
             schedule(schedules.OneCycleLR, max_lr=0.1, total_steps=15, step_every="batch")
         ],
+        "frozen layer": [Freezer("body.*")],
         "best score": [EpochScoring("accuracy", lower_is_better=False, on_train=True, name="acc")],
     }
     return made.get(kind, [])
@@ -134,6 +139,7 @@ TRAININGS = {
     "sampler's generator": {"iterator_train": SamplerLoader},
     **{name: {} for name in ("per epoch", "per batch", "milestones", "plateau", "best score")},
     "one cycle": {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+    "frozen layer": {},
 }
 
 
@@ -176,7 +182,7 @@ def test_package_nets_go_on(tmp_path):
         nets = []
         for recorder, stop_at in ((whole, None), (again, 2), (again, None)):
             net = make(X, Y, random_state=0).set_params(max_epochs=4, callbacks=[Stop()])
-            STOP_AT["step"] = stop_at
+            STOP_AT.step = stop_at
             try:
                 nets.append(fit_net(net, X, Y, 0, recorder))
             except ZeroDivisionError:
@@ -277,6 +283,45 @@ def test_only_a_seed_that_was_drawn_from_is_held_against_a_training(tmp_path):
     assert_same_trace(trace_of(again), trace_of(fit(seed=2, **own)))
 
 
+@pytest.mark.parametrize("stop_at", [4, None])
+def test_generators_that_training_never_drew_from_stay_as_they_are(stop_at, tmp_path):
+    fit(tmp_path / "t", stop_at=stop_at)
+    recorder = TraceRecorder(**FULL, storage=tmp_path / "t", resume=True)
+    net = small(max_epochs=EPOCHS, callbacks=[Stop(), recorder])
+    STOP_AT.step = None
+    with seeded(0):
+        np.random.seed(7)
+        random.seed(7)
+        before = np.random.get_state()[1].copy(), random.getstate()
+        net.fit(X, Y)
+        np.testing.assert_array_equal(np.random.get_state()[1], before[0])
+        assert random.getstate() == before[1]
+
+
+class Accumulating(NeuralNetClassifier):
+    """Takes a step with every second batch, also over the end of an epoch."""
+
+    def train_step(self, batch, **fit_params):
+        self._set_training(True)
+        step = self.train_step_single(batch, **fit_params)
+        if sum(len(row["batches"]) for row in self.history) % 2 == 0:
+            self.optimizer_.step()
+            self.optimizer_.zero_grad()
+        return step
+
+
+def accumulating(**kwargs):
+    return Accumulating(**small(**kwargs).get_params(deep=False))
+
+
+def test_gradients_that_are_added_up_are_gone_on_with(tmp_path):
+    whole = fit(make=accumulating)
+    fit(tmp_path / "t", stop_at=4, make=accumulating)
+    again = fit(tmp_path / "t", make=accumulating)
+    assert SEEN == [1, 2, 3, 4]
+    assert_same(again.module_.state_dict(), whole.module_.state_dict())
+
+
 def test_a_trace_without_a_record_is_not_overwritten_and_resume_false_replaces(tmp_path):
     folder = tmp_path / "t"
     trace_of(fit()).save(folder)
@@ -301,8 +346,9 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     with pytest.raises(ValueError, match="1 other recorders"):
         fit(tmp_path / "t", callbacks=[("other", TraceRecorder())])
     net = small(callbacks=[TraceRecorder(storage=tmp_path / "w", resume=True)])
-    with pytest.raises(TypeError, match=r"fit got weight.*resume=False"):
-        net.fit(X, Y, weight=1)
+    for given in ("weight", "epochs"):
+        with pytest.raises(TypeError, match=rf"fit got {given}.*resume=False"):
+            net.fit(X, Y, **{given: 1})
     with pytest.raises(TypeError, match="net's history"):
         fit(tmp_path / "h", callbacks=[TensorInHistory()])
     with pytest.raises(TypeError, match="can be kept in a file"):
@@ -386,7 +432,7 @@ def test_a_full_disk_loses_no_complete_epoch(room, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", limited)
         recorder = TraceRecorder(**FULL, storage=folder, resume=True)
-        STOP_AT["step"] = None
+        STOP_AT.step = None
         with seeded(0), pytest.raises(OSError, match="No space left") as caught:
             small(max_epochs=EPOCHS, callbacks=[Stop(), recorder]).fit(X, Y)
         assert caught.value.errno == errno.ENOSPC

@@ -6,12 +6,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
 
+from skinfluence._fingerprint import fingerprint, versions
 from skinfluence._held_out import check_validation_rule
 from skinfluence._trained_net import Rows
 from skinfluence._validation import check_parameter, check_positive_integer
@@ -241,4 +241,5 @@ class DataShapley(BaseDetrimentality):
     def _fingerprint(self, utility: ModelUtility, alpha: float, beta: float) -> str:
         """Hash all that the gain of a permutation depends on."""
         unfitted = replace(utility, estimator=clone(utility.estimator))
-        return str(joblib.hash([unfitted, alpha, beta, self.truncation, self._seeds[0]]))
+        settings = [alpha, beta, self.truncation, self._seeds[0]]
+        return fingerprint([unfitted, settings, versions()])

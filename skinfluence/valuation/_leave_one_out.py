@@ -2,15 +2,14 @@
 
 from numbers import Integral
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
+from skinfluence._fingerprint import fingerprint, versions
 from skinfluence._random import preserved_random_state
 from skinfluence._trained_net import Rows
 from skinfluence._validation import check_parameter, n_samples_of
@@ -287,18 +286,11 @@ class LeaveOneOut(BaseDetrimentality):
 
     def _fingerprint(self, rows: Rows, validation: Rows) -> str:
         """Hash all that the losses depend on, but for rounding."""
-        content = [self.retrain, self._unfitted(), rows, validation, self._seeds[0]]
+        by = [self._seeds[0]]
         if self.retrain == "replay":
-            start = {n: t.cpu().numpy() for n, t in self.trace_.initial_state.items()}
-            content = [*content[:-1], start, self.trace_.batch_indices, self.trace_.learning_rates]
-        try:
-            return str(joblib.hash(content))
-        except (PicklingError, AttributeError, TypeError) as error:
-            raise ValueError(
-                f"A path needs a net and data that can be pickled, to tell whether the file is of "
-                f"them: {error}. Define classes and functions of the net in a module, not inside "
-                "a function, or leave path=None."
-            ) from error
+            trace = self.trace_
+            by = [trace.initial_state, trace.batch_indices, trace.learning_rates]
+        return fingerprint([self.retrain, self._unfitted(), rows, validation, by, versions()])
 
     def _finish(self) -> None:
         if hasattr(self, "folds_"):

@@ -1,6 +1,7 @@
 """Data Shapley of estimators: going on after a crash, workers, nets, and what is refused."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,15 +44,17 @@ class Centroids(ClassifierMixin, BaseEstimator):
         return self.classes_[distances.argmin(axis=1)]
 
 
+# Not of the class: what a class holds is part of what an estimator is.
+FITS = SimpleNamespace(left=None)
+
+
 class Interrupted(Centroids):
     """Stops the process's work after some fits."""
 
-    fits_left = None
-
     def fit(self, X, y):
-        if Interrupted.fits_left is not None:
-            Interrupted.fits_left -= 1
-            if Interrupted.fits_left < 0:
+        if FITS.left is not None:
+            FITS.left -= 1
+            if FITS.left < 0:
                 raise KeyboardInterrupt
         return super().fit(X, y)
 
@@ -113,22 +116,22 @@ def test_a_stopped_run_goes_on_to_the_same_values(tmp_path):
     method = DataShapley(Interrupted(), truncation=None, **SMALL)
     expected = clone(method).fit(X, y, X_val, y_val).detrimentality_
     method.set_params(checkpoint=path)
-    Interrupted.fits_left = 170  # in the second ten of permutations of 12 rows
+    FITS.left = 170  # in the second ten of permutations of 12 rows
     try:
         with pytest.raises(KeyboardInterrupt):
             method.fit(X, y, X_val, y_val)
     finally:
-        Interrupted.fits_left = None
+        FITS.left = None
     assert not hasattr(method, "detrimentality_")
     assert int(np.load(path)["n_permutations"]) == 10
     resumed = clone(method).fit(X, y, X_val, y_val)
     np.testing.assert_array_equal(resumed.detrimentality_, expected)
     assert resumed.n_permutations_ == [20]
-    Interrupted.fits_left = 0  # all is there: nothing is fitted any more
+    FITS.left = 0  # all is there: nothing is fitted any more
     try:
         again = clone(method).fit(X, y, X_val, y_val).detrimentality_
     finally:
-        Interrupted.fits_left = None
+        FITS.left = None
     np.testing.assert_array_equal(again, expected)
 
 
