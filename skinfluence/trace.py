@@ -89,12 +89,12 @@ class TraceRecorder(Callback):
     what skorch's learning rate schedulers, scores and EarlyStopping carry from epoch to epoch.
     Other callbacks begin anew, as in `partial_fit`, and so do other stateful samplers and workers
     that outlive an epoch. A training is known by its net, callbacks, rows, targets, parameters at
-    the start, global random numbers if it draws them, and versions of this package and of what it trains
-    with. Classes and functions count by their code, with the functions, classes and constants of
-    its module that it names; objects that change while training count as changed. Any other
-    training is refused, and nothing is overwritten. An interrupt from the keyboard leaves a trace up to
-    it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt: `fit` repeats
-    the epoch that it stopped at. A complete training is loaded, and no epoch trained.
+    the start, global random numbers if it draws them, and versions of this package and of what it
+    trains with. Classes and functions count by their code, with the functions, classes and
+    constants of its module that it names; objects that change while training count as changed. Any
+    other training is refused, and nothing is overwritten. An interrupt from the keyboard leaves a
+    trace up to it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt:
+    `fit` repeats the epoch that it stopped at. A complete training is loaded, and no epoch trained.
 
     Cost: copies of the parameters; with the order, two further gradients of one batch in epochs 1,
     2, 4, 8 and so on, for `TrainingTrace.replay_error_`; with `resume`, one write of parameters and
