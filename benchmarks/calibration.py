@@ -100,10 +100,7 @@ def main():
             s: np.mean([v for (n, _), v in by_cell.items() if n == s]) for s in arguments.sets
         }
         listing = ", ".join(f"{n} {v:.2f}" for n, v in by_set.items())
-        print(
-            f"  {label} {kind_of_count:9} all but adult "
-            f"{np.mean([v for n, v in by_set.items() if n != 'adult']):.2f}: {listing}"
-        )
+        print(f"  {label} {kind_of_count:9} {listing}")
 
 
 if __name__ == "__main__":
