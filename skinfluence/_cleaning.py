@@ -18,7 +18,15 @@ from sklearn.model_selection import (
 
 from skinfluence._amounts import SHARES, AmountError, check_amount, fewest_within_one_error
 from skinfluence._random import seeded
-from skinfluence._rows_kept import Cleaned, Train, clean_rows, net_predictions, select
+from skinfluence._rows_kept import (
+    Cleaned,
+    Train,
+    class_numbers,
+    clean_rows,
+    net_predictions,
+    select,
+)
+from skinfluence._target_kind import check_kind, one_label_a_row
 from skinfluence._trained_net import TrainedNet, train_net
 from skinfluence._validation import (
     check_parameter,
@@ -27,6 +35,7 @@ from skinfluence._validation import (
     is_table_or_images,
 )
 from skinfluence.base import BaseDetrimentality
+from skinfluence.nets import known_task
 
 
 class Data(NamedTuple):
@@ -42,7 +51,15 @@ class Data(NamedTuple):
         return self._replace(X=select(self.X, rows), y=select(self.y, rows))
 
 
-def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any = None) -> Cleaned:
+def clean(
+    cleaner: Any,
+    data: Data,
+    train: Train | None,
+    seed: int,
+    groups: Any = None,
+    *,
+    classifies: bool | None = None,
+) -> Cleaned:
     """Fit a cleaner's method, choose the amount, clean, and set what was found.
 
     Parameters
@@ -56,6 +73,8 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
         Of the folds.
     groups : array-like of shape (n_samples,), optional
         Whose rows stay together in the folds.
+    classifies : bool, optional
+        Whether targets are classes; by default the method, or else the targets, tell.
 
     Returns
     -------
@@ -64,25 +83,22 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
     Raises
     ------
     ValueError
-        If a parameter is out of range, or the method gives no one score.
+        If a parameter is out of range, the method gives no one score, or its net is for targets
+        of the other kind.
     """
     _check_parameters(cleaner)
     if data.y is None:
         check_targets(None, 0)  # says what is missing
+    if classifies is not None:
+        check_kind(type(cleaner).__name__, cleaner.method, classifies)
     for name in [name for name in vars(cleaner) if name.endswith("_")]:
         delattr(cleaner, name)  # of an earlier fit
     method = clone(cleaner.method)
     if cleaner.random_state is not None and method.get_params().get("random_state", 0) is None:
         method.set_params(random_state=seed)
-    fitted = clone(method).fit(*data)
-    if not hasattr(fitted, "ranking_"):
-        raise ValueError(
-            f"{type(fitted).__name__} gives several scores a row, but rows are taken by one. Set "
-            "its aggregate to 'rank_mean' or 'vote', or pass a single method."
-        )
-    for name in ("n_features_in_", "feature_names_in_"):
-        if hasattr(fitted, name):
-            setattr(cleaner, name, getattr(fitted, name))
+    with known_task(classifies):
+        fitted = clone(method).fit(*data)
+    _take_over(cleaner, fitted)
     cleaner.n_trainings_ = 1
 
     def counted(rows: NDArray[np.intp], y: Any) -> Any:
@@ -90,16 +106,36 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
         cleaner.n_trainings_ += 1
         return train(rows, y)
 
+    if classifies is None:
+        classifies = hasattr(fitted, "classes_")
+    targets = check_targets(data.y, len(np.asarray(data.y)))
+    one_label = one_label_a_row(targets)
+    rules = {"classifies": classifies and one_label, **_rules(cleaner)}
     amount = cleaner.contamination
-    if amount == "auto":
-        numeric = not hasattr(fitted, "classes_")
-        folds = _Folds(seed, numeric, groups)
-        amount = _cross_validated_share(cleaner, method, data, counted, folds)
-    cleaned = clean_rows(fitted, data.X, data.y, amount, counted, **_rules(cleaner))
-    cleaner.method_, cleaner.contamination_ = fitted, amount
+    with known_task(classifies if one_label else None):  # parts of the rows must not tell otherwise
+        if amount == "auto":
+            folds = _Folds(seed, classifies, groups)
+            amount = _cross_validated_share(
+                cleaner, method, data, counted, folds=folds, rules=rules
+            )
+        cleaned = clean_rows(fitted, data.X, data.y, amount, counted, **rules)
+    cleaner.contamination_ = amount
     cleaner.sample_indices_, cleaner.removed_indices_ = cleaned.kept, cleaned.removed
     cleaner.relabelled_ = cleaned.relabelled
     return cleaned
+
+
+def _take_over(cleaner: Any, fitted: Any) -> None:
+    """Set what a cleaner has from its method."""
+    if not hasattr(fitted, "ranking_"):
+        raise ValueError(
+            f"{type(fitted).__name__} gives several scores a row, but rows are taken by one. Set "
+            "its aggregate to 'rank_mean' or 'vote', or pass a single method."
+        )
+    cleaner.method_ = fitted
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(fitted, name):
+            setattr(cleaner, name, getattr(fitted, name))
 
 
 # By whether groups are to stay together, and whether classes suffice to be stratified.
@@ -115,16 +151,19 @@ class _Folds(NamedTuple):
     """How rows are split and losses taken."""
 
     seed: int
-    numeric: bool
+    classifies: bool
     groups: Any = None
 
     def split(self, cv: Any, y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         if isinstance(cv, Integral):
-            enough = not self.numeric and np.unique(y, return_counts=True)[1].min() >= cv
+            one_label = self.classifies and one_label_a_row(y)
+            codes = class_numbers(y.reshape(len(y), -1)[:, 0], classifies=one_label)
+            enough = one_label and np.bincount(codes).min() >= cv
             kind = _KINDS[self.groups is not None, bool(enough)]
             splitter = kind(cv, shuffle=True, random_state=self.seed)
+            y = codes  # StratifiedKFold refuses numbers in an array of objects
         else:
-            splitter = check_cv(cv, y, classifier=not self.numeric)
+            splitter = check_cv(cv, y, classifier=self.classifies)
         return list(splitter.split(np.zeros((len(y), 1)), y, self._checked_groups(cv, len(y))))
 
     def _checked_groups(self, cv: Any, n_rows: int) -> NDArray[Any] | None:
@@ -146,12 +185,12 @@ class _Folds(NamedTuple):
 
     def losses(self, predicted: Any, given: NDArray[Any]) -> NDArray[np.float64]:
         predicted = np.asarray(predicted).reshape(given.shape)
-        losses = np.abs(predicted - given) if self.numeric else predicted != given
+        losses = predicted != given if self.classifies else np.abs(predicted - given)
         return np.asarray(losses.reshape(len(given), -1).mean(1), dtype=np.float64)
 
 
 def _cross_validated_share(
-    cleaner: Any, method: Any, data: Data, train: Train, folds: _Folds
+    cleaner: Any, method: Any, data: Data, train: Train, *, folds: _Folds, rules: dict[str, Any]
 ) -> float:
     targets = check_targets(data.y, len(np.asarray(data.y)))
     parts = []
@@ -164,7 +203,7 @@ def _cross_validated_share(
             return train(rows[chosen], y)
 
         losses: list[NDArray[np.float64]] = []
-        for cleaned in _each_share(fitted, part, train_part, _rules(cleaner)):
+        for cleaned in _each_share(fitted, part, train_part, rules):
             if cleaned is None:  # nothing new to train on
                 losses.append(losses[-1])
                 continue

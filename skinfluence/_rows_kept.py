@@ -40,6 +40,7 @@ def clean_rows(
     amount: float | str,
     train: Train | None = None,
     *,
+    classifies: bool,
     action: str = "remove",
     per_class: bool = False,
     keep_minimum: int = 1,
@@ -54,6 +55,8 @@ def clean_rows(
     amount : "disagreement", float or int
     train : callable, optional
         To relabel with.
+    classifies : bool
+        Whether targets are classes, one a row.
     action, per_class, keep_minimum
         As for `DetrimentalSampleCleaner`.
 
@@ -69,7 +72,7 @@ def clean_rows(
     """
     given = np.asarray(y)
     given = given.reshape(len(given), -1)[:, 0]
-    groups = class_numbers(given, classifies=hasattr(method, "classes_"))
+    groups = class_numbers(given, classifies=classifies)
     if isinstance(amount, str):
         predicted = trajectory_labels(method, X)
         rows = method.ranking_[predicted[method.ranking_] != given[method.ranking_]]
@@ -83,7 +86,7 @@ def clean_rows(
     if action == "remove":
         return Cleaned(trusted, rows, everything[:0], y)
     assert train is not None
-    if not hasattr(method, "classes_"):
+    if not classifies:
         raise ValueError(
             "action='relabel' gives rows the class that a model predicts, but these targets are "
             "numbers or several labels a row. Set action='remove'."

@@ -20,6 +20,8 @@ from skinfluence._rows_kept import select
 class _Cleaned(MetaEstimatorMixin, BaseEstimator):
     """A model trained on what a method keeps; subclasses say what kind of model."""
 
+    _classifies: bool
+
     def __init__(
         self,
         estimator: Any,
@@ -83,7 +85,8 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
             with seeded(seed):
                 return model.fit(select(X, rows), targets, **params)
 
-        cleaned = clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
+        data, classifies = Data(X, y, X_val, y_val), self._classifies
+        cleaned = clean(self, data, train, fold_seed, groups, classifies=classifies)
         self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
@@ -177,6 +180,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     -----
     In a grid search, scores are against the labels of the test folds, wrong ones among them.
 
+    Targets are classes here, floats too: a method without a net of its own gets a classifier.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -188,6 +193,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     >>> len(model.fit(X, y).removed_indices_)
     5
     """
+
+    _classifies = True
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X: Any) -> Any:
@@ -261,6 +268,10 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     --------
     CleanedClassifier : The same for classes.
 
+    Notes
+    -----
+    Targets are numbers here, whole ones too: a method without a net of its own gets a regressor.
+
     Examples
     --------
     >>> import numpy as np
@@ -274,6 +285,8 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     >>> sorted(model.removed_indices_.tolist())
     [0, 20, 40]
     """
+
+    _classifies = False
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -8,17 +8,20 @@ import pytest
 import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import SmallMlp, classifier, noisy_blobs
+from problems import SmallMlp, classifier, noisy_blobs, regressor
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, TimeSeriesSplit
 from sklearn.neighbors import KNeighborsClassifier
+from skorch import NeuralNetClassifier, NeuralNetRegressor
 
 from skinfluence import (
     CleanedClassifier,
     CleanedRegressor,
     ComplexityGap,
+    DataShapley,
+    DetrimentalityUnion,
     DetrimentalSampleCleaner,
     LossScore,
     OutlierGradientDetector,
@@ -411,6 +414,46 @@ def test_regressor_drops_corrupted_targets():
     assert errors[0] < errors[1] / 2
     with pytest.raises(ValueError, match="action='relabel' gives rows the class"):
         clone(model).set_params(action="relabel", contamination=3).fit(X, y)
+
+
+@pytest.mark.parametrize("targets", ["integers", "few whole floats"])
+def test_a_regressor_takes_whole_numbers_as_numbers(targets):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3)).astype(np.float32)
+    y = np.round(5 * X[:, 0] + 8)
+    y[::15] += 20
+    y = y.astype(int) if targets == "integers" else np.where(y < 20, np.clip(y, 3, 13), 28.0)
+    method = LossScore(random_state=0)
+    model = CleanedRegressor(LinearRegression(), method, cv=2, random_state=0).fit(X, y)
+    assert isinstance(model.method_.net_, NeuralNetRegressor)
+    assert not hasattr(model.method_, "classes_")
+    assert model.losses_[0.0] > 1  # an absolute error, not a share of wrong predictions
+    assert len(set(range(0, 90, 15)) & set(model.removed_indices_.tolist())) >= 2
+    few = clone(model).set_params(contamination=6, method=ComplexityGap()).fit(X, y)
+    assert not hasattr(few.method_, "classes_")
+
+
+def test_a_classifier_takes_many_whole_floats_as_classes():
+    y = np.repeat(np.arange(26.0), 10)
+    X = (np.eye(26)[y.astype(int)] + 0.1).astype(np.float32)
+    model = CleanedClassifier(
+        KNeighborsClassifier(1), LossScore(random_state=0), cv=2, random_state=0
+    ).fit(X, y)
+    assert isinstance(model.method_.net_, NeuralNetClassifier)
+    assert model.losses_[0.0] == 0
+    kept = clone(model).set_params(contamination=60, method=ComplexityGap()).fit(X, y)
+    assert len(kept.classes_) == 26
+
+
+def test_a_method_for_the_other_kind_of_targets_is_refused():
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match=r"targets that are classes.*net=NeuralNetRegressor"):
+        CleanedClassifier(LogisticRegression(), LossScore(regressor())).fit(X, y)
+    union = DetrimentalityUnion([("one", DataShapley(LogisticRegression()))])
+    with pytest.raises(ValueError, match=r"one__estimator=LogisticRegression.*CleanedClassifier"):
+        CleanedRegressor(LinearRegression(), union).fit(X, y)
+    with pytest.raises(ValueError, match="numbers with a fraction"):
+        CleanedClassifier(LogisticRegression(), LossScore()).fit(X, y + 0.5)
 
 
 def test_a_method_without_a_seed_gets_the_cleaners():
