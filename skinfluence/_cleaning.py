@@ -26,7 +26,7 @@ from skinfluence._rows_kept import (
     net_predictions,
     select,
 )
-from skinfluence._target_kind import check_kind, one_label_a_row
+from skinfluence._target_kind import check_kind, decided_kind, one_label_a_row
 from skinfluence._trained_net import TrainedNet, train_net
 from skinfluence._validation import (
     check_parameter,
@@ -106,9 +106,9 @@ def clean(
         cleaner.n_trainings_ += 1
         return train(rows, y)
 
-    if classifies is None:
-        classifies = hasattr(fitted, "classes_")
     targets = check_targets(data.y, len(np.asarray(data.y)))
+    if classifies is None:
+        classifies = decided_kind(fitted, targets)
     one_label = one_label_a_row(targets)
     rules = {"classifies": classifies and one_label, **_rules(cleaner)}
     amount = cleaner.contamination

@@ -7,6 +7,7 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.nets import is_regression_target
 
 
 def check_kind(owner: str, method: Any, classifies: bool) -> None:
@@ -34,6 +35,28 @@ def check_kind(owner: str, method: Any, classifies: bool) -> None:
             f"{type(model).__name__}, which is for {other}. Give the method a model for {kind}, "
             f"or use {'CleanedRegressor' if classifies else 'CleanedClassifier'}."
         )
+
+
+def decided_kind(method: Any, targets: NDArray[Any]) -> bool:
+    """Decide whether targets are classes, where no class name says so.
+
+    Parameters
+    ----------
+    method : BaseDetrimentality
+        Fitted. Its `classes_`, or else its net or estimator, decide.
+    targets : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Decide where the method does not, by the rule of the default net.
+
+    Returns
+    -------
+    bool
+    """
+    if hasattr(method, "classes_"):
+        return True
+    kinds = {_is_for_classes(model) for model in _models_of(method).values()} - {None}
+    if kinds:
+        return kinds == {True}
+    return one_label_a_row(targets) and not is_regression_target(targets)
 
 
 def one_label_a_row(targets: NDArray[Any]) -> bool:

@@ -85,6 +85,10 @@ class DetrimentalSampleCleaner(BaseEstimator):
     Scores of a training part are of a method fitted on that part alone, so that held-out labels
     have no say in what is removed.
 
+    Whether targets are classes is said by the method: its `classes_`, or the kind of its net. Where
+    it says nothing, as RandomScore or a plain NeuralNet, the targets do, by the rule of the default
+    net.
+
     A net trained on a wrong label soon repeats it, so new labels are those of a model that never
     saw the rows in doubt.
 

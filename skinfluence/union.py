@@ -81,6 +81,8 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         Spearman's correlation of the columns; NaN for a column that is constant.
     net_ : NeuralNet
         The shared net, if any method shares it.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, if any method classifies.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -259,6 +261,10 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             trusted = (X_val, y_val) if method._needs_validation() else (None, None)
             self.methods_[name] = fitted.fit(X, y, *trusted)
             self.timings_[name] = perf_counter() - start
+        for fitted in self.methods_.values():
+            if hasattr(fitted, "classes_"):
+                self.classes_ = fitted.classes_
+                break
         return Rows(X, y), None
 
     def _train(self, X: Any, y: Any, recorder: TraceRecorder | None) -> Any:

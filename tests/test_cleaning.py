@@ -14,7 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, TimeSeriesSplit
 from sklearn.neighbors import KNeighborsClassifier
-from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
 
 from skinfluence import (
     CleanedClassifier,
@@ -443,6 +444,57 @@ def test_a_classifier_takes_many_whole_floats_as_classes():
     assert model.losses_[0.0] == 0
     kept = clone(model).set_params(contamination=60, method=ComplexityGap()).fit(X, y)
     assert len(kept.classes_) == 26
+
+
+WITHOUT_CLASSES = {
+    "plain net": LossScore(
+        NeuralNet(
+            SmallMlp, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=3
+        ),
+        random_state=0,
+    ),
+    "random": RandomScore(random_state=0),
+    "union": DetrimentalityUnion(
+        [("loss", LossScore()), ("random", RandomScore())],
+        classifier(max_epochs=3),
+        random_state=0,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", WITHOUT_CLASSES.values(), ids=WITHOUT_CLASSES)
+def test_methods_that_know_no_classes_empty_none_either(method):
+    X, y, _ = noisy_blobs(n=60)
+    y = np.where(y == 2, 1, y)
+    y[30] = 2
+    estimator = KNeighborsClassifier(1)
+    cleaner = DetrimentalSampleCleaner(method, contamination=57, estimator=estimator)
+    assert set(y[cleaner.fit(X, y).sample_indices_]) == {0, 1, 2}
+    model = CleanedClassifier(estimator, method, contamination=57).fit(X, y)
+    assert len(model.classes_) == 3
+    relabel = {"action": "relabel", "contamination": 10}
+    assert len(clone(model).set_params(**relabel).fit(X, y).relabelled_) > 0
+    for auto in (clone(cleaner), clone(model)):
+        losses = auto.set_params(contamination="auto", cv=2, random_state=0).fit(X, y).losses_
+        assert all(0 <= loss <= 1 for loss in losses.values())
+    if not isinstance(method, LossScore):  # a plain net does not encode labels
+        names = np.array(["a", "b", "c"])[y]
+        CleanedClassifier(estimator, method, cv=2, random_state=0).fit(X, names)
+
+
+def test_a_union_has_the_classes_of_its_methods():
+    X, y, _ = noisy_blobs(n=30)
+    names = np.array(["a", "b", "c"])[y]
+    union = clone(WITHOUT_CLASSES["union"]).fit(X, names)
+    assert union.classes_.tolist() == ["a", "b", "c"]
+
+
+def test_a_regressor_within_the_method_makes_targets_numbers():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = np.arange(40)  # as classes, each would have to stay
+    method = DataShapley(LinearRegression(), max_permutations=1, random_state=0)
+    cleaner = DetrimentalSampleCleaner(method, contamination=5).fit(X, y)
+    assert len(cleaner.removed_indices_) == 5
 
 
 def test_a_method_for_the_other_kind_of_targets_is_refused():
