@@ -61,11 +61,23 @@ class Labels:
         Returns
         -------
         ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If a code is none of `codes`.
         """
-        order = np.argsort(self.codes)
-        labels: NDArray[Any] = self.classes[
-            order[np.searchsorted(self.codes[order], codes.reshape(-1))]
-        ]
+        label_of = {code: i for i, code in enumerate(self.codes.tolist())}
+        present, position = np.unique(codes, return_inverse=True)
+        unknown = [code for code in present.tolist() if code not in label_of]
+        if unknown:
+            raise ValueError(
+                f"The net predicts the classes {unknown[:5]}, but the labels it was trained on are "
+                f"{self.codes.tolist()} to it: it has an output that no label belongs to. Make the "
+                "module's number of outputs the number of classes."
+            )
+        places = np.array([label_of[code] for code in present.tolist()], dtype=np.intp)
+        labels: NDArray[Any] = self.classes[places[position.reshape(-1)]]
         return labels
 
 

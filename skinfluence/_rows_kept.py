@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from skinfluence._amounts import spare_classes, worst_rows
-from skinfluence._net_arrays import predict
+from skinfluence._net_arrays import predict, predict_codes
 from skinfluence._validation import check_inputs, is_table_or_images, n_samples_of, take
 from skinfluence.gradients._outputs import check_has_classes, class_scores, mean_over_states
 
@@ -143,7 +143,8 @@ def trajectory_labels(method: Any, X: Any) -> NDArray[Any]:
             "Set its checkpoints to 10, or use another contamination."
         )
     mean = class_probabilities(method, check_inputs(method, X, reset=False))
-    return np.asarray(trained.labels.decode(mean.argmax(1)))
+    known = np.sort(trained.labels.codes)  # the net may have outputs that no label belongs to
+    return np.asarray(trained.labels.decode(known[mean[:, known].argmax(1)]))
 
 
 def class_probabilities(method: Any, inputs: Any) -> NDArray[np.float64]:
@@ -177,8 +178,11 @@ def class_probabilities(method: Any, inputs: Any) -> NDArray[np.float64]:
 
 def net_predictions(trained: Any, X: Any) -> NDArray[Any]:
     """Predict labels as the user names them, or numbers."""
-    predicted = predict(trained.net, trained.inputs(X))
-    return predicted if trained.labels is None else trained.labels.decode(predicted)
+    inputs = trained.inputs(X)
+    if trained.labels is None:
+        return predict(trained.net, inputs)
+    codes = predict_codes(trained.net, inputs, trained.labels.codes)
+    return np.asarray(trained.labels.decode(codes))
 
 
 def select(X: Any, rows: NDArray[np.intp]) -> Any:

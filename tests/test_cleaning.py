@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import SmallMlp, classifier, noisy_blobs, regressor
+from problems import SmallMlp, blobs, classifier, noisy_blobs, regressor
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -36,6 +37,8 @@ from skinfluence._amounts import (
     places_in_class,
     worst_rows,
 )
+from skinfluence._labels import Labels
+from skinfluence._rows_kept import net_predictions, trajectory_labels
 
 METHOD = SelfConfidence(classifier(max_epochs=12), checkpoints=4, random_state=0)
 
@@ -480,6 +483,32 @@ def test_methods_that_know_no_classes_empty_none_either(method):
     if not isinstance(method, LossScore):  # a plain net does not encode labels
         names = np.array(["a", "b", "c"])[y]
         CleanedClassifier(estimator, method, cv=2, random_state=0).fit(X, names)
+
+
+def test_outputs_that_no_label_belongs_to_are_never_predicted():
+    X, y = blobs(n=60)
+    names = np.array(["a", "b", "c"])[y]
+
+    class Biased(SmallMlp):  # prefers an output that no label belongs to
+        def forward(self, X):
+            preference = torch.tensor([0.0, 0.0, 0.0, 0.0, 20.0])
+            return super().forward(X) + (preference if not self.training else 0)
+
+    net = classifier(Biased, module__n_outputs=5)
+    method = LossScore(net, checkpoints=3, random_state=0).fit(X, names)
+    assert (trajectory_labels(method, X) == names).mean() > 0.9
+    assert (net_predictions(method._trained, X) == names).mean() > 0.9
+    cleaner = DetrimentalSampleCleaner(clone(method), cv=2, random_state=0).fit(X, names)
+    assert cleaner.losses_[0.0] < 0.2
+    values = DataShapley(net.set_params(max_epochs=2), max_permutations=1, random_state=0)
+    assert len(values.fit(X[:9], names[:9]).ranking_) == 9
+
+
+def test_a_code_that_is_no_class_has_no_label():
+    labels = Labels(np.array(["x", "y"]), np.array([2, 0]))
+    assert labels.decode(np.array([[0], [2]])).tolist() == ["y", "x"]
+    with pytest.raises(ValueError, match=r"predicts the classes \[1, 3\].*are \[2, 0\] to it"):
+        labels.decode(np.array([0, 1, 3]))
 
 
 def test_a_union_has_the_classes_of_its_methods():
