@@ -100,6 +100,37 @@ def worst_rows(
     return ranking[order < quota[groups[ranking]]][:n_removed]
 
 
+def shares_possible(
+    ranking: NDArray[np.intp], groups: NDArray[np.intp], *, per_class: bool, keep_minimum: int
+) -> tuple[float, ...]:
+    """List the shares of `SHARES` that may go, from 0 on; parameters as for `worst_rows`.
+
+    Returns
+    -------
+    tuple of float
+
+    Raises
+    ------
+    AmountError
+        If no row may go.
+    """
+    possible: list[float] = []
+    for share in SHARES:
+        try:
+            worst_rows(ranking, groups, share, per_class=per_class, keep_minimum=keep_minimum)
+        except AmountError:
+            break
+        possible.append(share)
+    sizes = np.bincount(groups)
+    if sizes.max() <= keep_minimum:
+        raise AmountError(
+            f"contamination='auto' compares shares of rows that go, but keep_minimum={keep_minimum}"
+            f" and no class has more than {sizes.max()} rows (a regression is one class), so none "
+            "can go. Lower keep_minimum, or set contamination=0."
+        )
+    return tuple(possible)
+
+
 def spare_classes(
     rows: NDArray[np.intp], groups: NDArray[np.intp], keep_minimum: int
 ) -> NDArray[np.intp]:

@@ -16,7 +16,13 @@ from sklearn.model_selection import (
     check_cv,
 )
 
-from skinfluence._amounts import SHARES, AmountError, check_amount, fewest_within_one_error
+from skinfluence._amounts import (
+    SHARES,
+    AmountError,
+    check_amount,
+    fewest_within_one_error,
+    shares_possible,
+)
 from skinfluence._random import seeded
 from skinfluence._rows_kept import (
     Cleaned,
@@ -193,8 +199,20 @@ def _cross_validated_share(
     cleaner: Any, method: Any, data: Data, train: Train, *, folds: _Folds, rules: dict[str, Any]
 ) -> float:
     targets = check_targets(data.y, len(np.asarray(data.y)))
+    groups = class_numbers(targets.reshape(len(targets), -1)[:, 0], classifies=rules["classifies"])
+    least = {name: rules[name] for name in ("per_class", "keep_minimum")}
+    shares = shares_possible(cleaner.method_.ranking_, groups, **least)
     parts = []
-    for rows, held in folds.split(cleaner.cv, targets):
+    for number, (rows, held) in enumerate(folds.split(cleaner.cv, targets)):
+        # in a smaller part, a class has its share of the rows that must stay
+        fewest = -(-cleaner.keep_minimum * len(rows) // len(targets))
+        if np.bincount(groups[rows]).max() <= fewest:
+            raise AmountError(
+                f"In fold {number} of cv, of {len(rows)} training rows, none can go: no class has "
+                f"more than its share of keep_minimum={cleaner.keep_minimum}, which is "
+                f"{fewest} there. Use more folds, a lower keep_minimum, or set "
+                "contamination to an amount."
+            )
         part = data.part(rows)
         fitted = clone(method).fit(*part)
         cleaner.n_trainings_ += 1
@@ -203,14 +221,15 @@ def _cross_validated_share(
             return train(rows[chosen], y)
 
         losses: list[NDArray[np.float64]] = []
-        for cleaned in _each_share(fitted, part, train_part, rules):
+        fewer = {**rules, "keep_minimum": fewest}
+        for cleaned in _each_share(fitted, part, train_part, fewer):
             if cleaned is None:  # nothing new to train on
                 losses.append(losses[-1])
                 continue
             model = train_part(cleaned.kept, select(cleaned.y, cleaned.kept))
             losses.append(folds.losses(model.predict(select(data.X, held)), targets[held]))
         parts.append(losses)
-    n_shares = min(len(losses) for losses in parts)
+    n_shares = min(len(shares), *(len(losses) for losses in parts))
     table = np.array([np.concatenate([losses[i] for losses in parts]) for i in range(n_shares)])
     cleaner.losses_ = dict(zip(SHARES, table.mean(1).tolist(), strict=False))
     return SHARES[fewest_within_one_error(table)]
@@ -220,15 +239,24 @@ def _each_share(
     method: Any, part: Data, train: Train, rules: dict[str, Any]
 ) -> Iterator[Cleaned | None]:
     """Clean by each share in turn, as far as classes allow; None if it is as the one before."""
-    before = None
+    before: Cleaned | None = None
     for share in SHARES:
         try:
             cleaned = clean_rows(method, part.X, part.y, share, train, **rules)
         except AmountError:
             return
-        treated = len(cleaned.removed), len(cleaned.relabelled)
-        yield None if treated == before else cleaned
-        before = treated
+        yield None if before is not None and _same(before, cleaned) else cleaned
+        before = cleaned
+
+
+def _same(one: Cleaned, other: Cleaned) -> bool:
+    """Tell whether the same model would be trained."""
+    labels, others = (np.asarray(select(each.y, each.relabelled)) for each in (one, other))
+    return (
+        np.array_equal(one.kept, other.kept)
+        and np.array_equal(one.relabelled, other.relabelled)
+        and np.array_equal(labels, others)
+    )
 
 
 def trainer_of(cleaner: Any, X: Any, seed: int) -> Train:

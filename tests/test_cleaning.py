@@ -37,8 +37,9 @@ from skinfluence._amounts import (
     places_in_class,
     worst_rows,
 )
+from skinfluence._cleaning import _same
 from skinfluence._labels import Labels
-from skinfluence._rows_kept import net_predictions, trajectory_labels
+from skinfluence._rows_kept import Cleaned, net_predictions, trajectory_labels
 
 METHOD = SelfConfidence(classifier(max_epochs=12), checkpoints=4, random_state=0)
 
@@ -509,6 +510,29 @@ def test_a_code_that_is_no_class_has_no_label():
     assert labels.decode(np.array([[0], [2]])).tolist() == ["y", "x"]
     with pytest.raises(ValueError, match=r"predicts the classes \[1, 3\].*are \[2, 0\] to it"):
         labels.decode(np.array([0, 1, 3]))
+
+
+def test_auto_scales_keep_minimum_to_the_parts():
+    X, y, _ = noisy_blobs(n=60)  # 20 rows of each class, 10 in each part
+    model = CleanedClassifier(
+        KNeighborsClassifier(1), METHOD, keep_minimum=11, cv=2, random_state=0
+    ).fit(X, y)
+    assert list(model.losses_) == list(SHARES)  # 24 of 60 may go, 12 of 30
+    kept = clone(model).set_params(keep_minimum=18).fit(X, y)  # 6 of 60, 3 of 30
+    assert list(kept.losses_) == [share for share in SHARES if share <= 0.1]
+    with pytest.raises(AmountError, match=r"keep_minimum=40.*none can go. Lower keep_minimum"):
+        clone(model).set_params(keep_minimum=40).fit(X, y)
+    twins = np.repeat(np.arange(6), 2)
+    with pytest.raises(AmountError, match=r"In fold 0 of cv, of 6 training rows, none can go"):
+        clone(model).set_params(keep_minimum=1, method=RandomScore()).fit(X[:12], twins)
+
+
+def test_shares_are_the_same_only_if_the_same_rows_get_the_same_labels():
+    first = Cleaned(np.arange(4), np.arange(0), np.array([1, 2]), np.array([0, 1, 1, 0]))
+    assert _same(first, first)
+    assert not _same(first, first._replace(relabelled=np.array([1, 3])))
+    assert not _same(first, first._replace(y=np.array([0, 1, 2, 0])))
+    assert not _same(first, first._replace(kept=np.arange(3)))
 
 
 def test_a_union_has_the_classes_of_its_methods():
