@@ -1,20 +1,12 @@
 """Cleaning by a method: fit it, choose the amount, take the rows."""
 
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import (
-    GroupKFold,
-    KFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    check_cv,
-)
 
 from skinfluence._amounts import (
     SHARES,
@@ -23,6 +15,7 @@ from skinfluence._amounts import (
     fewest_within_one_error,
     shares_possible,
 )
+from skinfluence._cleaning_folds import Folds
 from skinfluence._random import seeded
 from skinfluence._rows_kept import (
     Cleaned,
@@ -120,7 +113,7 @@ def clean(
     amount = cleaner.contamination
     with known_task(classifies if one_label else None):  # parts of the rows must not tell otherwise
         if amount == "auto":
-            folds = _Folds(seed, classifies, groups)
+            folds = Folds(seed, classifies, groups)
             amount = _cross_validated_share(
                 cleaner, method, data, counted, folds=folds, rules=rules
             )
@@ -144,59 +137,8 @@ def _take_over(cleaner: Any, fitted: Any) -> None:
             setattr(cleaner, name, getattr(fitted, name))
 
 
-# By whether groups are to stay together, and whether classes suffice to be stratified.
-_KINDS = {
-    (False, False): KFold,
-    (False, True): StratifiedKFold,
-    (True, False): GroupKFold,
-    (True, True): StratifiedGroupKFold,
-}
-
-
-class _Folds(NamedTuple):
-    """How rows are split and losses taken."""
-
-    seed: int
-    classifies: bool
-    groups: Any = None
-
-    def split(self, cv: Any, y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        if isinstance(cv, Integral):
-            one_label = self.classifies and one_label_a_row(y)
-            codes = class_numbers(y.reshape(len(y), -1)[:, 0], classifies=one_label)
-            enough = one_label and np.bincount(codes).min() >= cv
-            kind = _KINDS[self.groups is not None, bool(enough)]
-            splitter = kind(cv, shuffle=True, random_state=self.seed)
-            y = codes  # StratifiedKFold refuses numbers in an array of objects
-        else:
-            splitter = check_cv(cv, y, classifier=self.classifies)
-        return list(splitter.split(np.zeros((len(y), 1)), y, self._checked_groups(cv, len(y))))
-
-    def _checked_groups(self, cv: Any, n_rows: int) -> NDArray[Any] | None:
-        if self.groups is None:
-            return None
-        groups = np.asarray(self.groups)
-        if groups.shape != (n_rows,):
-            raise ValueError(
-                f"Got groups of shape {groups.shape} for {n_rows} rows, but expected the group of "
-                "every row, one-dimensional."
-            )
-        n_groups = len(np.unique(groups))
-        if isinstance(cv, Integral) and n_groups < int(cv):
-            raise ValueError(
-                f"cv={cv} needs at least {cv} groups, but there are {n_groups}. Use fewer folds, "
-                "or finer groups."
-            )
-        return groups
-
-    def losses(self, predicted: Any, given: NDArray[Any]) -> NDArray[np.float64]:
-        predicted = np.asarray(predicted).reshape(given.shape)
-        losses = predicted != given if self.classifies else np.abs(predicted - given)
-        return np.asarray(losses.reshape(len(given), -1).mean(1), dtype=np.float64)
-
-
 def _cross_validated_share(
-    cleaner: Any, method: Any, data: Data, train: Train, *, folds: _Folds, rules: dict[str, Any]
+    cleaner: Any, method: Any, data: Data, train: Train, *, folds: Folds, rules: dict[str, Any]
 ) -> float:
     targets = check_targets(data.y, len(np.asarray(data.y)))
     groups = class_numbers(targets.reshape(len(targets), -1)[:, 0], classifies=rules["classifies"])

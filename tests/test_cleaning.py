@@ -535,6 +535,33 @@ def test_shares_are_the_same_only_if_the_same_rows_get_the_same_labels():
     assert not _same(first, first._replace(kept=np.arange(3)))
 
 
+def test_a_fold_of_one_class_is_named():
+    X, y, _ = noisy_blobs(n=60)
+    names = np.full(60, "b")
+    names[7] = "a"
+    model = CleanedClassifier(KNeighborsClassifier(1), METHOD, random_state=0)
+    with pytest.raises(ValueError, match=r"trains on rows of class 'b' only: class 'a' has 1 of"):
+        clone(model).fit(X, names)
+    with pytest.raises(ValueError, match=r"Fold 0 of cv trains on rows of class 0 only: class 1"):
+        clone(model).set_params(cv=TimeSeriesSplit(3)).fit(X, np.sort(y))
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        ([(np.arange(60) < 30, np.arange(60) >= 30)], "turn a mask into numbers"),
+        ([(np.arange(1, 60), [0])], "hold out 1 row in all"),
+        ([(np.arange(60), np.arange(60))], "and trains on it, too"),
+        (None, "Got cv=None, but contamination='auto'"),
+        ("a", "Got cv='a'|Expected `cv`"),
+    ],
+)
+def test_folds_of_auto_are_checked(cv, message):
+    X, y, _ = noisy_blobs(n=60)
+    with pytest.raises(ValueError, match=message):
+        CleanedClassifier(KNeighborsClassifier(1), METHOD, cv=cv, random_state=0).fit(X, y)
+
+
 def test_a_union_has_the_classes_of_its_methods():
     X, y, _ = noisy_blobs(n=30)
     names = np.array(["a", "b", "c"])[y]

@@ -54,6 +54,7 @@ ORDER = [
     "_target_kind",
     "_calibration",
     "calibration",
+    "_cleaning_folds",
     "_cleaning",
     "cleaning",
     "cleaned_models",
