@@ -37,7 +37,9 @@ def initialized_copy(net: Any, seed: int) -> Any:
         Without callbacks, which may write files.
     """
     with seeded(seed):
-        return clone(net).set_params(verbose=0, callbacks=None).initialize()
+        copy = clone(net).set_params(verbose=0)
+        copy.callbacks = None  # skorch cannot set the parameter where they are disabled
+        return copy.initialize()
 
 
 def output_shape(net: Any, X: Any, y: Any) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skinfluence._random import seeded
+from skinfluence._validation import distinct_labels
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
 from skinfluence.gradients._skorch import as_dataset
 from skinfluence.trace import TraceRecorder
@@ -388,7 +389,7 @@ def _target_traits(
         scale = _positive(columns.std(0), columns.mean(0))
         return NeuralNetRegressor, nn.MSELoss, columns.shape[1], columns.mean(0), scale
     if y.ndim == 1 or y.shape[1:] == (1,):
-        return NeuralNetClassifier, nn.CrossEntropyLoss, len(np.unique(y)), 0.0, 1.0
+        return NeuralNetClassifier, nn.CrossEntropyLoss, len(distinct_labels(y)), 0.0, 1.0
     if type_of_target(y) == "multilabel-indicator":
         return NeuralNet, nn.BCEWithLogitsLoss, y.shape[1], 0.0, 1.0
     raise ValueError(
