@@ -48,6 +48,7 @@ def worst_rows(
     *,
     per_class: bool = False,
     keep_minimum: int = 1,
+    names: NDArray[Any] | None = None,
 ) -> NDArray[np.intp]:
     """Choose the most detrimental rows that may go, leaving some of every class.
 
@@ -64,6 +65,8 @@ def worst_rows(
     keep_minimum : int, default=1
         So many rows of every class stay. A row that would have to go beyond that is passed over,
         and the next one in the ranking goes.
+    names : ndarray of shape (n_classes,), optional
+        Labels of the classes, for errors.
 
     Returns
     -------
@@ -81,9 +84,10 @@ def worst_rows(
         quota = np.array([number_of_rows(amount, int(size)) for size in sizes])
         if (quota > spare).any():
             few = int(np.flatnonzero(quota > spare)[0])
+            label = f"number {few}" if names is None else repr(names.tolist()[few])
             raise AmountError(
                 f"contamination={amount!r} with per_class=True would take {quota[few]} of the "
-                f"{sizes[few]} rows of class number {few}, but keep_minimum={keep_minimum} rows of "
+                f"{sizes[few]} rows of class {label}, but keep_minimum={keep_minimum} rows of "
                 "it must stay. Lower contamination, or leave the class out."
             )
         n_removed = int(quota.sum())

@@ -201,8 +201,18 @@ def _same(one: Cleaned, other: Cleaned) -> bool:
     )
 
 
+def check_trainable(estimator: Any) -> None:
+    """Refuse a model that cannot be trained on the rows kept."""
+    if isinstance(estimator, FrozenEstimator):
+        raise ValueError(
+            f"Got the frozen estimator {estimator!r}, which cannot be trained on the rows kept. "
+            "Pass the estimator itself; it is cloned before it is trained."
+        )
+
+
 def trainer_of(cleaner: Any, X: Any, seed: int) -> Train:
     """Say how a cleaner trains models of its own: its estimator, or the method's net."""
+    check_trainable(cleaner.estimator)
     net = getattr(cleaner.method, "net", None)
     if cleaner.estimator is None and isinstance(net, FrozenEstimator):
         raise ValueError(
@@ -246,8 +256,8 @@ def seeded_clone(estimator: Any, seed: int) -> Any:
 
 def cut(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
     """Cut what has an entry for every row."""
-    is_rowwise = (hasattr(value, "shape") or isinstance(value, list)) and len(value) == n_rows
-    return select(value, rows) if is_rowwise else value
+    shape = (len(value),) if isinstance(value, list | tuple) else getattr(value, "shape", ())
+    return select(value, rows) if tuple(shape[:1]) == (n_rows,) else value
 
 
 def _rules(cleaner: Any) -> dict[str, Any]:

@@ -79,7 +79,12 @@ def clean_rows(
         rows = spare_classes(rows, groups, keep_minimum)
     else:
         rows = worst_rows(
-            method.ranking_, groups, amount, per_class=per_class, keep_minimum=keep_minimum
+            method.ranking_,
+            groups,
+            amount,
+            per_class=per_class,
+            keep_minimum=keep_minimum,
+            names=np.unique(given) if classifies else None,
         )
     everything = np.arange(len(given))
     trusted = np.setdiff1d(everything, rows)
@@ -128,6 +133,12 @@ def trajectory_labels(method: Any, X: Any) -> NDArray[Any]:
         If the method has no single trained classifier, or no checkpoints of its training.
     """
     name = type(method).__name__
+    if hasattr(method, "methods_"):
+        raise ValueError(
+            f"contamination='disagreement' compares the labels that a method's net predicts, but "
+            f"{name} has {len(method.methods_)} methods. Pass one of them, or choose another "
+            "contamination."
+        )
     trained = getattr(method, "_trained", None)
     if trained is None or isinstance(method.net_, list) or trained.labels is None:
         raise ValueError(
@@ -209,8 +220,15 @@ def select(X: Any, rows: NDArray[np.intp]) -> Any:
 def with_labels(y: Any, rows: NDArray[np.intp], labels: NDArray[Any]) -> Any:
     """Copy targets with new labels in some rows."""
     if isinstance(y, list | tuple):
-        changed = dict(zip(rows.tolist(), labels.tolist(), strict=True))
-        return type(y)([changed.get(i, label) for i, label in enumerate(y)])
+        changed = list(y)
+        for i, label in zip(rows.tolist(), labels.tolist(), strict=True):
+            old = changed[i]
+            changed[i] = type(old)([label]) if isinstance(old, list | tuple) else label
+        return type(y)(changed)
+    if hasattr(y, "new_tensor"):  # torch's
+        labels, y = y.new_tensor(labels.tolist()), y.clone()
+        y[rows] = labels.reshape(y[rows].shape)
+        return y
     y = y.copy() if hasattr(y, "copy") else np.array(y)
     place = y.iloc if hasattr(y, "iloc") else y
     if y.ndim == 2:

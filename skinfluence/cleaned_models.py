@@ -12,7 +12,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._cleaning import Data, clean, cut, seeded_clone
+from skinfluence._cleaning import Data, check_trainable, clean, cut, seeded_clone
 from skinfluence._random import draw_seeds, seeded
 from skinfluence._rows_kept import select
 
@@ -64,7 +64,8 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
             estimator does not see them.
         groups : array-like of shape (n_samples,), optional
             For the folds of "auto", which keep the rows of a group together; the estimator does
-            not see them.
+            not see them. A search gives them to its own folds alone, unless metadata routing is
+            enabled and they are asked for by `set_fit_request(groups=True)`.
         **fit_params : dict
             For the estimator's fit, such as `sample_weight`; what has an entry for every row is
             cut to the rows kept. The scores do not know weights.
@@ -76,6 +77,7 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         routed = fit_params
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **fit_params).estimator.fit
+        check_trainable(self.estimator)
         fold_seed, seed, _ = draw_seeds(self.random_state, 3)
 
         def train(rows: NDArray[np.intp], targets: Any) -> Any:
@@ -88,6 +90,7 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         data, classifies = Data(X, y, X_val, y_val), self._classifies
         cleaned = clean(self, data, train, fold_seed, groups, classifies=classifies)
         self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
+        self.n_trainings_ += 1
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self
@@ -164,7 +167,9 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     method_ : BaseDetrimentality
         Fitted on all rows.
     sample_indices_, removed_indices_, relabelled_ : ndarray of int
-        As for `DetrimentalSampleCleaner`, as are `contamination_`, `losses_`, `n_trainings_`.
+        As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.
+    n_trainings_ : int
+        As there, with the training of `estimator_`.
     classes_ : ndarray of shape (n_classes,)
         The labels.
     n_features_in_ : int
@@ -258,7 +263,9 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     method_ : BaseDetrimentality
         Fitted on all rows.
     sample_indices_, removed_indices_ : ndarray of int
-        As for `DetrimentalSampleCleaner`, as are `contamination_`, `losses_`, `n_trainings_`.
+        As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.
+    n_trainings_ : int
+        As there, with the training of `estimator_`.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (n_features_in_,)

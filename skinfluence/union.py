@@ -248,7 +248,13 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
                 raise TypeError(f"Got {name}={method!r}, but expected a detrimentality method.")
 
     def _check_validation(self, X_val: Any) -> None:
-        """Leave it to the methods."""
+        """Leave it to the methods, unless none of them uses the rows."""
+        if X_val is not None and not any(method._needs_validation() for _, method in self.methods):
+            names = [name for name, _ in self.methods]
+            raise ValueError(
+                f"Got X_val, but none of the methods {names} uses validation rows as it is set. "
+                "Leave X_val out, or choose a method or parameters that use it."
+            )
 
     def _trains_folds(self, X_val: Any) -> bool:
         return False

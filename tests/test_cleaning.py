@@ -288,7 +288,7 @@ def test_no_class_is_emptied():
     assert (y[kept.sample_indices_] == 2).sum() == 2
     with pytest.raises(ValueError, match="no class may be emptied"):
         clone(cleaner).set_params(contamination=58).fit(X, y)
-    with pytest.raises(ValueError, match="rows of class number"):
+    with pytest.raises(ValueError, match="rows of class 2, but"):
         clone(cleaner).set_params(contamination=0.9, per_class=True).fit(X, y)
 
 
@@ -560,6 +560,68 @@ def test_folds_of_auto_are_checked(cv, message):
     X, y, _ = noisy_blobs(n=60)
     with pytest.raises(ValueError, match=message):
         CleanedClassifier(KNeighborsClassifier(1), METHOD, cv=cv, random_state=0).fit(X, y)
+
+
+def test_the_final_training_counts():
+    X, y, _ = noisy_blobs(n=30)
+    model = CleanedClassifier(KNeighborsClassifier(1), RandomScore(), contamination=3)
+    assert model.fit(X, y).n_trainings_ == 2
+
+
+def test_a_frozen_estimator_is_refused_by_name():
+    X, y, _ = noisy_blobs(n=30)
+    frozen = FrozenEstimator(KNeighborsClassifier(1).fit(X, y))
+    with pytest.raises(ValueError, match=r"frozen estimator FrozenEstimator.*rows kept"):
+        CleanedClassifier(frozen, RandomScore(), contamination=3).fit(X, y)
+    with pytest.raises(ValueError, match=r"frozen estimator FrozenEstimator.*rows kept"):
+        DetrimentalSampleCleaner(RandomScore(), estimator=frozen).fit(X, y)
+
+
+class Weighted(LogisticRegression):
+    """Notes what it was fitted with."""
+
+    def fit(self, X, y, sample_weight=None, scale=None):
+        self.weights_, self.scale_ = sample_weight, scale
+        return super().fit(X, y, sample_weight)
+
+
+def test_fit_parameters_may_be_scalars_and_tuples():
+    X, y, _ = noisy_blobs(n=60)
+    weights = tuple(np.linspace(0.1, 2, 60).tolist())
+    model = CleanedClassifier(Weighted(), RandomScore(), contamination=9)
+    model.fit(X, y, sample_weight=weights, scale=np.int64(2))
+    assert model.estimator_.weights_ == tuple(weights[i] for i in model.sample_indices_)
+    assert model.estimator_.scale_ == 2
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y")
+@pytest.mark.parametrize("column", [False, True])
+@pytest.mark.parametrize("container", ["list", "tensor"])
+def test_relabelled_columns_and_tensors_keep_their_container(container, column):
+    X, y, _ = noisy_blobs(n=60)
+    given = y[:, np.newaxis] if column else y
+    given = given.tolist() if container == "list" else torch.tensor(given)
+    cleaner = DetrimentalSampleCleaner(
+        ComplexityGap(), contamination=9, action="relabel", estimator=KNeighborsClassifier(1)
+    )
+    new = cleaner.fit_resample(X, given)[1]
+    assert type(new) is type(given)
+    assert np.shape(new) == np.shape(given)
+    changed = np.flatnonzero(np.asarray(new).reshape(-1) != y)
+    np.testing.assert_array_equal(changed, cleaner.relabelled_)
+    assert len(changed) > 0
+    np.testing.assert_array_equal(np.asarray(given).reshape(-1), y)
+
+
+def test_errors_name_the_class_and_the_union():
+    X, y, _ = noisy_blobs(n=60)
+    names = np.array(["ant", "bee", "cat"])[y]
+    cleaner = DetrimentalSampleCleaner(RandomScore(), contamination=0.99, per_class=True)
+    with pytest.raises(AmountError, match="rows of class 'ant', but"):
+        cleaner.fit(X, names)
+    union = clone(WITHOUT_CLASSES["union"])
+    with pytest.raises(ValueError, match=r"DetrimentalityUnion has 2 methods. Pass one of them"):
+        DetrimentalSampleCleaner(union, contamination="disagreement").fit(X, names)
 
 
 def test_a_union_has_the_classes_of_its_methods():

@@ -242,3 +242,10 @@ def test_labels_of_mixed_types_are_refused(method, net):
     X, _, _ = noisy_blobs(n=30)
     with pytest.raises(ValueError, match="y mixes labels of types int, str"):
         clone(method).set_params(net=net).fit(X, np.array([1, "a"] * 15, dtype=object))
+
+
+def test_trusted_rows_that_no_method_uses_are_refused():
+    X, y, _ = noisy_blobs(n=30)
+    union = DetrimentalityUnion([("loss", LossScore()), ("random", RandomScore())], classifier())
+    with pytest.raises(ValueError, match=r"none of the methods \['loss', 'random'\] uses"):
+        union.fit(X, y, X[:9] + 1, y[:9])
