@@ -48,6 +48,7 @@ def worst_rows(
     *,
     per_class: bool = False,
     keep_minimum: int = 1,
+    names: NDArray[Any] | None = None,
 ) -> NDArray[np.intp]:
     """Choose the most detrimental rows that may go, leaving some of every class.
 
@@ -64,6 +65,8 @@ def worst_rows(
     keep_minimum : int, default=1
         So many rows of every class stay. A row that would have to go beyond that is passed over,
         and the next one in the ranking goes.
+    names : ndarray of shape (n_classes,), optional
+        Labels of the classes, for errors.
 
     Returns
     -------
@@ -81,9 +84,10 @@ def worst_rows(
         quota = np.array([number_of_rows(amount, int(size)) for size in sizes])
         if (quota > spare).any():
             few = int(np.flatnonzero(quota > spare)[0])
+            label = f"number {few}" if names is None else repr(names.tolist()[few])
             raise AmountError(
                 f"contamination={amount!r} with per_class=True would take {quota[few]} of the "
-                f"{sizes[few]} rows of class number {few}, but keep_minimum={keep_minimum} rows of "
+                f"{sizes[few]} rows of class {label}, but keep_minimum={keep_minimum} rows of "
                 "it must stay. Lower contamination, or leave the class out."
             )
         n_removed = int(quota.sum())
@@ -98,6 +102,37 @@ def worst_rows(
             )
     order = places_in_class(groups[ranking])
     return ranking[order < quota[groups[ranking]]][:n_removed]
+
+
+def shares_possible(
+    ranking: NDArray[np.intp], groups: NDArray[np.intp], *, per_class: bool, keep_minimum: int
+) -> tuple[float, ...]:
+    """List the shares of `SHARES` that may go, from 0 on; parameters as for `worst_rows`.
+
+    Returns
+    -------
+    tuple of float
+
+    Raises
+    ------
+    AmountError
+        If no row may go.
+    """
+    possible: list[float] = []
+    for share in SHARES:
+        try:
+            worst_rows(ranking, groups, share, per_class=per_class, keep_minimum=keep_minimum)
+        except AmountError:
+            break
+        possible.append(share)
+    sizes = np.bincount(groups)
+    if sizes.max() <= keep_minimum:
+        raise AmountError(
+            f"contamination='auto' compares shares of rows that go, but keep_minimum={keep_minimum}"
+            f" and no class has more than {sizes.max()} rows (a regression is one class), so none "
+            "can go. Lower keep_minimum, or set contamination=0."
+        )
+    return tuple(possible)
 
 
 def spare_classes(

@@ -1,24 +1,31 @@
 """Cleaning by a method: fit it, choose the amount, take the rows."""
 
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import (
-    GroupKFold,
-    KFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    check_cv,
-)
 
-from skinfluence._amounts import SHARES, AmountError, check_amount, fewest_within_one_error
+from skinfluence._amounts import (
+    SHARES,
+    AmountError,
+    check_amount,
+    fewest_within_one_error,
+    shares_possible,
+)
+from skinfluence._cleaning_folds import Folds
 from skinfluence._random import seeded
-from skinfluence._rows_kept import Cleaned, Train, clean_rows, net_predictions, select
+from skinfluence._rows_kept import (
+    Cleaned,
+    Train,
+    class_numbers,
+    clean_rows,
+    net_predictions,
+    select,
+)
+from skinfluence._target_kind import check_kind, decided_kind, one_label_a_row
 from skinfluence._trained_net import TrainedNet, train_net
 from skinfluence._validation import (
     check_parameter,
@@ -27,6 +34,7 @@ from skinfluence._validation import (
     is_table_or_images,
 )
 from skinfluence.base import BaseDetrimentality
+from skinfluence.nets import known_task
 
 
 class Data(NamedTuple):
@@ -42,7 +50,15 @@ class Data(NamedTuple):
         return self._replace(X=select(self.X, rows), y=select(self.y, rows))
 
 
-def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any = None) -> Cleaned:
+def clean(
+    cleaner: Any,
+    data: Data,
+    train: Train | None,
+    seed: int,
+    groups: Any = None,
+    *,
+    classifies: bool | None = None,
+) -> Cleaned:
     """Fit a cleaner's method, choose the amount, clean, and set what was found.
 
     Parameters
@@ -56,6 +72,8 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
         Of the folds.
     groups : array-like of shape (n_samples,), optional
         Whose rows stay together in the folds.
+    classifies : bool, optional
+        Whether targets are classes; by default the method, or else the targets, tell.
 
     Returns
     -------
@@ -64,25 +82,22 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
     Raises
     ------
     ValueError
-        If a parameter is out of range, or the method gives no one score.
+        If a parameter is out of range, the method gives no one score, or its net is for targets
+        of the other kind.
     """
     _check_parameters(cleaner)
     if data.y is None:
         check_targets(None, 0)  # says what is missing
+    if classifies is not None:
+        check_kind(type(cleaner).__name__, cleaner.method, classifies)
     for name in [name for name in vars(cleaner) if name.endswith("_")]:
         delattr(cleaner, name)  # of an earlier fit
     method = clone(cleaner.method)
     if cleaner.random_state is not None and method.get_params().get("random_state", 0) is None:
         method.set_params(random_state=seed)
-    fitted = clone(method).fit(*data)
-    if not hasattr(fitted, "ranking_"):
-        raise ValueError(
-            f"{type(fitted).__name__} gives several scores a row, but rows are taken by one. Set "
-            "its aggregate to 'rank_mean' or 'vote', or pass a single method."
-        )
-    for name in ("n_features_in_", "feature_names_in_"):
-        if hasattr(fitted, name):
-            setattr(cleaner, name, getattr(fitted, name))
+    with known_task(classifies):
+        fitted = clone(method).fit(*data)
+    _take_over(cleaner, fitted)
     cleaner.n_trainings_ = 1
 
     def counted(rows: NDArray[np.intp], y: Any) -> Any:
@@ -90,72 +105,56 @@ def clean(cleaner: Any, data: Data, train: Train | None, seed: int, groups: Any 
         cleaner.n_trainings_ += 1
         return train(rows, y)
 
+    targets = check_targets(data.y, len(np.asarray(data.y)))
+    if classifies is None:
+        classifies = decided_kind(fitted, targets)
+    one_label = one_label_a_row(targets)
+    rules = {"classifies": classifies and one_label, **_rules(cleaner)}
     amount = cleaner.contamination
-    if amount == "auto":
-        numeric = not hasattr(fitted, "classes_")
-        folds = _Folds(seed, numeric, groups)
-        amount = _cross_validated_share(cleaner, method, data, counted, folds)
-    cleaned = clean_rows(fitted, data.X, data.y, amount, counted, **_rules(cleaner))
-    cleaner.method_, cleaner.contamination_ = fitted, amount
+    with known_task(classifies if one_label else None):  # parts of the rows must not tell otherwise
+        if amount == "auto":
+            folds = Folds(seed, classifies, groups)
+            amount = _cross_validated_share(
+                cleaner, method, data, counted, folds=folds, rules=rules
+            )
+        cleaned = clean_rows(fitted, data.X, data.y, amount, counted, **rules)
+    cleaner.contamination_ = amount
     cleaner.sample_indices_, cleaner.removed_indices_ = cleaned.kept, cleaned.removed
     cleaner.relabelled_ = cleaned.relabelled
     return cleaned
 
 
-# By whether groups are to stay together, and whether classes suffice to be stratified.
-_KINDS = {
-    (False, False): KFold,
-    (False, True): StratifiedKFold,
-    (True, False): GroupKFold,
-    (True, True): StratifiedGroupKFold,
-}
-
-
-class _Folds(NamedTuple):
-    """How rows are split and losses taken."""
-
-    seed: int
-    numeric: bool
-    groups: Any = None
-
-    def split(self, cv: Any, y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        if isinstance(cv, Integral):
-            enough = not self.numeric and np.unique(y, return_counts=True)[1].min() >= cv
-            kind = _KINDS[self.groups is not None, bool(enough)]
-            splitter = kind(cv, shuffle=True, random_state=self.seed)
-        else:
-            splitter = check_cv(cv, y, classifier=not self.numeric)
-        return list(splitter.split(np.zeros((len(y), 1)), y, self._checked_groups(cv, len(y))))
-
-    def _checked_groups(self, cv: Any, n_rows: int) -> NDArray[Any] | None:
-        if self.groups is None:
-            return None
-        groups = np.asarray(self.groups)
-        if groups.shape != (n_rows,):
-            raise ValueError(
-                f"Got groups of shape {groups.shape} for {n_rows} rows, but expected the group of "
-                "every row, one-dimensional."
-            )
-        n_groups = len(np.unique(groups))
-        if isinstance(cv, Integral) and n_groups < int(cv):
-            raise ValueError(
-                f"cv={cv} needs at least {cv} groups, but there are {n_groups}. Use fewer folds, "
-                "or finer groups."
-            )
-        return groups
-
-    def losses(self, predicted: Any, given: NDArray[Any]) -> NDArray[np.float64]:
-        predicted = np.asarray(predicted).reshape(given.shape)
-        losses = np.abs(predicted - given) if self.numeric else predicted != given
-        return np.asarray(losses.reshape(len(given), -1).mean(1), dtype=np.float64)
+def _take_over(cleaner: Any, fitted: Any) -> None:
+    """Set what a cleaner has from its method."""
+    if not hasattr(fitted, "ranking_"):
+        raise ValueError(
+            f"{type(fitted).__name__} gives several scores a row, but rows are taken by one. Set "
+            "its aggregate to 'rank_mean' or 'vote', or pass a single method."
+        )
+    cleaner.method_ = fitted
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(fitted, name):
+            setattr(cleaner, name, getattr(fitted, name))
 
 
 def _cross_validated_share(
-    cleaner: Any, method: Any, data: Data, train: Train, folds: _Folds
+    cleaner: Any, method: Any, data: Data, train: Train, *, folds: Folds, rules: dict[str, Any]
 ) -> float:
     targets = check_targets(data.y, len(np.asarray(data.y)))
+    groups = class_numbers(targets.reshape(len(targets), -1)[:, 0], classifies=rules["classifies"])
+    least = {name: rules[name] for name in ("per_class", "keep_minimum")}
+    shares = shares_possible(cleaner.method_.ranking_, groups, **least)
     parts = []
-    for rows, held in folds.split(cleaner.cv, targets):
+    for number, (rows, held) in enumerate(folds.split(cleaner.cv, targets)):
+        # in a smaller part, a class has its share of the rows that must stay
+        fewest = -(-cleaner.keep_minimum * len(rows) // len(targets))
+        if np.bincount(groups[rows]).max() <= fewest:
+            raise AmountError(
+                f"In fold {number} of cv, of {len(rows)} training rows, none can go: no class has "
+                f"more than its share of keep_minimum={cleaner.keep_minimum}, which is "
+                f"{fewest} there. Use more folds, a lower keep_minimum, or set "
+                "contamination to an amount."
+            )
         part = data.part(rows)
         fitted = clone(method).fit(*part)
         cleaner.n_trainings_ += 1
@@ -164,14 +163,15 @@ def _cross_validated_share(
             return train(rows[chosen], y)
 
         losses: list[NDArray[np.float64]] = []
-        for cleaned in _each_share(fitted, part, train_part, _rules(cleaner)):
+        fewer = {**rules, "keep_minimum": fewest}
+        for cleaned in _each_share(fitted, part, train_part, fewer):
             if cleaned is None:  # nothing new to train on
                 losses.append(losses[-1])
                 continue
             model = train_part(cleaned.kept, select(cleaned.y, cleaned.kept))
             losses.append(folds.losses(model.predict(select(data.X, held)), targets[held]))
         parts.append(losses)
-    n_shares = min(len(losses) for losses in parts)
+    n_shares = min(len(shares), *(len(losses) for losses in parts))
     table = np.array([np.concatenate([losses[i] for losses in parts]) for i in range(n_shares)])
     cleaner.losses_ = dict(zip(SHARES, table.mean(1).tolist(), strict=False))
     return SHARES[fewest_within_one_error(table)]
@@ -181,19 +181,38 @@ def _each_share(
     method: Any, part: Data, train: Train, rules: dict[str, Any]
 ) -> Iterator[Cleaned | None]:
     """Clean by each share in turn, as far as classes allow; None if it is as the one before."""
-    before = None
+    before: Cleaned | None = None
     for share in SHARES:
         try:
             cleaned = clean_rows(method, part.X, part.y, share, train, **rules)
         except AmountError:
             return
-        treated = len(cleaned.removed), len(cleaned.relabelled)
-        yield None if treated == before else cleaned
-        before = treated
+        yield None if before is not None and _same(before, cleaned) else cleaned
+        before = cleaned
+
+
+def _same(one: Cleaned, other: Cleaned) -> bool:
+    """Tell whether the same model would be trained."""
+    labels, others = (np.asarray(select(each.y, each.relabelled)) for each in (one, other))
+    return (
+        np.array_equal(one.kept, other.kept)
+        and np.array_equal(one.relabelled, other.relabelled)
+        and np.array_equal(labels, others)
+    )
+
+
+def check_trainable(estimator: Any) -> None:
+    """Refuse a model that cannot be trained on the rows kept."""
+    if isinstance(estimator, FrozenEstimator):
+        raise ValueError(
+            f"Got the frozen estimator {estimator!r}, which cannot be trained on the rows kept. "
+            "Pass the estimator itself; it is cloned before it is trained."
+        )
 
 
 def trainer_of(cleaner: Any, X: Any, seed: int) -> Train:
     """Say how a cleaner trains models of its own: its estimator, or the method's net."""
+    check_trainable(cleaner.estimator)
     net = getattr(cleaner.method, "net", None)
     if cleaner.estimator is None and isinstance(net, FrozenEstimator):
         raise ValueError(
@@ -237,8 +256,8 @@ def seeded_clone(estimator: Any, seed: int) -> Any:
 
 def cut(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
     """Cut what has an entry for every row."""
-    is_rowwise = (hasattr(value, "shape") or isinstance(value, list)) and len(value) == n_rows
-    return select(value, rows) if is_rowwise else value
+    shape = (len(value),) if isinstance(value, list | tuple) else getattr(value, "shape", ())
+    return select(value, rows) if tuple(shape[:1]) == (n_rows,) else value
 
 
 def _rules(cleaner: Any) -> dict[str, Any]:

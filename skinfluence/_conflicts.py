@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array
 
@@ -79,10 +80,11 @@ def conflicting_rows(X: Any, y: ArrayLike, *, tolerance: float = 0.1) -> NDArray
         "a finite number >= 0",
         holds=lambda value: value is not False and (value == 0 or is_positive_number(value)),
     )
-    if not is_table_or_images(X):
+    if issparse(X) or not is_table_or_images(X):
         raise TypeError(
             f"Got X of type {type(X).__name__}, but expected a table, a data frame or images as "
-            "one array. Stack the rows of a mapping or data set by np.stack."
+            "one array. Stack the rows of a mapping or data set by np.stack; turn a sparse matrix "
+            "into an array by X.toarray()."
         )
     labels = _class_numbers(y, n_samples_of(X))
     groups, features = _equal_rows(X, tolerance)
@@ -116,10 +118,12 @@ def _equal_rows(X: Any, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.
                 "these columns."
             )
         return _equal_records(X), np.empty((0, 0))
-    values = check_array(X, allow_nd=True, ensure_all_finite=False).astype(np.float64)
+    values = check_array(X, allow_nd=True, ensure_all_finite=False)
     check_finite(values, "X")
-    flat = values.reshape(len(values), -1)
-    distinct, groups = np.unique(flat, axis=0, return_inverse=True)
+    # as they came: large integers that differ may be equal as floats
+    exact = values.reshape(len(values), -1)
+    kinds, groups = np.unique(exact, axis=0, return_inverse=True)
+    flat, distinct = exact.astype(np.float64), kinds.astype(np.float64)
     if values.ndim > 2:
         return groups.reshape(-1), distinct - flat.mean()
     varied = np.ptp(flat, axis=0) > 0

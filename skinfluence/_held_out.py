@@ -137,7 +137,7 @@ def folds_of(
     if hasattr(cv, "split"):
         folds = list(cv.split(np.zeros((n_rows, 1)), strata))
     elif isinstance(cv, list | tuple):
-        folds = [_checked_fold(train, held, n_rows) for train, held in cv]
+        folds = [checked_fold(train, held, n_rows) for train, held in cv]
     else:
         _check_classes_suffice(strata, cv)
         names, codes = np.unique(strata, return_inverse=True)
@@ -184,7 +184,23 @@ def _is_pair(fold: Any) -> bool:
     return isinstance(fold, list | tuple) and len(fold) == 2
 
 
-def _checked_fold(train: Any, held: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def checked_fold(train: Any, held: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Check a fold given as (training rows, held-out rows).
+
+    Parameters
+    ----------
+    train, held : array-like of int
+    n_rows : int
+
+    Returns
+    -------
+    train, held : ndarray of int
+
+    Raises
+    ------
+    ValueError
+        If they are no row numbers, such as a mask, or share a row.
+    """
     fold = np.asarray(train), np.asarray(held)
     for rows in fold:
         numbers = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0

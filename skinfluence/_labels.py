@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence._validation import check_class_labels
+from skinfluence._validation import check_class_labels, distinct_labels
 from skinfluence.gradients._skorch import kind_of
+
+# Where a fitted net that has no parameter for them keeps the user's names of its classes.
+_CLASS_NAMES = "skinfluence_classes_"
 
 
 @dataclass(frozen=True)
@@ -61,24 +64,29 @@ class Labels:
         Returns
         -------
         ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If a code is none of `codes`.
         """
-        order = np.argsort(self.codes)
-        labels: NDArray[Any] = self.classes[
-            order[np.searchsorted(self.codes[order], codes.reshape(-1))]
-        ]
+        label_of = {code: i for i, code in enumerate(self.codes.tolist())}
+        present, position = np.unique(codes, return_inverse=True)
+        unknown = [code for code in present.tolist() if code not in label_of]
+        if unknown:
+            raise ValueError(
+                f"The net predicts the classes {unknown[:5]}, but the labels it was trained on are "
+                f"{self.codes.tolist()} to it: it has an output that no label belongs to. Make the "
+                "module's number of outputs the number of classes."
+            )
+        places = np.array([label_of[code] for code in present.tolist()], dtype=np.intp)
+        labels: NDArray[Any] = self.classes[places[position.reshape(-1)]]
         return labels
 
 
 def class_labels(y: NDArray[Any]) -> Labels:
     """Find the classes of targets, in sorted order, or raise ValueError; at least two."""
-    checked = check_class_labels(y)
-    try:
-        classes = np.unique(checked)
-    except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in checked.tolist()}))
-        raise ValueError(
-            f"y mixes labels of types {kinds}, which have no order. Make them all of one type."
-        ) from error
+    classes = distinct_labels(check_class_labels(y))
     if len(classes) < 2:
         raise ValueError(
             f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
@@ -104,11 +112,17 @@ def labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
     return labels
 
 
+def name_classes(net: Any, labels: Labels) -> None:
+    """Leave the user's names of the classes with a fitted net, for `labels_of_fitted`."""
+    if kind_of(net) == "binary" and len(labels.classes) == 2:
+        vars(net)[_CLASS_NAMES] = labels.classes
+
+
 def labels_of_fitted(net: Any) -> Labels | None:
     """Read the classes off a fitted net."""
     kind = kind_of(net)
     if kind == "binary":
-        return Labels(np.arange(2), np.arange(2))
+        return Labels(vars(net).get(_CLASS_NAMES, np.arange(2)), np.arange(2))
     if kind != "classes":
         return None
     named = getattr(net, "classes", None)

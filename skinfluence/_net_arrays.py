@@ -37,7 +37,9 @@ def initialized_copy(net: Any, seed: int) -> Any:
         Without callbacks, which may write files.
     """
     with seeded(seed):
-        return clone(net).set_params(verbose=0, callbacks=None).initialize()
+        copy = clone(net).set_params(verbose=0)
+        copy.callbacks = None  # skorch cannot set the parameter where they are disabled
+        return copy.initialize()
 
 
 def output_shape(net: Any, X: Any, y: Any) -> tuple[int, ...]:
@@ -86,6 +88,31 @@ def predict(net: Any, X: Any) -> NDArray[Any]:
     """
     with preserved_random_state():
         return np.asarray(shadow_of(net).predict(X))
+
+
+def predict_codes(net: Any, X: Any, codes: NDArray[Any]) -> NDArray[Any]:
+    """Predict the likeliest of the classes there are.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        A classifier.
+    X : what skorch takes
+    codes : ndarray of shape (n_classes,)
+        What the net calls the classes; it may have outputs beyond these.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The net's own predictions, where they are classes.
+    """
+    predicted = predict(net, X)
+    if np.isin(predicted, codes).all():
+        return predicted
+    known = np.sort(codes)
+    with preserved_random_state():
+        probabilities = np.asarray(shadow_of(net).predict_proba(X))
+    return np.asarray(known[probabilities[:, known].argmax(1)])
 
 
 def root_mean_squared_error(net: Any, X: Any, y: Any) -> NDArray[Any]:

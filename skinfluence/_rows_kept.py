@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from skinfluence._amounts import spare_classes, worst_rows
-from skinfluence._net_arrays import predict
+from skinfluence._net_arrays import predict, predict_codes
 from skinfluence._validation import check_inputs, is_table_or_images, n_samples_of, take
 from skinfluence.gradients._outputs import check_has_classes, class_scores, mean_over_states
 
@@ -40,6 +40,7 @@ def clean_rows(
     amount: float | str,
     train: Train | None = None,
     *,
+    classifies: bool,
     action: str = "remove",
     per_class: bool = False,
     keep_minimum: int = 1,
@@ -54,6 +55,8 @@ def clean_rows(
     amount : "disagreement", float or int
     train : callable, optional
         To relabel with.
+    classifies : bool
+        Whether targets are classes, one a row.
     action, per_class, keep_minimum
         As for `DetrimentalSampleCleaner`.
 
@@ -69,21 +72,26 @@ def clean_rows(
     """
     given = np.asarray(y)
     given = given.reshape(len(given), -1)[:, 0]
-    groups = class_numbers(given, classifies=hasattr(method, "classes_"))
+    groups = class_numbers(given, classifies=classifies)
     if isinstance(amount, str):
         predicted = trajectory_labels(method, X)
         rows = method.ranking_[predicted[method.ranking_] != given[method.ranking_]]
         rows = spare_classes(rows, groups, keep_minimum)
     else:
         rows = worst_rows(
-            method.ranking_, groups, amount, per_class=per_class, keep_minimum=keep_minimum
+            method.ranking_,
+            groups,
+            amount,
+            per_class=per_class,
+            keep_minimum=keep_minimum,
+            names=np.unique(given) if classifies else None,
         )
     everything = np.arange(len(given))
     trusted = np.setdiff1d(everything, rows)
     if action == "remove":
         return Cleaned(trusted, rows, everything[:0], y)
     assert train is not None
-    if not hasattr(method, "classes_"):
+    if not classifies:
         raise ValueError(
             "action='relabel' gives rows the class that a model predicts, but these targets are "
             "numbers or several labels a row. Set action='remove'."
@@ -125,6 +133,12 @@ def trajectory_labels(method: Any, X: Any) -> NDArray[Any]:
         If the method has no single trained classifier, or no checkpoints of its training.
     """
     name = type(method).__name__
+    if hasattr(method, "methods_"):
+        raise ValueError(
+            f"contamination='disagreement' compares the labels that a method's net predicts, but "
+            f"{name} has {len(method.methods_)} methods. Pass one of them, or choose another "
+            "contamination."
+        )
     trained = getattr(method, "_trained", None)
     if trained is None or isinstance(method.net_, list) or trained.labels is None:
         raise ValueError(
@@ -140,7 +154,8 @@ def trajectory_labels(method: Any, X: Any) -> NDArray[Any]:
             "Set its checkpoints to 10, or use another contamination."
         )
     mean = class_probabilities(method, check_inputs(method, X, reset=False))
-    return np.asarray(trained.labels.decode(mean.argmax(1)))
+    known = np.sort(trained.labels.codes)  # the net may have outputs that no label belongs to
+    return np.asarray(trained.labels.decode(known[mean[:, known].argmax(1)]))
 
 
 def class_probabilities(method: Any, inputs: Any) -> NDArray[np.float64]:
@@ -174,8 +189,11 @@ def class_probabilities(method: Any, inputs: Any) -> NDArray[np.float64]:
 
 def net_predictions(trained: Any, X: Any) -> NDArray[Any]:
     """Predict labels as the user names them, or numbers."""
-    predicted = predict(trained.net, trained.inputs(X))
-    return predicted if trained.labels is None else trained.labels.decode(predicted)
+    inputs = trained.inputs(X)
+    if trained.labels is None:
+        return predict(trained.net, inputs)
+    codes = predict_codes(trained.net, inputs, trained.labels.codes)
+    return np.asarray(trained.labels.decode(codes))
 
 
 def select(X: Any, rows: NDArray[np.intp]) -> Any:
@@ -202,8 +220,15 @@ def select(X: Any, rows: NDArray[np.intp]) -> Any:
 def with_labels(y: Any, rows: NDArray[np.intp], labels: NDArray[Any]) -> Any:
     """Copy targets with new labels in some rows."""
     if isinstance(y, list | tuple):
-        changed = dict(zip(rows.tolist(), labels.tolist(), strict=True))
-        return type(y)([changed.get(i, label) for i, label in enumerate(y)])
+        changed = list(y)
+        for i, label in zip(rows.tolist(), labels.tolist(), strict=True):
+            old = changed[i]
+            changed[i] = type(old)([label]) if isinstance(old, list | tuple) else label
+        return type(y)(changed)
+    if hasattr(y, "new_tensor"):  # torch's
+        labels, y = y.new_tensor(labels.tolist()), y.clone()
+        y[rows] = labels.reshape(y[rows].shape)
+        return y
     y = y.copy() if hasattr(y, "copy") else np.array(y)
     place = y.iloc if hasattr(y, "iloc") else y
     if y.ndim == 2:

@@ -201,6 +201,31 @@ def check_class_labels(targets: NDArray[Any]) -> NDArray[Any]:
     return labels
 
 
+def distinct_labels(labels: NDArray[Any]) -> NDArray[Any]:
+    """Sort the classes of labels.
+
+    Parameters
+    ----------
+    labels : ndarray
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If labels have no order.
+    """
+    try:
+        return np.asarray(np.unique(labels))
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels.ravel().tolist()}))
+        raise ValueError(
+            f"y mixes labels of types {kinds}, which have no order. Make them all of one type."
+        ) from error
+
+
 def check_parameter(
     name: str, value: Any, expected: str, *, holds: Callable[[Any], bool], fix: str = ""
 ) -> None:

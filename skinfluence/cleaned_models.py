@@ -12,13 +12,15 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._cleaning import Data, clean, cut, seeded_clone
+from skinfluence._cleaning import Data, check_trainable, clean, cut, seeded_clone
 from skinfluence._random import draw_seeds, seeded
 from skinfluence._rows_kept import select
 
 
 class _Cleaned(MetaEstimatorMixin, BaseEstimator):
     """A model trained on what a method keeps; subclasses say what kind of model."""
+
+    _classifies: bool
 
     def __init__(
         self,
@@ -62,7 +64,8 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
             estimator does not see them.
         groups : array-like of shape (n_samples,), optional
             For the folds of "auto", which keep the rows of a group together; the estimator does
-            not see them.
+            not see them. A search gives them to its own folds alone, unless metadata routing is
+            enabled and they are asked for by `set_fit_request(groups=True)`.
         **fit_params : dict
             For the estimator's fit, such as `sample_weight`; what has an entry for every row is
             cut to the rows kept. The scores do not know weights.
@@ -74,6 +77,7 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         routed = fit_params
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **fit_params).estimator.fit
+        check_trainable(self.estimator)
         fold_seed, seed, _ = draw_seeds(self.random_state, 3)
 
         def train(rows: NDArray[np.intp], targets: Any) -> Any:
@@ -83,8 +87,10 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
             with seeded(seed):
                 return model.fit(select(X, rows), targets, **params)
 
-        cleaned = clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
+        data, classifies = Data(X, y, X_val, y_val), self._classifies
+        cleaned = clean(self, data, train, fold_seed, groups, classifies=classifies)
         self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
+        self.n_trainings_ += 1
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self
@@ -161,7 +167,9 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     method_ : BaseDetrimentality
         Fitted on all rows.
     sample_indices_, removed_indices_, relabelled_ : ndarray of int
-        As for `DetrimentalSampleCleaner`, as are `contamination_`, `losses_`, `n_trainings_`.
+        As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.
+    n_trainings_ : int
+        As there, with the training of `estimator_`.
     classes_ : ndarray of shape (n_classes,)
         The labels.
     n_features_in_ : int
@@ -177,6 +185,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     -----
     In a grid search, scores are against the labels of the test folds, wrong ones among them.
 
+    Targets are classes here, floats too: a method without a net of its own gets a classifier.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -188,6 +198,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     >>> len(model.fit(X, y).removed_indices_)
     5
     """
+
+    _classifies = True
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X: Any) -> Any:
@@ -251,7 +263,9 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     method_ : BaseDetrimentality
         Fitted on all rows.
     sample_indices_, removed_indices_ : ndarray of int
-        As for `DetrimentalSampleCleaner`, as are `contamination_`, `losses_`, `n_trainings_`.
+        As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.
+    n_trainings_ : int
+        As there, with the training of `estimator_`.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -260,6 +274,10 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     See Also
     --------
     CleanedClassifier : The same for classes.
+
+    Notes
+    -----
+    Targets are numbers here, whole ones too: a method without a net of its own gets a regressor.
 
     Examples
     --------
@@ -274,6 +292,8 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     >>> sorted(model.removed_indices_.tolist())
     [0, 20, 40]
     """
+
+    _classifies = False
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

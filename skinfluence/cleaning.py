@@ -38,8 +38,8 @@ class DetrimentalSampleCleaner(BaseEstimator):
         method's net, or the default net for a method without one.
     cv : int, splitter or iterable, default=3
         Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups
-        where fit gets `groups`. A list of (training rows, held-out rows) or a splitter such as
-        TimeSeriesSplit need not hold out every row.
+        where fit gets `groups`. A list of (training rows, held-out rows), as row numbers without
+        one in common, or a splitter such as TimeSeriesSplit need not hold out every row.
     random_state : int, RandomState or None, default=None
         Seed of the folds and trainings of "auto", and of the method if its own is None.
 
@@ -83,7 +83,11 @@ class DetrimentalSampleCleaner(BaseEstimator):
     less.
 
     Scores of a training part are of a method fitted on that part alone, so that held-out labels
-    have no say in what is removed.
+    have no say in what is removed. Of a part, the same share of `keep_minimum` stays, rounded up.
+
+    Whether targets are classes is said by the method: its `classes_`, or the kind of its net. Where
+    it says nothing, as RandomScore or a plain NeuralNet, the targets do, by the rule of the default
+    net.
 
     A net trained on a wrong label soon repeats it, so new labels are those of a model that never
     saw the rows in doubt.
@@ -140,7 +144,9 @@ class DetrimentalSampleCleaner(BaseEstimator):
         X_val, y_val : like X and y, optional
             Trusted rows, for methods that use them; `ValidationRows` within a search.
         groups : array-like of shape (n_samples,), optional
-            For the folds of "auto", which keep the rows of a group together.
+            For the folds of "auto", which keep the rows of a group together. A search gives them to
+            its own folds alone, unless metadata routing is enabled and they are asked for by
+            `set_fit_request(groups=True)`.
 
         Returns
         -------

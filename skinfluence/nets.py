@@ -2,7 +2,9 @@
 
 import inspect
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skinfluence._random import seeded
+from skinfluence._validation import distinct_labels
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
 from skinfluence.gradients._skorch import as_dataset
 from skinfluence.trace import TraceRecorder
@@ -27,6 +30,8 @@ _STEPS = 1500
 _MIN_EPOCHS, _MAX_EPOCHS = 40, 200
 # A float target with more distinct values than this is a regression, even if all are whole.
 _MAX_FLOAT_CLASSES = 20
+# What is known of the targets, so that their values need not tell; see `known_task`.
+_CLASSIFIES: ContextVar[bool | None] = ContextVar("classifies", default=None)
 
 
 class _StandardizedModule(nn.Module):
@@ -234,6 +239,29 @@ def sgd_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> N
     return net.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=rate)
 
 
+@contextmanager
+def known_task(classifies: bool | None) -> Iterator[None]:
+    """Settle inside the block whether targets are classes, for what would judge by their values.
+
+    A regressor knows what its targets are, but the method it trains, and the clones and folds of
+    that, see whole numbers only.
+
+    Parameters
+    ----------
+    classifies : bool or None
+        None leaves it to the values.
+
+    Yields
+    ------
+    None
+    """
+    token = _CLASSIFIES.set(classifies)
+    try:
+        yield
+    finally:
+        _CLASSIFIES.reset(token)
+
+
 def is_regression_target(y: NDArray[Any]) -> bool:
     """Tell a numeric target from classes, for a net that does not say it.
 
@@ -244,8 +272,12 @@ def is_regression_target(y: NDArray[Any]) -> bool:
     Returns
     -------
     bool
-        True for floats with a fraction or with more than 20 distinct values.
+        True for floats with a fraction or with more than 20 distinct values, unless `known_task`
+        says what they are.
     """
+    classifies = _CLASSIFIES.get()
+    if classifies is not None:
+        return not classifies
     if y.dtype.kind != "f":
         return False
     return not np.array_equal(y, np.round(y)) or len(np.unique(y)) > _MAX_FLOAT_CLASSES
@@ -357,7 +389,7 @@ def _target_traits(
         scale = _positive(columns.std(0), columns.mean(0))
         return NeuralNetRegressor, nn.MSELoss, columns.shape[1], columns.mean(0), scale
     if y.ndim == 1 or y.shape[1:] == (1,):
-        return NeuralNetClassifier, nn.CrossEntropyLoss, len(np.unique(y)), 0.0, 1.0
+        return NeuralNetClassifier, nn.CrossEntropyLoss, len(distinct_labels(y)), 0.0, 1.0
     if type_of_target(y) == "multilabel-indicator":
         return NeuralNet, nn.BCEWithLogitsLoss, y.shape[1], 0.0, 1.0
     raise ValueError(

@@ -12,12 +12,14 @@ from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence._held_out import quantiles
+from skinfluence._labels import name_classes
 from skinfluence._trained_net import Rows, train_net
 from skinfluence._validation import (
     check_contamination,
     check_inputs,
     check_parameter,
     check_targets,
+    distinct_labels,
     is_table_or_images,
     n_samples_of,
 )
@@ -29,9 +31,21 @@ from skinfluence.trace import TraceRecorder
 _STEPS = (None, "last_epoch", "all")
 
 
+def _pairs(methods: Any) -> Any:
+    """Check that methods are a list of names and methods."""
+    is_list = isinstance(methods, list | tuple)
+    if is_list and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in methods):
+        return methods
+    raise ValueError(
+        f"Got methods={methods!r}, but expected a list of (name, method), such as "
+        "[('loss', LossScore()), ('confidence', SelfConfidence())]. Name each method; of a dict, "
+        "give list(methods.items())."
+    )
+
+
 def _all_judge_new_rows(union: Any) -> bool:
     fitted = getattr(union, "methods_", None)
-    methods = union.methods if fitted is None else list(fitted.items())
+    methods = _pairs(union.methods) if fitted is None else list(fitted.items())
     return all(hasattr(method, "transform") for _, method in methods)
 
 
@@ -81,6 +95,8 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         Spearman's correlation of the columns; NaN for a column that is constant.
     net_ : NeuralNet
         The shared net, if any method shares it.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, if any method classifies.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -180,7 +196,6 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).scores_
         return scores
 
-    @available_if(_all_judge_new_rows)
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Score rows at their predicted labels, by every method.
 
@@ -220,7 +235,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             holds=lambda value: value in {"rank_mean", "vote", None},
         )
         check_contamination(self.contamination)
-        names = [name for name, _ in self.methods]
+        names = [name for name, _ in _pairs(self.methods)]
         taken = {"training", *self.get_params(deep=False)}
         nested = any("__" in name for name in names)
         if not names or len(set(names)) < len(names) or nested or taken & set(names):
@@ -233,7 +248,13 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
                 raise TypeError(f"Got {name}={method!r}, but expected a detrimentality method.")
 
     def _check_validation(self, X_val: Any) -> None:
-        """Leave it to the methods."""
+        """Leave it to the methods, unless none of them uses the rows."""
+        if X_val is not None and not any(method._needs_validation() for _, method in self.methods):
+            names = [name for name, _ in self.methods]
+            raise ValueError(
+                f"Got X_val, but none of the methods {names} uses validation rows as it is set. "
+                "Leave X_val out, or choose a method or parameters that use it."
+            )
 
     def _trains_folds(self, X_val: Any) -> bool:
         return False
@@ -259,6 +280,10 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             trusted = (X_val, y_val) if method._needs_validation() else (None, None)
             self.methods_[name] = fitted.fit(X, y, *trusted)
             self.timings_[name] = perf_counter() - start
+        for fitted in self.methods_.values():
+            if hasattr(fitted, "classes_"):
+                self.classes_ = fitted.classes_
+                break
         return Rows(X, y), None
 
     def _train(self, X: Any, y: Any, recorder: TraceRecorder | None) -> Any:
@@ -267,11 +292,20 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             return self.net.estimator
         seed = self._seeds[0]
         net = default_net(X, y, random_state=seed) if self.net is None else clone(self.net)
-        if recorder is not None:
-            net.set_params(callbacks=[*(net.callbacks or []), ("skinfluence_recorder", recorder)])
+        disabled = isinstance(net.callbacks, str)  # with one given, skorch would add its own
+        entry = ("skinfluence_recorder", recorder)
+        if recorder is not None and not disabled:
+            net.set_params(callbacks=[*(net.callbacks or []), entry])
         if y is not None and kind_of(net) == "classes" and net.classes is None:
-            net.set_params(classes=np.unique(y).tolist())
-        return train_net(net, X, y, seed, memory=self.memory).net
+            net.set_params(classes=distinct_labels(y).tolist())
+        added = recorder if disabled else None
+        trained = train_net(net, X, y, seed, recorder=added, memory=self.memory)
+        if added is not None:
+            added.trace_ = trained.trace
+            trained.net.callbacks_.append(entry)
+        if trained.labels is not None:
+            name_classes(trained.net, trained.labels)
+        return trained.net
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64] | None:
         columns = [method.detrimentality_ for method in self.methods_.values()]
@@ -290,6 +324,12 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
     @property
     def _n_features_out(self) -> int:
         return len(self.methods)
+
+
+# as for the base: the output wrapper, put around it when the class is made, would hide available_if
+DetrimentalityUnion.transform = available_if(  # type: ignore[method-assign]
+    _all_judge_new_rows
+)(DetrimentalityUnion.transform)
 
 
 def merged_recorder(methods: list[Any]) -> TraceRecorder | None:

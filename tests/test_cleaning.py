@@ -6,19 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import SmallMlp, classifier, noisy_blobs
+from problems import SmallMlp, blobs, classifier, noisy_blobs, regressor
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, TimeSeriesSplit
 from sklearn.neighbors import KNeighborsClassifier
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
 
 from skinfluence import (
     CleanedClassifier,
     CleanedRegressor,
     ComplexityGap,
+    DataShapley,
+    DetrimentalityUnion,
     DetrimentalSampleCleaner,
     LossScore,
     OutlierGradientDetector,
@@ -32,6 +37,9 @@ from skinfluence._amounts import (
     places_in_class,
     worst_rows,
 )
+from skinfluence._cleaning import _same
+from skinfluence._labels import Labels
+from skinfluence._rows_kept import Cleaned, net_predictions, trajectory_labels
 
 METHOD = SelfConfidence(classifier(max_epochs=12), checkpoints=4, random_state=0)
 
@@ -280,7 +288,7 @@ def test_no_class_is_emptied():
     assert (y[kept.sample_indices_] == 2).sum() == 2
     with pytest.raises(ValueError, match="no class may be emptied"):
         clone(cleaner).set_params(contamination=58).fit(X, y)
-    with pytest.raises(ValueError, match="rows of class number"):
+    with pytest.raises(ValueError, match="rows of class 2, but"):
         clone(cleaner).set_params(contamination=0.9, per_class=True).fit(X, y)
 
 
@@ -411,6 +419,235 @@ def test_regressor_drops_corrupted_targets():
     assert errors[0] < errors[1] / 2
     with pytest.raises(ValueError, match="action='relabel' gives rows the class"):
         clone(model).set_params(action="relabel", contamination=3).fit(X, y)
+
+
+@pytest.mark.parametrize("targets", ["integers", "few whole floats"])
+def test_a_regressor_takes_whole_numbers_as_numbers(targets):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3)).astype(np.float32)
+    y = np.round(5 * X[:, 0] + 8)
+    y[::15] += 20
+    y = y.astype(int) if targets == "integers" else np.where(y < 20, np.clip(y, 3, 13), 28.0)
+    method = LossScore(random_state=0)
+    model = CleanedRegressor(LinearRegression(), method, cv=2, random_state=0).fit(X, y)
+    assert isinstance(model.method_.net_, NeuralNetRegressor)
+    assert not hasattr(model.method_, "classes_")
+    assert model.losses_[0.0] > 1  # an absolute error, not a share of wrong predictions
+    assert len(set(range(0, 90, 15)) & set(model.removed_indices_.tolist())) >= 2
+    few = clone(model).set_params(contamination=6, method=ComplexityGap()).fit(X, y)
+    assert not hasattr(few.method_, "classes_")
+
+
+def test_a_classifier_takes_many_whole_floats_as_classes():
+    y = np.repeat(np.arange(26.0), 10)
+    X = (np.eye(26)[y.astype(int)] + 0.1).astype(np.float32)
+    model = CleanedClassifier(
+        KNeighborsClassifier(1), LossScore(random_state=0), cv=2, random_state=0
+    ).fit(X, y)
+    assert isinstance(model.method_.net_, NeuralNetClassifier)
+    assert model.losses_[0.0] == 0
+    kept = clone(model).set_params(contamination=60, method=ComplexityGap()).fit(X, y)
+    assert len(kept.classes_) == 26
+
+
+WITHOUT_CLASSES = {
+    "plain net": LossScore(
+        NeuralNet(
+            SmallMlp, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=3
+        ),
+        random_state=0,
+    ),
+    "random": RandomScore(random_state=0),
+    "union": DetrimentalityUnion(
+        [("loss", LossScore()), ("random", RandomScore())],
+        classifier(max_epochs=3),
+        random_state=0,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", WITHOUT_CLASSES.values(), ids=WITHOUT_CLASSES)
+def test_methods_that_know_no_classes_empty_none_either(method):
+    X, y, _ = noisy_blobs(n=60)
+    y = np.where(y == 2, 1, y)
+    y[30] = 2
+    estimator = KNeighborsClassifier(1)
+    cleaner = DetrimentalSampleCleaner(method, contamination=57, estimator=estimator)
+    assert set(y[cleaner.fit(X, y).sample_indices_]) == {0, 1, 2}
+    model = CleanedClassifier(estimator, method, contamination=57).fit(X, y)
+    assert len(model.classes_) == 3
+    relabel = {"action": "relabel", "contamination": 10}
+    assert len(clone(model).set_params(**relabel).fit(X, y).relabelled_) > 0
+    for auto in (clone(cleaner), clone(model)):
+        losses = auto.set_params(contamination="auto", cv=2, random_state=0).fit(X, y).losses_
+        assert all(0 <= loss <= 1 for loss in losses.values())
+    if not isinstance(method, LossScore):  # a plain net does not encode labels
+        names = np.array(["a", "b", "c"])[y]
+        CleanedClassifier(estimator, method, cv=2, random_state=0).fit(X, names)
+
+
+def test_outputs_that_no_label_belongs_to_are_never_predicted():
+    X, y = blobs(n=60)
+    names = np.array(["a", "b", "c"])[y]
+
+    class Biased(SmallMlp):  # prefers an output that no label belongs to
+        def forward(self, X):
+            preference = torch.tensor([0.0, 0.0, 0.0, 0.0, 20.0])
+            return super().forward(X) + (preference if not self.training else 0)
+
+    net = classifier(Biased, module__n_outputs=5)
+    method = LossScore(net, checkpoints=3, random_state=0).fit(X, names)
+    assert (trajectory_labels(method, X) == names).mean() > 0.9
+    assert (net_predictions(method._trained, X) == names).mean() > 0.9
+    cleaner = DetrimentalSampleCleaner(clone(method), cv=2, random_state=0).fit(X, names)
+    assert cleaner.losses_[0.0] < 0.2
+    values = DataShapley(net.set_params(max_epochs=2), max_permutations=1, random_state=0)
+    assert len(values.fit(X[:9], names[:9]).ranking_) == 9
+
+
+def test_a_code_that_is_no_class_has_no_label():
+    labels = Labels(np.array(["x", "y"]), np.array([2, 0]))
+    assert labels.decode(np.array([[0], [2]])).tolist() == ["y", "x"]
+    with pytest.raises(ValueError, match=r"predicts the classes \[1, 3\].*are \[2, 0\] to it"):
+        labels.decode(np.array([0, 1, 3]))
+
+
+def test_auto_scales_keep_minimum_to_the_parts():
+    X, y, _ = noisy_blobs(n=60)  # 20 rows of each class, 10 in each part
+    model = CleanedClassifier(
+        KNeighborsClassifier(1), METHOD, keep_minimum=11, cv=2, random_state=0
+    ).fit(X, y)
+    assert list(model.losses_) == list(SHARES)  # 24 of 60 may go, 12 of 30
+    kept = clone(model).set_params(keep_minimum=18).fit(X, y)  # 6 of 60, 3 of 30
+    assert list(kept.losses_) == [share for share in SHARES if share <= 0.1]
+    with pytest.raises(AmountError, match=r"keep_minimum=40.*none can go. Lower keep_minimum"):
+        clone(model).set_params(keep_minimum=40).fit(X, y)
+    twins = np.repeat(np.arange(6), 2)
+    with pytest.raises(AmountError, match=r"In fold 0 of cv, of 6 training rows, none can go"):
+        clone(model).set_params(keep_minimum=1, method=RandomScore()).fit(X[:12], twins)
+
+
+def test_shares_are_the_same_only_if_the_same_rows_get_the_same_labels():
+    first = Cleaned(np.arange(4), np.arange(0), np.array([1, 2]), np.array([0, 1, 1, 0]))
+    assert _same(first, first)
+    assert not _same(first, first._replace(relabelled=np.array([1, 3])))
+    assert not _same(first, first._replace(y=np.array([0, 1, 2, 0])))
+    assert not _same(first, first._replace(kept=np.arange(3)))
+
+
+def test_a_fold_of_one_class_is_named():
+    X, y, _ = noisy_blobs(n=60)
+    names = np.full(60, "b")
+    names[7] = "a"
+    model = CleanedClassifier(KNeighborsClassifier(1), METHOD, random_state=0)
+    with pytest.raises(ValueError, match=r"trains on rows of class 'b' only: class 'a' has 1 of"):
+        clone(model).fit(X, names)
+    with pytest.raises(ValueError, match=r"Fold 0 of cv trains on rows of class 0 only: class 1"):
+        clone(model).set_params(cv=TimeSeriesSplit(3)).fit(X, np.sort(y))
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        ([(np.arange(60) < 30, np.arange(60) >= 30)], "turn a mask into numbers"),
+        ([(np.arange(1, 60), [0])], "hold out 1 row in all"),
+        ([(np.arange(60), np.arange(60))], "and trains on it, too"),
+        (None, "Got cv=None, but contamination='auto'"),
+        ("a", "Got cv='a'|Expected `cv`"),
+    ],
+)
+def test_folds_of_auto_are_checked(cv, message):
+    X, y, _ = noisy_blobs(n=60)
+    with pytest.raises(ValueError, match=message):
+        CleanedClassifier(KNeighborsClassifier(1), METHOD, cv=cv, random_state=0).fit(X, y)
+
+
+def test_the_final_training_counts():
+    X, y, _ = noisy_blobs(n=30)
+    model = CleanedClassifier(KNeighborsClassifier(1), RandomScore(), contamination=3)
+    assert model.fit(X, y).n_trainings_ == 2
+
+
+def test_a_frozen_estimator_is_refused_by_name():
+    X, y, _ = noisy_blobs(n=30)
+    frozen = FrozenEstimator(KNeighborsClassifier(1).fit(X, y))
+    with pytest.raises(ValueError, match=r"frozen estimator FrozenEstimator.*rows kept"):
+        CleanedClassifier(frozen, RandomScore(), contamination=3).fit(X, y)
+    with pytest.raises(ValueError, match=r"frozen estimator FrozenEstimator.*rows kept"):
+        DetrimentalSampleCleaner(RandomScore(), estimator=frozen).fit(X, y)
+
+
+class Weighted(LogisticRegression):
+    """Notes what it was fitted with."""
+
+    def fit(self, X, y, sample_weight=None, scale=None):
+        self.weights_, self.scale_ = sample_weight, scale
+        return super().fit(X, y, sample_weight)
+
+
+def test_fit_parameters_may_be_scalars_and_tuples():
+    X, y, _ = noisy_blobs(n=60)
+    weights = tuple(np.linspace(0.1, 2, 60).tolist())
+    model = CleanedClassifier(Weighted(), RandomScore(), contamination=9)
+    model.fit(X, y, sample_weight=weights, scale=np.int64(2))
+    assert model.estimator_.weights_ == tuple(weights[i] for i in model.sample_indices_)
+    assert model.estimator_.scale_ == 2
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y")
+@pytest.mark.parametrize("column", [False, True])
+@pytest.mark.parametrize("container", ["list", "tensor"])
+def test_relabelled_columns_and_tensors_keep_their_container(container, column):
+    X, y, _ = noisy_blobs(n=60)
+    given = y[:, np.newaxis] if column else y
+    given = given.tolist() if container == "list" else torch.tensor(given)
+    cleaner = DetrimentalSampleCleaner(
+        ComplexityGap(), contamination=9, action="relabel", estimator=KNeighborsClassifier(1)
+    )
+    new = cleaner.fit_resample(X, given)[1]
+    assert type(new) is type(given)
+    assert np.shape(new) == np.shape(given)
+    changed = np.flatnonzero(np.asarray(new).reshape(-1) != y)
+    np.testing.assert_array_equal(changed, cleaner.relabelled_)
+    assert len(changed) > 0
+    np.testing.assert_array_equal(np.asarray(given).reshape(-1), y)
+
+
+def test_errors_name_the_class_and_the_union():
+    X, y, _ = noisy_blobs(n=60)
+    names = np.array(["ant", "bee", "cat"])[y]
+    cleaner = DetrimentalSampleCleaner(RandomScore(), contamination=0.99, per_class=True)
+    with pytest.raises(AmountError, match="rows of class 'ant', but"):
+        cleaner.fit(X, names)
+    union = clone(WITHOUT_CLASSES["union"])
+    with pytest.raises(ValueError, match=r"DetrimentalityUnion has 2 methods. Pass one of them"):
+        DetrimentalSampleCleaner(union, contamination="disagreement").fit(X, names)
+
+
+def test_a_union_has_the_classes_of_its_methods():
+    X, y, _ = noisy_blobs(n=30)
+    names = np.array(["a", "b", "c"])[y]
+    union = clone(WITHOUT_CLASSES["union"]).fit(X, names)
+    assert union.classes_.tolist() == ["a", "b", "c"]
+
+
+def test_a_regressor_within_the_method_makes_targets_numbers():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = np.arange(40)  # as classes, each would have to stay
+    method = DataShapley(LinearRegression(), max_permutations=1, random_state=0)
+    cleaner = DetrimentalSampleCleaner(method, contamination=5).fit(X, y)
+    assert len(cleaner.removed_indices_) == 5
+
+
+def test_a_method_for_the_other_kind_of_targets_is_refused():
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match=r"targets that are classes.*net=NeuralNetRegressor"):
+        CleanedClassifier(LogisticRegression(), LossScore(regressor())).fit(X, y)
+    union = DetrimentalityUnion([("one", DataShapley(LogisticRegression()))])
+    with pytest.raises(ValueError, match=r"one__estimator=LogisticRegression.*CleanedClassifier"):
+        CleanedRegressor(LinearRegression(), union).fit(X, y)
+    with pytest.raises(ValueError, match="numbers with a fraction"):
+        CleanedClassifier(LogisticRegression(), LossScore()).fit(X, y + 0.5)
 
 
 def test_a_method_without_a_seed_gets_the_cleaners():

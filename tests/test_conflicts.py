@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 from sklearn.datasets import load_digits
 
 from skinfluence.datasets import conflicting_rows
@@ -158,3 +159,14 @@ def test_tolerance_is_checked(tolerance):
 def test_bad_input_is_refused(X, y, error, message):
     with pytest.raises(error, match=message):
         conflicting_rows(X, y)
+
+
+def test_large_integers_that_differ_are_not_equal():
+    X = np.array([[2**60, 0], [2**60 + 1, 0], [3, 1], [2**60, 0]])
+    assert conflicting_rows(X, [0, 1, 0, 1], tolerance=0).tolist() == [[0, 3]]
+    assert conflicting_rows(pd.DataFrame(X), [0, 1, 0, 1], tolerance=0).tolist() == [[0, 3]]
+
+
+def test_a_sparse_matrix_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"X of type csr_matrix.*X\.toarray\(\)"):
+        conflicting_rows(csr_matrix(np.ones((4, 2))), [0, 1, 0, 1])

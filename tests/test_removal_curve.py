@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from problems import SmallMlp, blobs, classifier, noisy_blobs
+from scipy.sparse import csr_matrix
 from scipy.stats import ttest_1samp
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import RandomForestClassifier
@@ -289,3 +290,10 @@ def test_modules_defined_in_the_test_are_left_as_they_were():
     net = classifier(module, max_epochs=2)
     removal_curve(net, X, Y.astype(np.int64), SCORES, **TEST, budgets=(0, 0.1), n_seeds=1)
     assert torch.equal(module.weight, before)
+
+
+def test_a_sparse_matrix_is_refused_by_name():
+    X = np.ones((8, 2))
+    y = np.arange(8) % 2
+    with pytest.raises(TypeError, match=r"X of type csr_matrix.*X\.toarray\(\)"):
+        removal_curve(LogisticRegression(), csr_matrix(X), y, np.arange(8.0), X_test=X, y_test=y)

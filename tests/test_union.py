@@ -4,13 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
-from problems import classifier, noisy_blobs
+from problems import SmallMlp, classifier, noisy_blobs
 from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
+from skorch import NeuralNetBinaryClassifier
 from test_memory import counted, n_trainings
 
 from skinfluence import (
@@ -187,3 +188,64 @@ def test_names_that_nested_parameters_would_clash_with(name):
     X, y, _ = noisy_blobs(n=30)
     with pytest.raises(ValueError, match="hold no '__' and are none of"):
         DetrimentalityUnion([(name, LossScore())]).fit(X, y)
+
+
+def test_transform_is_there_only_if_every_method_has_it():
+    X, y, _ = noisy_blobs(n=30)
+    union = DetrimentalityUnion([("loss", LossScore()), ("random", RandomScore())], classifier())
+    assert not hasattr(union, "transform")
+    assert not hasattr(union.set_params(random_state=0).fit(X, y), "transform")
+    assert hasattr(union.set_params(random=SelfConfidence()).fit(X, y), "transform")
+    frame = clone(union).set_output(transform="pandas").fit(X, y).transform(X)
+    assert list(frame.columns) == ["loss", "random"]
+
+
+def test_a_binary_net_takes_the_labels_that_single_methods_take():
+    X, y, _ = noisy_blobs(n=60)
+    names = np.array(["no", "yes"])[np.minimum(y, 1)]
+    net = NeuralNetBinaryClassifier(
+        SmallMlp, module__n_outputs=1, max_epochs=3, train_split=None, verbose=0
+    )
+    union = DetrimentalityUnion([("loss", LossScore()), ("tracin", TracIn(checkpoints=2))], net)
+    union.set_params(random_state=0).fit(X, names)
+    assert union.classes_.tolist() == ["no", "yes"]
+    alone = LossScore(net, random_state=0).fit(X, names)
+    np.testing.assert_allclose(union.scores_[:, 0], alone.detrimentality_, rtol=1e-6)
+    restored = pickle.loads(pickle.dumps(union))
+    np.testing.assert_array_equal(restored.transform(X), union.transform(X))
+
+
+def test_disabled_callbacks_are_left_disabled(tmp_path):
+    X, y, _ = noisy_blobs(n=60)
+    net = classifier(max_epochs=3)
+    silent = classifier(max_epochs=3, callbacks="disable")
+    expected = LossScore(net, checkpoints=2, random_state=0).fit(X, y)
+    found = LossScore(silent, checkpoints=2, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(found.detrimentality_, expected.detrimentality_)
+    union = DetrimentalityUnion(METHODS, net, random_state=0).fit(X, y)
+    for memory in (None, str(tmp_path), str(tmp_path)):
+        other = DetrimentalityUnion(METHODS, silent, memory=memory, random_state=0).fit(X, y)
+        np.testing.assert_array_equal(other.scores_, union.scores_)
+    assert silent.callbacks == "disable"
+
+
+@pytest.mark.parametrize("methods", [[LossScore()], {"loss": LossScore()}, LossScore()])
+def test_methods_without_names_are_refused(methods):
+    X, y, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match=r"expected a list of \(name, method\)"):
+        DetrimentalityUnion(methods).fit(X, y)
+
+
+@pytest.mark.parametrize("method", [LossScore(), DetrimentalityUnion([("loss", LossScore())])])
+@pytest.mark.parametrize("net", [None, classifier()])
+def test_labels_of_mixed_types_are_refused(method, net):
+    X, _, _ = noisy_blobs(n=30)
+    with pytest.raises(ValueError, match="y mixes labels of types int, str"):
+        clone(method).set_params(net=net).fit(X, np.array([1, "a"] * 15, dtype=object))
+
+
+def test_trusted_rows_that_no_method_uses_are_refused():
+    X, y, _ = noisy_blobs(n=30)
+    union = DetrimentalityUnion([("loss", LossScore()), ("random", RandomScore())], classifier())
+    with pytest.raises(ValueError, match=r"none of the methods \['loss', 'random'\] uses"):
+        union.fit(X, y, X[:9] + 1, y[:9])

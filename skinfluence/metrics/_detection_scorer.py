@@ -48,7 +48,8 @@ def make_detection_scorer(metric: str = "average_precision") -> Any:
     -------
     callable
         ``scorer(method, X, y, is_noisy=...)``, higher = better, with `is_noisy` requested for
-        scikit-learn's metadata routing.
+        scikit-learn's metadata routing. In a search, that must be enabled:
+        ``sklearn.set_config(enable_metadata_routing=True)``.
 
     Raises
     ------

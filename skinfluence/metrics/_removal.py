@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
@@ -169,6 +170,8 @@ def removal_curve(
     ValueError
         If a budget would remove all rows of a class, naming both (`AmountError`); if shapes
         disagree, a parameter is out of range, or a model's score is no finite number.
+    TypeError
+        If `X` is sparse.
 
     Notes
     -----
@@ -316,6 +319,11 @@ def _check_trainable(estimator: Any) -> None:
 
 
 def _checked(X: Any, y: Any, detrimentality: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    if issparse(X):
+        raise TypeError(
+            f"Got X of type {type(X).__name__}, but expected a data frame, an array, a mapping of "
+            "arrays or a torch data set. Pass X.toarray()."
+        )
     n_rows = n_samples_of(X)
     targets = check_targets(y, n_rows)
     scores = np.asarray(detrimentality, dtype=np.float64)

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skinfluence._net_arrays import predict
+from skinfluence._net_arrays import predict, predict_codes
 from skinfluence._random import seeded
 from skinfluence._trained_net import Rows, TrainedNet, train_net
 from skinfluence._validation import take
@@ -34,7 +34,8 @@ class _NetClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classes
 
     def predict(self, X: Any) -> NDArray[Any]:
-        codes = predict(self.trained.net, self.trained.inputs(X)).astype(np.intp)
+        codes = np.arange(len(self.classes_))
+        codes = predict_codes(self.trained.net, self.trained.inputs(X), codes).astype(np.intp)
         return np.asarray(self.classes_[codes])
 
 
