@@ -27,7 +27,7 @@ Public names by stage:
 """
 
 from skinfluence._validation_rows import ValidationRows
-from skinfluence._version import __version__
+from skinfluence._version import __version__ as __version__
 from skinfluence.base import BaseDetrimentality
 from skinfluence.calibration import CalibratedDetrimentality
 from skinfluence.cleaned_models import CleanedClassifier, CleanedRegressor
@@ -88,5 +88,4 @@ __all__ = [
     "TraceRecorder",
     "TrainingTrace",
     "ValidationRows",
-    "__version__",
 ]
