@@ -100,6 +100,7 @@ class Stream:
         self._file = path.open("wb" if length is None else "r+b", buffering=0)
 
     def append(self, state: dict[str, Tensor]) -> None:
+        _check_same_layout(self.layout, state)
         record = bytearray(record_bytes(self.layout))
         for entry in self.layout:
             tensor = state[entry.name].detach().cpu().contiguous().reshape(-1)
@@ -159,6 +160,25 @@ def layout_of(state: dict[str, Tensor]) -> list[Entry]:
         layout.append(Entry(name, list(tensor.shape), dtype, start, stop))
         start = -(-stop // _ALIGNMENT) * _ALIGNMENT
     return layout
+
+
+def _check_same_layout(layout: list[Entry], state: dict[str, Tensor]) -> None:
+    """Refuse a state that would not fit its place: records all have the size of the first one."""
+    first = {entry.name: (tuple(entry.shape), f"torch.{entry.dtype}") for entry in layout}
+    now = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in state.items()}
+    for name in {**first, **now}:
+        if first.get(name) != now.get(name):
+            raise ValueError(
+                f"The tensor {name!r} of the net is {_in_words(now.get(name))}, but was "
+                f"{_in_words(first.get(name))} in the first state of the trace. A folder takes "
+                "tensors of the same names, shapes and dtypes every time; likely causes are a "
+                "buffer that grows and a net cast to another dtype while it trains. Keep them as "
+                "they are, or record with storage='memory'."
+            )
+
+
+def _in_words(tensor: tuple[tuple[int, ...], str] | None) -> str:
+    return "missing" if tensor is None else f"of shape {tensor[0]} and {tensor[1]}"
 
 
 def check_whole(path: Path, expected: int) -> None:
