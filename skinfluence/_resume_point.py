@@ -15,13 +15,13 @@ from skinfluence._state_files import packed, replace_file, unpacked
 from skinfluence._state_streams import check_whole, sync_file
 from skinfluence._trace_files import (
     RESUME_FILE,
+    RESUME_FORMAT,
     files_of_trace,
     files_to_go_on_with,
     has_manifest,
 )
 from skinfluence.gradients._states import module_state
 
-_FORMAT = "skinfluence resume point"
 _VERSION = 1
 
 
@@ -169,7 +169,7 @@ class ResumePoint:
     def _write(self, net: Any, *, history: list[str] | None = None, **position: Any) -> None:
         assert self._generators is not None
         record = {
-            "format": _FORMAT,
+            "format": RESUME_FORMAT,
             "version": _VERSION,
             "identity": self._identity,
             "start": self._start,
@@ -214,7 +214,7 @@ class ResumePoint:
                 )
             return None
         record: dict[str, Any] = unpacked(path.read_bytes(), path)
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        if not isinstance(record, dict) or record.get("format") != RESUME_FORMAT:
             raise ValueError(f"{path} does not describe a skinfluence training. Check the folder.")
         if record.get("version") != _VERSION:
             raise ValueError(

@@ -22,11 +22,17 @@ from skinfluence._state_files import unpacked
 from skinfluence._state_streams import Entry, StateFile, Stream, layout_of, record_bytes, sync_file
 
 _MANIFEST = "trace.json"
-_OWN_NAME = re.compile(r"[a-z_.]+-[0-9a-f]{12}\.(bin|partial)")
+# All that is written under a name with a token. Only such files are removed unread: other programs
+# name theirs in the same way.
+_OWN_NAME = re.compile(
+    r"(states|steps|epochs|batch_indices|batch_sizes|learning_rates|logits)-[0-9a-f]{12}"
+    r"\.(bin|partial)|trace\.json-[0-9a-f]{12}\.partial"
+)
 _FORMAT = "skinfluence training trace"
 _VERSION = 1
 # What a training that may go on leaves beside its trace; see `ResumePoint`.
 RESUME_FILE = "resume.pt"
+RESUME_FORMAT = "skinfluence resume point"
 
 
 class TraceWriter:
@@ -161,7 +167,7 @@ class TraceWriter:
             If it cannot be written; the old trace stays.
         """
         old = files_of_trace(self.folder)
-        if not self._resumable:
+        if not self._resumable and _own_record(self.folder) is not None:
             old += [*files_to_go_on_with(self.folder), RESUME_FILE]
         try:
             files = self._write(arrays)
@@ -344,13 +350,25 @@ def files_to_go_on_with(folder: Path) -> list[str]:
     -------
     list of str
     """
+    record = _own_record(folder)
+    if record is None:
+        return []
+    try:
+        names = [entry["file"] for entry in record["streams"].values()] + record["parts"]["files"]
+    except (KeyError, TypeError, AttributeError):
+        return []
+    return [name for name in names if Path(name).name == name]
+
+
+def _own_record(folder: Path) -> dict[str, Any] | None:
+    """Read the record of a training; None if there is none, or a file that is not known as one."""
     path = folder / RESUME_FILE
     try:
         record = unpacked(path.read_bytes(), path)
-        names = [entry["file"] for entry in record["streams"].values()] + record["parts"]["files"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return []  # none, or none that can be read: nothing to go on with
-    return [name for name in names if Path(name).name == name]
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return None
+    own = isinstance(record, dict) and record.get("format") == RESUME_FORMAT
+    return record if own else None
 
 
 def has_manifest(folder: Path) -> bool:
