@@ -523,3 +523,27 @@ def test_a_full_disk_while_retracing_keeps_what_was_written(tmp_path, monkeypatc
     assert interrupted(method, 10**6, monkeypatch, *QUERIES)[0] == 6
     expected = SGDInfluence(few_epochs(), epochs=8, random_state=0).fit(X, Y, *QUERIES)
     np.testing.assert_array_equal(method.detrimentality_, expected.detrimentality_)
+
+
+def test_a_finished_half_is_not_retraced_again(tmp_path, monkeypatch):
+    settings = {"epochs": 8, "random_state": 0}
+    method = SGDInfluence(few_epochs(), storage=tmp_path / "t", **settings)
+    n_whole = len(interrupted(clone(method), 10**6, monkeypatch))
+    assert not list(tmp_path.glob("t*/retrace.pt"))
+    first = interrupted(method, n_whole // 2 + 3, monkeypatch)
+    rest = interrupted(method, 10**6, monkeypatch)
+    assert len(first) + len(rest) == n_whole
+    whole = SGDInfluence(few_epochs(), **settings).fit(X, Y)
+    np.testing.assert_array_equal(method.detrimentality_, whole.detrimentality_)
+    assert not list(tmp_path.glob("t*/retrace.pt"))
+
+
+def test_another_programs_retrace_file_is_refused(tmp_path):
+    method = SGDInfluence(few_epochs(), storage=tmp_path, random_state=0)
+    for content in ({"my": "checkpoint"}, [1, 2]):
+        torch.save(content, tmp_path / "retrace.pt")
+        with pytest.raises(ValueError, match=r"retrace.pt is not a file of SGDInfluence.*Move it"):
+            method.fit(X, Y, *QUERIES)
+        assert torch.load(tmp_path / "retrace.pt") == content
+    (tmp_path / "retrace.pt").unlink()
+    method.fit(X, Y, *QUERIES)

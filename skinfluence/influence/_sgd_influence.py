@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._state_files import numbered
 from skinfluence._trained_net import Rows
 from skinfluence._validation import (
     check_inputs,
@@ -17,7 +18,7 @@ from skinfluence._validation import (
 )
 from skinfluence.base import BaseDetrimentality
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.influence._retrace_file import RetraceFile, retrace_key
+from skinfluence.influence._retrace_file import RetraceFile, remove_walk, retrace_key
 from skinfluence.influence._retracing import (
     check_retraceable,
     first_step_of,
@@ -237,22 +238,28 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     def _fold_parameters(self, number: int) -> dict[str, Any]:
         if self.storage == "memory":
             return {}
-        folder = Path(self.storage)
-        return {"storage": folder.with_name(f"{folder.name}-{number}")}
+        return {"storage": numbered(self.storage, number)}
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         assert validation is not None
         check_retraceable(self.net_, self.trace_, self.parameters, renormalize=self.renormalize)
         self._training_rows = rows
         if self.storage == "memory":
-            scores: NDArray[np.float64] = -self._retraced(validation)[0]
-            return scores
+            return self._scores_from(validation)
         settings = {k: v for k, v in self.get_params(deep=False).items() if k in _DECIDING}
         key = retrace_key(self.net_, self.trace_, rows, validation, settings)
-        file = RetraceFile(Path(self.storage), key)
-        scores = -self._retraced(validation, file=file)[0]
-        file.remove()
+        file = RetraceFile(Path(self.storage), key, keeps_end=self._is_fold)
+        return self._scores_from(validation, file)
+
+    def _scores_from(self, validation: Rows, file: RetraceFile | None = None) -> NDArray[Any]:
+        scores: NDArray[np.float64] = -self._retraced(validation, file=file)[0]
         return scores
+
+    def _finish(self) -> None:
+        if self.storage == "memory" or self._is_fold:
+            return
+        for method in getattr(self, "folds_", [self]):
+            remove_walk(Path(method.storage))
 
     def _retraced(
         self, queries: Rows, *, each: bool = False, file: RetraceFile | None = None
