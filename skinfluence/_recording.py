@@ -203,10 +203,10 @@ class Recording:
         assert self._resume is not None
         assert self._writer is not None
         self._resume.enter(net, loader)
-        self._writer.clear(self._resume.parts_path)
-        if not self._resume.n_epochs:
+        if not self._resume.n_epochs or self._writer.has_copied:
             self._resume.save(net, self._writer.sync(), None)
-            self._writer.keep()
+        self._writer.clear(self._resume.parts_path)
+        self._writer.keep()
 
     def abandon(self) -> None:
         """Remove what was written, but for what a training may go on with."""

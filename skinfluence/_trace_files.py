@@ -5,6 +5,7 @@ data files are new ones; the manifest that names them replaces the old manifest 
 run that is killed leaves the old trace readable (and files that no manifest names, most of which
 end in ``.partial``). A training that may go on after a kill adds to the same files of states; it
 begins in a folder without a trace, and the record of `ResumePoint` says how much of them counts.
+Files that a manifest names are never written to again, for a trace may be mapped from them.
 """
 
 import json
@@ -19,7 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skinfluence._state_files import unpacked
-from skinfluence._state_streams import Entry, StateFile, Stream, layout_of, record_bytes, sync_file
+from skinfluence._state_streams import (
+    Entry,
+    StateFile,
+    Stream,
+    check_whole,
+    copy_start,
+    layout_of,
+    record_bytes,
+    sync_file,
+)
 
 _MANIFEST = "trace.json"
 # All that is written under a name with a token. Only such files are removed unread: other programs
@@ -48,6 +58,11 @@ class TraceWriter:
     streams : dict, optional
         What `sync` gave, to go on with these files.
 
+    Attributes
+    ----------
+    has_copied : bool
+        Whether it goes on with copies of these files. The record must name them before `clear`.
+
     Raises
     ------
     OSError
@@ -75,10 +90,30 @@ class TraceWriter:
         self._kept: set[Path] = set()
         # also when forgotten, and when the interpreter ends
         self._remove = weakref.finalize(self, _remove, self._streams, self._made, self._kept)
-        for kind, entry in (streams or {}).items():
+        streams = streams or {}
+        self._kept.update(folder / entry["file"] for entry in streams.values())
+        try:
+            self._go_on(streams)
+        except BaseException:
+            self.discard()
+            raise
+        self.has_copied = any(stream.path not in self._kept for stream in self._streams.values())
+
+    def _go_on(self, streams: dict[str, Any]) -> None:
+        handed_out = set(files_of_trace(self.folder))
+        for kind, entry in streams.items():
+            path, length = self.folder / entry["file"], entry["length"]
             layout = [Entry(*e) for e in entry["layout"]]
-            self._streams[kind] = Stream(folder / entry["file"], layout, entry["length"])
-        self.keep()
+            if path.name in handed_out:
+                # An interrupt ended the training with a trace, which its owner may still read from
+                # this file: written over, it would change under them, and cut short it would kill
+                # the process. The copy costs as much disk again until the record names it, but
+                # after an interrupt alone; a kill or an error leaves no trace to spare.
+                n_bytes = length * record_bytes(layout)
+                check_whole(path, n_bytes)
+                source, path = path, self._stream_path(kind)
+                copy_start(source, path, n_bytes)
+            self._streams[kind] = Stream(path, layout, length)
 
     def append(self, kind: str, state: dict[str, Tensor]) -> None:
         """Add a state to the file of its kind.

@@ -1,14 +1,30 @@
 """Folders that traces share with the user's files, with other processes and with older traces."""
 
+import dataclasses
 import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from skorch.callbacks import Callback
-from test_trace import DropoutMlp, X, Y, assert_nothing_left, small
-from test_trace_resume import fit
+from test_trace import FULL, DropoutMlp, X, Y, assert_nothing_left, small
+from test_trace_files import FullDisk, assert_same_trace, environment
+from test_trace_resume import (
+    EPOCHS,
+    SEEN,
+    STOP_AT,
+    Stop,
+    assert_only_the_trace,
+    assert_same_training,
+    fit,
+)
 
-from skinfluence import TraceRecorder, _trace_files
+from skinfluence import TraceRecorder, TrainingTrace, _trace_files
+from skinfluence._random import seeded
 from skinfluence.trace import trace_of
 
 TOKEN = "0123456789ab"
@@ -93,3 +109,110 @@ def test_a_tensor_that_changes_its_form_is_refused_by_a_folder(settings, message
     in_memory = TraceRecorder(checkpoints="all")
     small(**{**settings, "callbacks": [*callbacks, in_memory]}).fit(X, Y)
     assert len(in_memory.trace_.checkpoints) > 1
+
+
+def test_saving_a_trace_where_it_lives_changes_nothing(tmp_path):
+    trace = trace_of(fit(tmp_path))
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    trace.save(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    expected = trace_of(fit())
+    assert_same_trace(trace, expected)
+    assert_same_trace(pickle.loads(pickle.dumps(trace)), expected)
+    other = dataclasses.replace(trace, optimizer="another")
+    other.save(tmp_path)
+    assert TrainingTrace.load(tmp_path).optimizer == "another"
+    assert_same_trace(trace, expected)  # read from files that are no longer in the folder
+    next(tmp_path.glob("steps-*")).unlink()
+    expected.save(tmp_path)
+    assert_same_trace(TrainingTrace.load(tmp_path), expected)
+
+
+def test_a_trace_replaced_on_disk_stays_as_it_was(tmp_path):
+    first = trace_of(fit())
+    first.save(tmp_path)
+    loaded = TrainingTrace.load(tmp_path)
+    trace_of(fit(seed=1)).save(tmp_path)
+    assert_same_trace(loaded, first)
+
+
+KILLED_WHILE_GOING_ON = """
+import os, signal, sys
+from skinfluence._resume_point import ResumePoint
+from skinfluence._trace_files import TraceWriter
+from test_trace_resume import fit
+os.fsync = lambda file: None
+cls, name = {"save": (ResumePoint, "save"), "clear": (TraceWriter, "clear"),
+             "keep": (TraceWriter, "keep")}[sys.argv[2]]
+original = getattr(cls, name)
+def then_die(*args, **kwargs):
+    original(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(cls, name, die if sys.argv[3] == "before" else then_die)
+fit(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("asked", [FULL, {"steps": "last_epoch"}])
+@pytest.mark.parametrize("stop_at", [1, 7, 13])
+def test_the_trace_of_an_interrupt_outlives_what_follows(asked, stop_at, tmp_path):
+    stopped = trace_of(fit(tmp_path / "t", asked=asked, stop_at=stop_at, by=KeyboardInterrupt))
+    stopped.save(tmp_path / "kept")
+    expected = TrainingTrace.load(tmp_path / "kept")
+    whole = fit(asked=asked)
+    for next_stop in (1, 4 if stop_at < 13 else 2, None):
+        again = fit(tmp_path / "t", asked=asked, stop_at=next_stop)
+        assert_same_trace(stopped, expected)
+    assert_same_training(again, whole)
+    assert_only_the_trace(tmp_path / "t")
+
+
+@pytest.mark.parametrize("moment", ["before save", "after save", "after clear", "after keep"])
+def test_killed_while_files_of_an_interrupt_are_copied(moment, tmp_path):
+    folder = tmp_path / "t"
+    stopped = trace_of(fit(folder, stop_at=7, by=KeyboardInterrupt))
+    stopped.save(tmp_path / "kept")
+    when, name = moment.split()
+    command = [sys.executable, "-c", KILLED_WHILE_GOING_ON, str(folder), name, when]
+    killed = subprocess.run(command, env=environment(), check=False).returncode
+    assert killed == -signal.SIGKILL
+    again = fit(folder)
+    assert SEEN == [2, 3, 4]
+    assert_same_trace(stopped, TrainingTrace.load(tmp_path / "kept"))
+    assert_same_training(again, fit())
+    assert_only_the_trace(folder)
+
+
+def test_a_kill_costs_no_copy(tmp_path, monkeypatch):
+    fit(tmp_path / "t", stop_at=7)
+
+    def forbidden(*args):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(_trace_files, "copy_start", forbidden)
+    assert_same_training(fit(tmp_path / "t"), fit())
+
+
+@pytest.mark.parametrize("room", [100, 5_000, 15_000])
+def test_a_full_disk_while_copying_loses_nothing(room, tmp_path, monkeypatch):
+    folder = tmp_path / "t"
+    stopped = trace_of(fit(folder, stop_at=7, by=KeyboardInterrupt))
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    left, plain = [room], Path.open
+
+    def limited(path, mode="r", **kwargs):
+        file = plain(path, mode, **kwargs)
+        return file if mode in {"r", "rb"} else FullDisk(file, left)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", limited)
+        recorder = TraceRecorder(**FULL, storage=folder, resume=True)
+        STOP_AT["step"] = None
+        with seeded(0), pytest.raises(OSError, match="No space left") as caught:
+            small(max_epochs=EPOCHS, callbacks=[Stop(), recorder]).fit(X, Y)
+    assert any(str(folder) in note for note in caught.value.__notes__)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+    assert_same_trace(TrainingTrace.load(folder), stopped)
+    assert_same_training(fit(folder), fit())
