@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from skinfluence._fingerprint import fingerprint, net_parameters, versions
+from skinfluence._folder_lock import FolderLock
 from skinfluence._net_snapshot import generators_of, put_back, random_states, snapshot_of
 from skinfluence._state_files import packed, replace_file, unpacked
 from skinfluence._state_streams import check_whole, sync_file
@@ -26,7 +27,7 @@ _VERSION = 1
 
 
 class ResumePoint:
-    """The record in a folder of how far a training came.
+    """The record in a folder of how far a training came, and the right to write there.
 
     Parts, one an epoch, are appended to a file of their own, so that an epoch costs the same
     however many went before. The record that counts them is replaced in one step, last.
@@ -47,6 +48,8 @@ class ResumePoint:
     ------
     ValueError
         If the folder holds another training, or a trace that does not say of which it is.
+    RuntimeError
+        If the folder is in use.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
@@ -54,13 +57,29 @@ class ResumePoint:
         self._identity = dict(identity)
         self._start = random_states()
         self._generators: list[torch.Generator] | None = None
-        self._found = self._read()
-        self.parts_path = folder / f"epochs-{uuid.uuid4().hex[:12]}.bin"
+        self._lock = FolderLock(folder)
+        try:
+            self._found = self._read()
+            self._find_parts()
+        except BaseException:
+            self.release()
+            raise
+
+    def _find_parts(self) -> None:
+        self.parts_path = self.folder / f"epochs-{uuid.uuid4().hex[:12]}.bin"
         self._parts_bytes = 0
         if self._found is not None and self._found["parts"]["files"]:
-            self.parts_path = folder / self._found["parts"]["files"][0]
+            self.parts_path = self.folder / self._found["parts"]["files"][0]
             self._parts_bytes = self._found["parts"]["bytes"]
             check_whole(self.parts_path, self._parts_bytes)
+
+    def loosen(self) -> None:
+        """Say that the net's own part of training is over; see `FolderLock`."""
+        self._lock.loosen()
+
+    def release(self) -> None:
+        """Let other trainings into the folder."""
+        self._lock.release()
 
     @property
     def n_epochs(self) -> int:
@@ -101,7 +120,13 @@ class ResumePoint:
             After all callbacks were told that training begins.
         loader : iterable
             Of the training rows, not yet drawn from.
+
+        Raises
+        ------
+        RuntimeError
+            If the folder was taken over.
         """
+        self._lock.hold()
         self._generators = generators_of(loader)
         if self._found is None:
             return
@@ -112,11 +137,14 @@ class ResumePoint:
         net.history.extend(json.loads(row) for row in history)
 
     def check_entered(self) -> None:
-        """Refuse a net that never asked for its training loader.
+        """Refuse a net that never asked for its training loader, or lost the folder.
 
         Raises
         ------
         TypeError
+            If it has not asked.
+        RuntimeError
+            If the folder was taken over.
         """
         if self._generators is None:
             raise TypeError(
@@ -124,6 +152,7 @@ class ResumePoint:
                 "be gone on with. The likely cause is a fit_loop of the net's own; let it call "
                 "get_iterator, or record it with resume=False."
             )
+        self._lock.hold()
 
     def save(self, net: Any, streams: dict[str, Any], part: dict[str, Any] | None) -> None:
         """Write how far the training is.

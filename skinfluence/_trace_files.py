@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skinfluence._folder_lock import check_free, make_folder
 from skinfluence._state_files import unpacked
 from skinfluence._state_streams import (
     Entry,
@@ -67,6 +68,8 @@ class TraceWriter:
     ------
     OSError
         If it cannot be made.
+    RuntimeError
+        If a resumable training is in progress there, and this is not it.
     ValueError
         If another program's file has the name of the manifest, or a file to go on with is cut
         short.
@@ -77,11 +80,9 @@ class TraceWriter:
     ) -> None:
         self.folder = folder
         self._resumable = resumable
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            error.add_note(f"The trace is to be written to {folder}; its parent folder must exist.")
-            raise
+        make_folder(folder)
+        if not resumable:
+            check_free(folder)
         if (folder / _MANIFEST).is_file():
             _check_not_foreign(folder / _MANIFEST)
         self._token = uuid.uuid4().hex[:12]
@@ -200,7 +201,11 @@ class TraceWriter:
         ------
         OSError
             If it cannot be written; the old trace stays.
+        RuntimeError
+            If a resumable training has begun there.
         """
+        if not self._resumable:
+            check_free(self.folder)
         old = files_of_trace(self.folder)
         if not self._resumable and _own_record(self.folder) is not None:
             old += [*files_to_go_on_with(self.folder), RESUME_FILE]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._folder_lock import locked
 from skinfluence._state_files import numbered
 from skinfluence._trained_net import Rows
 from skinfluence._validation import (
@@ -248,8 +249,9 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
             return self._scores_from(validation)
         settings = {k: v for k, v in self.get_params(deep=False).items() if k in _DECIDING}
         key = retrace_key(self.net_, self.trace_, rows, validation, settings)
-        file = RetraceFile(Path(self.storage), key, keeps_end=self._is_fold)
-        return self._scores_from(validation, file)
+        with locked(Path(self.storage)):
+            file = RetraceFile(Path(self.storage), key, keeps_end=self._is_fold)
+            return self._scores_from(validation, file)
 
     def _scores_from(self, validation: Rows, file: RetraceFile | None = None) -> NDArray[Any]:
         scores: NDArray[np.float64] = -self._retraced(validation, file=file)[0]
