@@ -19,6 +19,7 @@ from skinfluence._held_out import (
     swapped_scores,
 )
 from skinfluence._overlap import check_separate
+from skinfluence._own_recorders import number_folders
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of, targets_and_strata
 from skinfluence._validation import check_finite, check_inputs, take
@@ -148,6 +149,7 @@ class BaseDetrimentality(
         def fit_fold(train: NDArray[Any], X_val: Any, y_val: Any) -> Any:
             fold = clone(self).set_params(random_state=self._seeds[0], **rules)
             fold.set_params(**self._fold_parameters(len(self.folds_)))
+            number_folders(fold.net, len(self.folds_))
             fold._is_fold = True
             self.folds_.append(fold.fit(take(X, train), take(y, train), X_val, y_val))
             fold._is_fold = False

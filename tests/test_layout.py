@@ -33,6 +33,7 @@ ORDER = [
     "_recording",
     "_recorder_settings",
     "trace",
+    "_own_recorders",
     "nets",
     "_labels",
     "_training_cache",

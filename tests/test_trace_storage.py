@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
@@ -23,7 +24,7 @@ from test_trace_resume import (
     fit,
 )
 
-from skinfluence import TraceRecorder, TrainingTrace, _trace_files
+from skinfluence import TraceRecorder, TracIn, TrainingTrace, _trace_files
 from skinfluence._random import seeded
 from skinfluence.trace import trace_of
 
@@ -216,3 +217,23 @@ def test_a_full_disk_while_copying_loses_nothing(room, tmp_path, monkeypatch):
     assert {path: path.read_bytes() for path in folder.iterdir()} == files
     assert_same_trace(TrainingTrace.load(folder), stopped)
     assert_same_training(fit(folder), fit())
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("how", [{}, {"validation": 0.3}, {"cv": 3}])
+def test_every_part_of_the_rows_has_a_folder_of_its_own(how, resume, tmp_path):
+    def method(*callbacks):
+        net = small(max_epochs=2, callbacks=list(callbacks))
+        return TracIn(net, reference="self" if "cv" in how else "validation", random_state=0, **how)
+
+    asked = {"checkpoints": "all", "order": True}
+    recorder = TraceRecorder(**asked, storage=tmp_path / "t", resume=resume)
+    found = method(("mine", recorder), Stop()).fit(X, Y)
+    np.testing.assert_array_equal(
+        found.detrimentality_, method(TraceRecorder(**asked)).fit(X, Y).detrimentality_
+    )
+    n_parts = how.get("cv", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"t-{i}" for i in range(n_parts)]
+    for number, net in enumerate(found.net_):
+        assert_same_trace(TrainingTrace.load(tmp_path / f"t-{number}"), trace_of(net))
+    assert recorder.storage == tmp_path / "t"
