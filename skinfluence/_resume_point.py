@@ -280,7 +280,8 @@ class ResumePoint:
                 f"{self.folder} holds another training than this one: it had another "
                 f"{', another '.join(other)}. It is neither gone on with nor overwritten. Make "
                 "net, rows, targets and seed what they were, remove the folder to begin anew, or "
-                "choose another one."
+                "choose another one. Objects that change while training count as changed, such as "
+                "a data set that caches rows: give a new one."
             )
 
 

@@ -41,7 +41,8 @@ class TraceRecorder(Callback):
         step. Implies the order.
     storage : "memory" or path, default="memory"
         A folder keeps states on disk, written while training goes on; it keeps its old trace
-        until training is over.
+        until training is over. A method that splits rows makes one for each part, with its number
+        appended.
     resume : bool, default=False
         Leave in the folder, after every epoch, what training goes on from, and go on from what is
         there: the same `fit` after a kill, an error or an interrupt trains only the epochs that
@@ -87,9 +88,10 @@ class TraceRecorder(Callback):
     Other callbacks begin anew, as in `partial_fit`, and so do other stateful samplers and workers
     that outlive an epoch. A training is known by its net, callbacks, rows, targets, parameters at
     the start, global random numbers if it draws them, and versions of torch and skorch; any other
-    is refused, and nothing is overwritten. An interrupt from the keyboard leaves a trace up to
-    it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt: `fit` repeats
-    the epoch that it stopped at. A complete training is loaded, and no epoch trained.
+    is refused, and nothing is overwritten. Objects that change while training count as changed,
+    such as a data set that caches rows: pass a fresh one. An interrupt from the keyboard leaves a
+    trace up to it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt:
+    `fit` repeats the epoch that it stopped at. A complete training is loaded, and no epoch trained.
 
     While such a training is in progress, ``resume.lock`` lies in the folder and keeps other
     trainings out; on Windows those of the same process alone. One that a kill left behind locks

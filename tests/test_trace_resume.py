@@ -13,6 +13,7 @@ import pytest
 import torch
 from problems import blobs
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import ValidSplit
 from test_trace import FULL, DropoutMlp, Interrupt, X, Y, assert_nothing_left, assert_same, small
@@ -547,3 +548,51 @@ def test_another_programs_retrace_file_is_refused(tmp_path):
         assert torch.load(tmp_path / "retrace.pt") == content
     (tmp_path / "retrace.pt").unlink()
     method.fit(X, Y, *QUERIES)
+
+
+def test_a_folder_and_a_recorder_of_the_net_are_refused_together(tmp_path, monkeypatch):
+    method = SGDInfluence(few_epochs(), storage=tmp_path / "t", epochs=2, random_state=0)
+    stopping = clone(method).set_params(net=few_epochs().set_params(callbacks=[Stop()]))
+    monkeypatch.setitem(STOP_AT, "step", 4)
+    monkeypatch.setitem(STOP_AT, "by", ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        stopping.fit(X, Y, *QUERIES)
+    files = {path: path.read_bytes() for path in (tmp_path / "t").iterdir()}
+    own = few_epochs().set_params(callbacks=[TraceRecorder(order=True)])
+    for rows in ((), QUERIES):
+        with pytest.raises(ValueError, match=r"TraceRecorder of its own.*resume=True to that"):
+            clone(method).set_params(net=own).fit(X, Y, *rows)
+    assert {path: path.read_bytes() for path in (tmp_path / "t").iterdir()} == files
+    # what the error asks for
+    recorder = TraceRecorder(steps="all", storage=tmp_path / "own", resume=True)
+    own.set_params(callbacks=[recorder])
+    found = clone(method).set_params(net=own, storage="memory").fit(X, Y, *QUERIES)
+    expected = clone(method).set_params(storage="memory").fit(X, Y, *QUERIES)
+    np.testing.assert_array_equal(found.detrimentality_, expected.detrimentality_)
+    assert (tmp_path / "own" / "resume.pt").exists()
+    # a frozen net is not trained, so its recorder is in nobody's way
+    frozen = clone(method).set_params(net=FrozenEstimator(found.net_), storage=tmp_path / "walk")
+    np.testing.assert_array_equal(
+        frozen.fit(X, Y, *QUERIES).detrimentality_, expected.detrimentality_
+    )
+
+
+class Caching(torch.utils.data.Dataset):
+    """Keeps the rows that it has read."""
+
+    def __init__(self):
+        self.cache = {}
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, row):
+        return self.cache.setdefault(row, (X[row], Y[row]))
+
+
+def test_what_changes_while_training_counts_as_changed_and_the_error_says_so(tmp_path):
+    rows = Caching()
+    whole = fit(tmp_path / "t", rows=rows, targets=None)
+    with pytest.raises(ValueError, match=r"another X.*change while training count as changed"):
+        fit(tmp_path / "t", rows=rows, targets=None)
+    assert_same_training(fit(tmp_path / "t", rows=Caching(), targets=None), whole)

@@ -100,7 +100,10 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     Raises
     ------
     ValueError
-        If the folder holds another training; its message says what is another.
+        If the folder holds another training; its message says what is another. If the net has a
+        recorder of its own and there is a folder, too.
+    RuntimeError
+        If another fit is in progress in the folder.
     OSError
         If the folder's disk is full. What is computed so far is kept.
 
@@ -122,8 +125,8 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     With a folder, a stopped fit goes on: training after its last complete epoch, retracing at most
     some seconds before it was killed. An interrupt from the keyboard ends a training early, as it
     does for every skorch net, and leaves `fit` by itself only while it retraces; fit again trains
-    the rest. A folder that holds the training of other rows or settings is refused. A net with a
-    recorder of its own is trained from the start. `influence` is not kept.
+    the rest. A folder that holds the training of other rows or settings is refused, and so is a
+    net with a recorder of its own: leave the folder to that recorder. `influence` is not kept.
 
     Cost: one training, and for every retraced step one forward and two backward passes over its
     batch. Storage: "trajectory" one copy of the parameters a step, "epoch" one an epoch, "final"
@@ -216,6 +219,14 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
                 holds=lambda value: isinstance(value, Integral),
                 fix="Another fit could not go on with the training otherwise.",
             )
+            # it would miss the epochs that are not trained again
+            if own_recorders(self.net):
+                raise ValueError(
+                    f"Got storage={str(self.storage)!r} and a net with a TraceRecorder of its own, "
+                    "which cannot both record a training that may go on. Take the recorder out of "
+                    "the net's callbacks, or leave storage='memory' here and give folder and "
+                    "resume=True to that recorder."
+                )
 
     def _recorder(self) -> TraceRecorder:
         steps = None
@@ -226,8 +237,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
             order=True,
             steps=steps,
             storage=self.storage,
-            # a recorder of the net's own would miss the epochs that are not trained again
-            resume=self.storage != "memory" and not own_recorders(self.net),
+            resume=self.storage != "memory",
             max_bytes=self.max_bytes,
         )
 
