@@ -20,6 +20,7 @@ from skinfluence._trace_files import (
     files_of_trace,
     files_to_go_on_with,
     has_manifest,
+    record_in,
 )
 from skinfluence.gradients._states import module_state
 
@@ -57,9 +58,13 @@ class ResumePoint:
         self._identity = dict(identity)
         self._start = random_states()
         self._generators: list[torch.Generator] | None = None
-        self._lock = FolderLock(folder)
+        # what is complete is only read, by as many as like, maybe where nothing can be written
+        self._lock = None if _is_finished(folder) else FolderLock(folder)
         try:
             self._found = self._read()
+            if self._lock is None and not self.is_complete:  # replaced just now
+                self._lock = FolderLock(folder)
+                self._found = self._read()
             self._find_parts()
         except BaseException:
             self.release()
@@ -75,11 +80,13 @@ class ResumePoint:
 
     def loosen(self) -> None:
         """Say that the net's own part of training is over; see `FolderLock`."""
-        self._lock.loosen()
+        if self._lock is not None:
+            self._lock.loosen()
 
     def release(self) -> None:
         """Let other trainings into the folder."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def n_epochs(self) -> int:
@@ -126,7 +133,7 @@ class ResumePoint:
         RuntimeError
             If the folder was taken over.
         """
-        self._lock.hold()
+        self._hold()
         self._generators = generators_of(loader)
         if self._found is None:
             return
@@ -152,7 +159,11 @@ class ResumePoint:
                 "be gone on with. The likely cause is a fit_loop of the net's own; let it call "
                 "get_iterator, or record it with resume=False."
             )
-        self._lock.hold()
+        self._hold()
+
+    def _hold(self) -> None:
+        if self._lock is not None:
+            self._lock.hold()
 
     def save(self, net: Any, streams: dict[str, Any], part: dict[str, Any] | None) -> None:
         """Write how far the training is.
@@ -325,6 +336,11 @@ def training_identity(
         "version of torch or skorch": versions(),
     }
     return {name: fingerprint(value) for name, value in said.items()}
+
+
+def _is_finished(folder: Path) -> bool:
+    record = record_in(folder)
+    return record is not None and bool(record.get("complete")) and bool(record.get("n_epochs"))
 
 
 def _as_json(row: Any) -> str:

@@ -207,7 +207,7 @@ class TraceWriter:
         if not self._resumable:
             check_free(self.folder)
         old = files_of_trace(self.folder)
-        if not self._resumable and _own_record(self.folder) is not None:
+        if not self._resumable and record_in(self.folder) is not None:
             old += [*files_to_go_on_with(self.folder), RESUME_FILE]
         try:
             files = self._write(arrays)
@@ -390,7 +390,7 @@ def files_to_go_on_with(folder: Path) -> list[str]:
     -------
     list of str
     """
-    record = _own_record(folder)
+    record = record_in(folder)
     if record is None:
         return []
     try:
@@ -400,8 +400,18 @@ def files_to_go_on_with(folder: Path) -> list[str]:
     return [name for name in names if Path(name).name == name]
 
 
-def _own_record(folder: Path) -> dict[str, Any] | None:
-    """Read the record of a training; None if there is none, or a file that is not known as one."""
+def record_in(folder: Path) -> dict[str, Any] | None:
+    """Read the record of a training that may go on, if a folder holds one.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict or None
+        None, too, for a file of that name that is not known as one.
+    """
     path = folder / RESUME_FILE
     try:
         record = unpacked(path.read_bytes(), path)

@@ -85,6 +85,14 @@ def test_another_process_keeps_out(ends_by, tmp_path):
     assert not (folder / LOCK_FILE).exists()
 
 
+def test_a_complete_training_is_read_by_as_many_as_like(tmp_path):
+    whole = fit(tmp_path)
+    with locked(tmp_path):  # stands for another that reads, or for a disk that is not written to
+        again = fit(tmp_path)
+    assert not SEEN
+    assert_same_training(again, whole)
+
+
 class Acts(Callback):
     """Do what is to be done when a training begins, after its first epoch, and when it ends."""
 
