@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from skorch.callbacks import Callback
@@ -29,7 +30,7 @@ def _quick_disk(monkeypatch):
 
 
 # What callbacks of a test do next; not their parameters, which are part of what a training is.
-TODO = {}
+TODO = SimpleNamespace(begin=list, epoch=list, end=list)  # list() does nothing
 TRAIN_SLOWLY = """
 import os, sys
 from skinfluence._recording import Recording
@@ -97,14 +98,14 @@ class Acts(Callback):
     """Do what is to be done when a training begins, after its first epoch, and when it ends."""
 
     def on_train_begin(self, net, **kwargs):
-        TODO.get("begin", list)()
+        TODO.begin()
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 1:
-            TODO.get("epoch", list)()
+            TODO.epoch()
 
     def on_train_end(self, net, **kwargs):
-        TODO.get("end", list)()
+        TODO.end()
 
 
 @pytest.mark.parametrize("resume", [True, False])
@@ -123,7 +124,7 @@ def test_another_training_of_this_process_is_kept_out(threaded, resume, tmp_path
         thread.start()
         thread.join()
 
-    monkeypatch.setitem(TODO, "epoch", in_a_thread if threaded else again)
+    monkeypatch.setattr(TODO, "epoch", in_a_thread if threaded else again)
     recorder = TraceRecorder(storage=tmp_path / "t", resume=True)
     small(callbacks=[Acts(), recorder]).fit(X, Y)
     assert len(refused) == 1
@@ -156,11 +157,11 @@ def test_errors_of_callbacks_around_the_training_free_the_folder(
 
     nets, errors = [], []
     for _ in range(2):
-        monkeypatch.setitem(TODO, moment, raises)
+        monkeypatch.setattr(TODO, moment, raises)
         with pytest.raises(ZeroDivisionError) as caught:
             train()
         errors.append(caught)  # as a notebook keeps the traceback
-    monkeypatch.delitem(TODO, moment)
+    monkeypatch.setattr(TODO, moment, list)
     train()
     assert not (tmp_path / "t" / LOCK_FILE).exists()
     assert TrainingTrace.load(tmp_path / "t").n_steps == 9
