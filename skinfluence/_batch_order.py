@@ -117,10 +117,13 @@ class Resumed(NamedTuple):
         Still to be trained.
     on_loader : callable
         ``on_loader(loader)``, called with the training loader before anything is drawn from it.
+    on_end : callable
+        Called without arguments when the net's part is over, however it ends.
     """
 
     n_epochs: int
     on_loader: Callable[[Any], None]
+    on_end: Callable[[], None]
 
 
 class WatchedFitLoop(_StandIn):
@@ -171,6 +174,8 @@ class WatchedFitLoop(_StandIn):
         finally:
             if loader is not None:
                 loader.remove()
+            if self._resumed is not None:
+                self._resumed.on_end()
 
 
 class _WatchedGetIterator(_StandIn):

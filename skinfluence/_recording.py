@@ -40,11 +40,16 @@ class Reloaded:
         self._resume = resume
 
     def attach(self, net: Any, on_error: Callable[[], None]) -> None:
-        resumed = Resumed(0, lambda loader: self._resume.enter(net, loader))
+        resumed = Resumed(0, lambda loader: self._resume.enter(net, loader), self._resume.loosen)
         WatchedFitLoop(net, None, on_error, resumed)
 
     def abandon(self) -> None:
         """Leave the folder as it is."""
+        self.release()
+
+    def release(self) -> None:
+        """Let other trainings into the folder."""
+        self._resume.release()
 
     def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
         """Open the trace that the folder holds."""
@@ -86,16 +91,16 @@ class Recording:
         self._segment_starts = [0]
         self._first_step = 0
         self._n_epochs = 0
-        if earlier is not None:
-            _check_continues(wanted, earlier, net, n_samples, fingerprints)
-        self._writer = None
-        if wanted.folder is not None:
-            streams = None if resume is None else resume.streams
-            self._writer = TraceWriter(wanted.folder, resumable=resume is not None, streams=streams)
+        self._writer: TraceWriter | None = None
         self._steps: list[State] = []
         self._n_step_states = 0
         self._checkpoints: list[Checkpoint] = []
         try:
+            if earlier is not None:
+                _check_continues(wanted, earlier, net, n_samples, fingerprints)
+            if wanted.folder is not None:
+                streams, resumable = None if resume is None else resume.streams, resume is not None
+                self._writer = TraceWriter(wanted.folder, resumable=resumable, streams=streams)
             if resume is not None and resume.n_epochs:
                 self._go_on(resume)
             elif earlier is None:
@@ -155,22 +160,29 @@ class Recording:
         resumed = None
         if self._resume is not None:
             remaining = self._n_planned - self._resume.n_epochs
-            resumed = Resumed(remaining, lambda loader: self._enter(net, loader))
+            enter, loosen = lambda loader: self._enter(net, loader), self._resume.loosen
+            resumed = Resumed(remaining, enter, loosen)
         WatchedFitLoop(net, self._order, on_error, resumed)
 
     def _enter(self, net: Any, loader: Any) -> None:
         assert self._resume is not None
         assert self._writer is not None
         self._resume.enter(net, loader)
-        self._writer.clear(self._resume.parts_path)
-        if not self._resume.n_epochs:
+        if not self._resume.n_epochs or self._writer.has_copied:
             self._resume.save(net, self._writer.sync(), None)
-            self._writer.keep()
+        self._writer.clear(self._resume.parts_path)
+        self._writer.keep()
 
     def abandon(self) -> None:
         """Remove what was written, but for what a training may go on with."""
         if self._writer is not None:
             self._writer.discard()
+        self.release()
+
+    def release(self) -> None:
+        """Let other trainings into the folder."""
+        if self._resume is not None:
+            self._resume.release()
 
     def save(self, net: Any) -> None:
         """Make the end of an epoch a point to go on from, if that is wanted."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from skinfluence._fingerprint import fingerprint, net_parameters, versions
+from skinfluence._folder_lock import FolderLock
 from skinfluence._net_snapshot import (
     generators_of,
     put_back,
@@ -21,18 +22,19 @@ from skinfluence._state_files import packed, replace_file, unpacked
 from skinfluence._state_streams import check_whole, sync_file
 from skinfluence._trace_files import (
     RESUME_FILE,
+    RESUME_FORMAT,
     files_of_trace,
     files_to_go_on_with,
     has_manifest,
+    record_in,
 )
 from skinfluence.gradients._states import module_state
 
-_FORMAT = "skinfluence resume point"
 _VERSION = 1
 
 
 class ResumePoint:
-    """The record in a folder of how far a training came.
+    """The record in a folder of how far a training came, and the right to write there.
 
     Parts, one an epoch, are appended to a file of their own, so that an epoch costs the same
     however many went before. The record that counts them is replaced in one step, last.
@@ -53,6 +55,8 @@ class ResumePoint:
     ------
     ValueError
         If the folder holds another training, or a trace that does not say of which it is.
+    RuntimeError
+        If the folder is in use.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
@@ -60,13 +64,35 @@ class ResumePoint:
         self._identity = dict(identity)
         self._start = random_states()
         self._generators: list[torch.Generator] | None = None
-        self._found = self._read()
-        self.parts_path = folder / f"epochs-{uuid.uuid4().hex[:12]}.bin"
+        # what is complete is only read, by as many as like, maybe where nothing can be written
+        self._lock = None if _is_finished(folder) else FolderLock(folder)
+        try:
+            self._found = self._read()
+            if self._lock is None and not self.is_complete:  # replaced just now
+                self._lock = FolderLock(folder)
+                self._found = self._read()
+            self._find_parts()
+        except BaseException:
+            self.release()
+            raise
+
+    def _find_parts(self) -> None:
+        self.parts_path = self.folder / f"epochs-{uuid.uuid4().hex[:12]}.bin"
         self._parts_bytes = 0
         if self._found is not None and self._found["parts"]["files"]:
-            self.parts_path = folder / self._found["parts"]["files"][0]
+            self.parts_path = self.folder / self._found["parts"]["files"][0]
             self._parts_bytes = self._found["parts"]["bytes"]
             check_whole(self.parts_path, self._parts_bytes)
+
+    def loosen(self) -> None:
+        """Say that the net's own part of training is over; see `FolderLock`."""
+        if self._lock is not None:
+            self._lock.loosen()
+
+    def release(self) -> None:
+        """Let other trainings into the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def n_epochs(self) -> int:
@@ -107,7 +133,13 @@ class ResumePoint:
             After all callbacks were told that training begins.
         loader : iterable
             Of the training rows, not yet drawn from.
+
+        Raises
+        ------
+        RuntimeError
+            If the folder was taken over.
         """
+        self._hold()
         self._generators = generators_of(loader)
         if self._found is None:
             return
@@ -118,11 +150,14 @@ class ResumePoint:
         net.history.extend(json.loads(row) for row in history)
 
     def check_entered(self) -> None:
-        """Refuse a net that never asked for its training loader.
+        """Refuse a net that never asked for its training loader, or lost the folder.
 
         Raises
         ------
         TypeError
+            If it has not asked.
+        RuntimeError
+            If the folder was taken over.
         """
         if self._generators is None:
             raise TypeError(
@@ -130,6 +165,11 @@ class ResumePoint:
                 "be gone on with. The likely cause is a fit_loop of the net's own; let it call "
                 "get_iterator, or record it with resume=False."
             )
+        self._hold()
+
+    def _hold(self) -> None:
+        if self._lock is not None:
+            self._lock.hold()
 
     def save(self, net: Any, streams: dict[str, Any], part: dict[str, Any] | None) -> None:
         """Write how far the training is.
@@ -175,7 +215,7 @@ class ResumePoint:
     def _write(self, net: Any, *, history: list[str] | None = None, **position: Any) -> None:
         assert self._generators is not None
         record = {
-            "format": _FORMAT,
+            "format": RESUME_FORMAT,
             "version": _VERSION,
             "identity": self._identity,
             "start": self._start,
@@ -220,7 +260,7 @@ class ResumePoint:
                 )
             return None
         record: dict[str, Any] = unpacked(path.read_bytes(), path)
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        if not isinstance(record, dict) or record.get("format") != RESUME_FORMAT:
             raise ValueError(f"{path} does not describe a skinfluence training. Check the folder.")
         if record.get("version") != _VERSION:
             raise ValueError(
@@ -257,7 +297,8 @@ class ResumePoint:
                 f"{self.folder} holds another training than this one: it had another "
                 f"{', another '.join(other)}. It is neither gone on with nor overwritten. Make "
                 "net, rows, targets and seed what they were, remove the folder to begin anew, or "
-                "choose another one."
+                "choose another one. Objects that change while training count as changed, such as "
+                "a data set that caches rows: give a new one."
             )
 
 
@@ -301,6 +342,11 @@ def training_identity(
         "version of skinfluence or of what it trains with": versions(),
     }
     return {name: fingerprint(value) for name, value in said.items()}
+
+
+def _is_finished(folder: Path) -> bool:
+    record = record_in(folder)
+    return record is not None and bool(record.get("complete")) and bool(record.get("n_epochs"))
 
 
 def _as_json(row: Any) -> str:

@@ -48,6 +48,24 @@ def replace_file(path: Path, write: Callable[[Any], object]) -> None:
         raise
 
 
+def numbered(folder: str | Path, number: int) -> Path:
+    """Name the folder of one part of a fit, beside where that of the whole would be.
+
+    Parameters
+    ----------
+    folder : str or Path
+    number : int
+
+    Returns
+    -------
+    Path
+    """
+    folder = Path(folder)
+    if folder.name in {"", ".."}:  # "." has no name, but the folder has one
+        folder = folder.resolve()
+    return folder.parent / f"{folder.name}-{number}"
+
+
 def packed(state: Any) -> bytes:
     """Turn tensors, arrays and plain containers into bytes.
 

@@ -1,6 +1,7 @@
 """States of a net one after the other in a file: appended, and read back one at a time."""
 
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +53,8 @@ class StateFile(Sequence[dict[str, Tensor]]):
         self.layout = layout
         self._length = length
         self._block: tuple[int, NDArray[np.uint8]] | None = None
+        # held open: the states stay readable when another trace takes the place of this one
+        self._descriptor: int | None = self._opened()
 
     def __len__(self) -> int:
         return self._length
@@ -77,14 +80,23 @@ class StateFile(Sequence[dict[str, Tensor]]):
         if block is None or block[0] != number:
             start = number * per_block
             shape = (min(per_block, self._length - start), size)
-            # copy on write: tensors may be changed, the file never
-            rows = np.memmap(self.path, np.uint8, mode="c", offset=start * size, shape=shape)
+            if self._descriptor is None:
+                self._descriptor = self._opened()
+            with open(self._descriptor, "rb", closefd=False) as file:
+                # copy on write: tensors may be changed, the file never
+                rows = np.memmap(file, np.uint8, mode="c", offset=start * size, shape=shape)
             self._block = block = (number, rows)
         record: NDArray[np.uint8] = block[1][place]
         return record
 
+    def _opened(self) -> int:
+        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_block": None}  # pickled as a reference to the file
+        # pickled as a reference to the file
+        return {**vars(self), "_block": None, "_descriptor": None}
 
 
 class Stream:
@@ -100,6 +112,7 @@ class Stream:
         self._file = path.open("wb" if length is None else "r+b", buffering=0)
 
     def append(self, state: dict[str, Tensor]) -> None:
+        _check_same_layout(self.layout, state)
         record = bytearray(record_bytes(self.layout))
         for entry in self.layout:
             tensor = state[entry.name].detach().cpu().contiguous().reshape(-1)
@@ -159,6 +172,56 @@ def layout_of(state: dict[str, Tensor]) -> list[Entry]:
         layout.append(Entry(name, list(tensor.shape), dtype, start, stop))
         start = -(-stop // _ALIGNMENT) * _ALIGNMENT
     return layout
+
+
+def _check_same_layout(layout: list[Entry], state: dict[str, Tensor]) -> None:
+    """Refuse a state that would not fit its place: records all have the size of the first one."""
+    first = {entry.name: (tuple(entry.shape), f"torch.{entry.dtype}") for entry in layout}
+    now = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in state.items()}
+    for name in {**first, **now}:
+        if first.get(name) != now.get(name):
+            raise ValueError(
+                f"The tensor {name!r} of the net is {_in_words(now.get(name))}, but was "
+                f"{_in_words(first.get(name))} in the first state of the trace. A folder takes "
+                "tensors of the same names, shapes and dtypes every time; likely causes are a "
+                "buffer that grows and a net cast to another dtype while it trains. Keep them as "
+                "they are, or record with storage='memory'."
+            )
+
+
+def _in_words(tensor: tuple[tuple[int, ...], str] | None) -> str:
+    return "missing" if tensor is None else f"of shape {tensor[0]} and {tensor[1]}"
+
+
+def copy_start(source: Path, target: Path, n_bytes: int) -> None:
+    """Copy the first bytes of a file of states, onto the disk.
+
+    Parameters
+    ----------
+    source, target : Path
+    n_bytes : int
+        No more than there are.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, as on a full disk; the source is as it was.
+    """
+    left = n_bytes
+    try:
+        with source.open("rb") as old, target.open("wb") as new:
+            while left:
+                chunk = old.read(min(left, _BLOCK_BYTES))
+                new.write(chunk)
+                left -= len(chunk)
+            sync_file(new)
+    except OSError as error:
+        error.add_note(
+            f"The trace that an interrupted training left in {source.parent} is copied before the "
+            f"training goes on, which takes {n_bytes} bytes. All complete epochs are kept: free "
+            "space there and train again."
+        )
+        raise
 
 
 def check_whole(path: Path, expected: int) -> None:

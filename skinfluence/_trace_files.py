@@ -5,6 +5,7 @@ data files are new ones; the manifest that names them replaces the old manifest 
 run that is killed leaves the old trace readable (and files that no manifest names, most of which
 end in ``.partial``). A training that may go on after a kill adds to the same files of states; it
 begins in a folder without a trace, and the record of `ResumePoint` says how much of them counts.
+Files that a manifest names are never written to again, for a trace may be mapped from them.
 """
 
 import json
@@ -18,15 +19,31 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skinfluence._folder_lock import check_free, make_folder
 from skinfluence._state_files import unpacked
-from skinfluence._state_streams import Entry, StateFile, Stream, layout_of, record_bytes, sync_file
+from skinfluence._state_streams import (
+    Entry,
+    StateFile,
+    Stream,
+    check_whole,
+    copy_start,
+    layout_of,
+    record_bytes,
+    sync_file,
+)
 
 _MANIFEST = "trace.json"
-_OWN_NAME = re.compile(r"[a-z_.]+-[0-9a-f]{12}\.(bin|partial)")
+# All that is written under a name with a token. Only such files are removed unread: other programs
+# name theirs in the same way.
+_OWN_NAME = re.compile(
+    r"(states|steps|epochs|batch_indices|batch_sizes|learning_rates|logits)-[0-9a-f]{12}"
+    r"\.(bin|partial)|trace\.json-[0-9a-f]{12}\.partial"
+)
 _FORMAT = "skinfluence training trace"
 _VERSION = 1
 # What a training that may go on leaves beside its trace; see `ResumePoint`.
 RESUME_FILE = "resume.pt"
+RESUME_FORMAT = "skinfluence resume point"
 
 
 class TraceWriter:
@@ -42,10 +59,17 @@ class TraceWriter:
     streams : dict, optional
         What `sync` gave, to go on with these files.
 
+    Attributes
+    ----------
+    has_copied : bool
+        Whether it goes on with copies of these files. The record must name them before `clear`.
+
     Raises
     ------
     OSError
         If it cannot be made.
+    RuntimeError
+        If a resumable training is in progress there, and this is not it.
     ValueError
         If another program's file has the name of the manifest, or a file to go on with is cut
         short.
@@ -56,11 +80,9 @@ class TraceWriter:
     ) -> None:
         self.folder = folder
         self._resumable = resumable
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            error.add_note(f"The trace is to be written to {folder}; its parent folder must exist.")
-            raise
+        make_folder(folder)
+        if not resumable:
+            check_free(folder)
         if (folder / _MANIFEST).is_file():
             _check_not_foreign(folder / _MANIFEST)
         self._token = uuid.uuid4().hex[:12]
@@ -69,10 +91,30 @@ class TraceWriter:
         self._kept: set[Path] = set()
         # also when forgotten, and when the interpreter ends
         self._remove = weakref.finalize(self, _remove, self._streams, self._made, self._kept)
-        for kind, entry in (streams or {}).items():
+        streams = streams or {}
+        self._kept.update(folder / entry["file"] for entry in streams.values())
+        try:
+            self._go_on(streams)
+        except BaseException:
+            self.discard()
+            raise
+        self.has_copied = any(stream.path not in self._kept for stream in self._streams.values())
+
+    def _go_on(self, streams: dict[str, Any]) -> None:
+        handed_out = set(files_of_trace(self.folder))
+        for kind, entry in streams.items():
+            path, length = self.folder / entry["file"], entry["length"]
             layout = [Entry(*e) for e in entry["layout"]]
-            self._streams[kind] = Stream(folder / entry["file"], layout, entry["length"])
-        self.keep()
+            if path.name in handed_out:
+                # An interrupt ended the training with a trace, which its owner may still read from
+                # this file: written over, it would change under them, and cut short it would kill
+                # the process. The copy costs as much disk again until the record names it, but
+                # after an interrupt alone; a kill or an error leaves no trace to spare.
+                n_bytes = length * record_bytes(layout)
+                check_whole(path, n_bytes)
+                source, path = path, self._stream_path(kind)
+                copy_start(source, path, n_bytes)
+            self._streams[kind] = Stream(path, layout, length)
 
     def append(self, kind: str, state: dict[str, Tensor]) -> None:
         """Add a state to the file of its kind.
@@ -159,9 +201,13 @@ class TraceWriter:
         ------
         OSError
             If it cannot be written; the old trace stays.
+        RuntimeError
+            If a resumable training has begun there.
         """
-        old = files_of_trace(self.folder)
         if not self._resumable:
+            check_free(self.folder)
+        old = files_of_trace(self.folder)
+        if not self._resumable and record_in(self.folder) is not None:
             old += [*files_to_go_on_with(self.folder), RESUME_FILE]
         try:
             files = self._write(arrays)
@@ -344,13 +390,35 @@ def files_to_go_on_with(folder: Path) -> list[str]:
     -------
     list of str
     """
+    record = record_in(folder)
+    if record is None:
+        return []
+    try:
+        names = [entry["file"] for entry in record["streams"].values()] + record["parts"]["files"]
+    except (KeyError, TypeError, AttributeError):
+        return []
+    return [name for name in names if Path(name).name == name]
+
+
+def record_in(folder: Path) -> dict[str, Any] | None:
+    """Read the record of a training that may go on, if a folder holds one.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict or None
+        None, too, for a file of that name that is not known as one.
+    """
     path = folder / RESUME_FILE
     try:
         record = unpacked(path.read_bytes(), path)
-        names = [entry["file"] for entry in record["streams"].values()] + record["parts"]["files"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return []  # none, or none that can be read: nothing to go on with
-    return [name for name in names if Path(name).name == name]
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return None
+    own = isinstance(record, dict) and record.get("format") == RESUME_FORMAT
+    return record if own else None
 
 
 def has_manifest(folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skinfluence._state_streams import StateFile
-from skinfluence._trace_files import TraceWriter, read_folder
+from skinfluence._trace_files import TraceWriter, files_of_trace, read_folder
 
 # Parameter or buffer name -> tensor, on the CPU.
 State = dict[str, Tensor]
@@ -110,6 +110,8 @@ class TrainingTrace:
     departures: tuple[str, ...] = ()
     fingerprint: str | None = None
     target_fingerprint: str | None = None
+    # The files it was loaded from, whose names no other trace has.
+    _files: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def n_steps(self) -> int:
@@ -167,7 +169,8 @@ class TrainingTrace:
     def save(self, path: str | Path) -> None:
         """Write the trace to a folder, from which `load` reads it in any process.
 
-        The folder keeps its old trace until the new one is complete. Nothing is pickled.
+        The folder keeps its old trace until the new one is complete. Nothing is pickled. Nothing
+        is written either to the folder that the trace was loaded from, where it is already.
 
         Parameters
         ----------
@@ -179,6 +182,8 @@ class TrainingTrace:
         OSError
             If it cannot be written, as on a full disk.
         """
+        if self._is_in(Path(path)):
+            return
         writer = TraceWriter(Path(path))
         try:
             for state in self._states():
@@ -221,7 +226,9 @@ class TrainingTrace:
         """
         meta, files, arrays = read_folder(Path(path))
         try:
-            return cls._assembled(meta, files, arrays)
+            trace = cls._assembled(meta, files, arrays)
+            object.__setattr__(trace, "_files", sorted(files_of_trace(Path(path))))
+            return trace
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"The trace in {path} lacks what belongs to it ({error!r}); it is damaged."
@@ -251,6 +258,15 @@ class TrainingTrace:
             logits=arrays.get("logits"),
             **{name: _tuples(value) for name, value in meta.items()},
         )
+
+    def _is_in(self, folder: Path) -> bool:
+        if not self._files or self._files != sorted(files_of_trace(folder)):
+            return False
+        try:
+            read_folder(folder)
+        except ValueError:  # damaged since then
+            return False
+        return True
 
     def _states(self) -> list[State]:
         inner = [c.state for c in self.checkpoints if c.state is not self.final_state]

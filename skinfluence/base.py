@@ -19,6 +19,7 @@ from skinfluence._held_out import (
     swapped_scores,
 )
 from skinfluence._overlap import check_separate
+from skinfluence._own_recorders import number_folders
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, can_predict_targets, fit_net_of, targets_and_strata
 from skinfluence._validation import check_finite, check_inputs, take
@@ -73,6 +74,8 @@ class BaseDetrimentality(
     cv: Any
     validation: Any
     trace_: Any
+    # While it is fitted as a part of another one, which may be stopped in a later part.
+    _is_fold = False
     _trained: Any
 
     def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
@@ -146,7 +149,10 @@ class BaseDetrimentality(
         def fit_fold(train: NDArray[Any], X_val: Any, y_val: Any) -> Any:
             fold = clone(self).set_params(random_state=self._seeds[0], **rules)
             fold.set_params(**self._fold_parameters(len(self.folds_)))
+            number_folders(fold.net, len(self.folds_))
+            fold._is_fold = True
             self.folds_.append(fold.fit(take(X, train), take(y, train), X_val, y_val))
+            fold._is_fold = False
             self._fold_rows.append(train)
             return fold
 

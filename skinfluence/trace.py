@@ -6,6 +6,7 @@ from typing import Any, Self
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
+from skinfluence._recorder_settings import check_recorder, too_large
 from skinfluence._recording import Recording, Reloaded, ends_at, learning_rates_of
 from skinfluence._resume_point import ResumePoint, training_identity
 from skinfluence._training_trace import (
@@ -14,7 +15,6 @@ from skinfluence._training_trace import (
     fingerprint_of,
     target_fingerprint_of,
 )
-from skinfluence._validation import check_parameter, check_positive_integer
 from skinfluence._wanted import Wanted
 
 # Settings of a recorder that decide what is in a trace.
@@ -47,7 +47,8 @@ class TraceRecorder(Callback):
         step. Implies the order.
     storage : "memory" or path, default="memory"
         A folder keeps states on disk, written while training goes on; it keeps its old trace
-        until training is over.
+        until training is over. A method that splits rows makes one for each part, with its number
+        appended.
     resume : bool, default=False
         Leave in the folder, after every epoch, what training goes on from, and go on from what is
         there: the same `fit` after a kill, an error or an interrupt trains only the epochs that
@@ -72,7 +73,10 @@ class TraceRecorder(Callback):
         If a parameter is out of range, the trace would exceed `max_bytes`, or `partial_fit`
         continues a recorded order on other rows or with another optimiser. With `resume`, if the
         folder holds another training, or a trace that was written without; if the net has trained
-        already; or if it has another recorder.
+        already; or if it has another recorder. With a folder, if a tensor changes its shape or
+        dtype while the net trains, or another recorder of the net has the same folder.
+    RuntimeError
+        If another training is in progress in the folder, with `resume`.
     OSError
         If the folder's disk is full or the folder it lies in is missing. With `resume`, all
         complete epochs are kept.
@@ -83,18 +87,24 @@ class TraceRecorder(Callback):
 
     Notes
     -----
-    A resumed training ends as an uninterrupted one would, bit for bit on the CPU: parameters,
-    trace and history (but for durations). Kept for that are modules, criterion, optimiser and
-    history, the global random numbers, generators of the training loader and its samplers, and
-    what skorch's learning rate schedulers, scores and EarlyStopping carry from epoch to epoch.
-    Other callbacks begin anew, as in `partial_fit`, and so do other stateful samplers and workers
-    that outlive an epoch. A training is known by its net, callbacks, rows, targets, parameters at
-    the start, global random numbers if it draws them, and versions of this package and of what it
-    trains with. Classes and functions count by their code, with the functions, classes and
-    constants of its module that it names; objects that change while training count as changed. Any
-    other training is refused, and nothing is overwritten. An interrupt from the keyboard leaves a
-    trace up to it, and the next `fit` replaces that trace. EarlyStopping is such an interrupt:
-    `fit` repeats the epoch that it stopped at. A complete training is loaded, and no epoch trained.
+    A resumed training ends as an uninterrupted one would, bit for bit on the CPU: parameters, trace
+    and history (but for durations). Kept for that are modules, criterion, optimiser and history,
+    the global random numbers, generators of the training loader and its samplers, and what skorch's
+    learning rate schedulers, scores and EarlyStopping carry from epoch to epoch. Other callbacks
+    begin anew, as in `partial_fit`, and so do other stateful samplers and workers that outlive an
+    epoch. A training is known by its net, callbacks, rows, targets, parameters at the start, global
+    random numbers if it draws them, and versions of this package and of what it trains with.
+    Classes and functions count by their code, with the functions, classes and constants of its
+    module that it names; objects that change while training count as changed, such as a data set
+    that caches rows: pass a fresh one. Any other training is refused, and nothing is overwritten.
+    An interrupt from the keyboard leaves a trace up to it, and the next `fit` replaces that trace.
+    EarlyStopping is such an interrupt: `fit` repeats the epoch that it stopped at. A complete
+    training is loaded, and no epoch trained.
+
+    While such a training is in progress, ``resume.lock`` lies in the folder and keeps other
+    trainings out; on Windows those of the same process alone. One that a kill left behind locks
+    nothing and may be removed. Going on after an interrupt copies the states so far, for the trace
+    that it left may be in use.
 
     Cost: copies of the parameters; with the order, two further gradients of one batch in epochs 1,
     2, 4, 8 and so on, for `TrainingTrace.replay_error_`; with `resume`, one write of parameters and
@@ -146,7 +156,8 @@ class TraceRecorder(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Take the initial state and get ready for the training loader; called by skorch."""
-        _check_settings(self)
+        check_recorder(self)
+        _check_alone(self, net)
         # what the net would refuse a moment later, before anything is set on it
         n_samples = get_len(net.get_dataset(X, y))
         wanted = Wanted(
@@ -165,7 +176,7 @@ class TraceRecorder(Callback):
         if earlier is not None:
             self.nbytes_ += earlier.nbytes
         if wanted.folder is None and self.nbytes_ > self.max_bytes:
-            raise ValueError(_too_large(self, self.nbytes_))
+            raise ValueError(too_large(self, self.nbytes_))
         resume = None
         if self.resume:
             callbacks = [c for c in net.callbacks_ if not isinstance(c[1], TraceRecorder | _Last)]
@@ -222,6 +233,7 @@ class TraceRecorder(Callback):
         except BaseException:
             recording.abandon()
             raise
+        recording.release()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "recording_"}
@@ -340,23 +352,17 @@ def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
     return False
 
 
-def _check_settings(recorder: TraceRecorder) -> None:
-    checkpoints = recorder.checkpoints
-    if checkpoints not in {"last", "all"}:
-        check_positive_integer("checkpoints", checkpoints)
-    check_parameter(
-        "steps",
-        recorder.steps,
-        '"all", "last_epoch" or None',
-        holds=lambda steps: steps in {"all", "last_epoch", None},
-    )
-    check_parameter(
-        "resume",
-        recorder.resume,
-        "True or False, and True only with a folder as storage",
-        holds=lambda resume: resume is False or (resume is True and recorder.storage != "memory"),
-    )
-    check_positive_integer("max_bytes", recorder.max_bytes)
+def _check_alone(recorder: TraceRecorder, net: Any) -> None:
+    if recorder.storage == "memory":
+        return
+    others = [c for _, c in net.callbacks_ if isinstance(c, TraceRecorder) and c is not recorder]
+    folders = [Path(other.storage).resolve() for other in others if other.storage != "memory"]
+    if Path(recorder.storage).resolve() in folders:
+        raise ValueError(
+            f"Two recorders of the net have storage={str(recorder.storage)!r}, and a folder holds "
+            "one trace: that of the first would be lost. Give each a folder of its own, or let "
+            "one recorder ask for all of it."
+        )
 
 
 def _check_resumable(recorder: TraceRecorder, net: Any) -> None:
@@ -372,16 +378,6 @@ def _check_resumable(recorder: TraceRecorder, net: Any) -> None:
             f"The net has {len(others)} other recorders besides one with resume=True; they would "
             "miss the epochs that need not be trained again. Let one recorder ask for all of it."
         )
-
-
-def _too_large(recorder: TraceRecorder, needed: int) -> str:
-    cheaper = "fewer checkpoints" if recorder.steps is None else "steps='last_epoch'"
-    if recorder.steps == "last_epoch":
-        cheaper = "larger batches"
-    return (
-        f"The trace would take {needed} bytes in memory, more than max_bytes="
-        f"{recorder.max_bytes}. Ask for {cheaper}, give a folder as storage, or raise max_bytes."
-    )
 
 
 def _gradient_callbacks(net: Any) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """SGD-influence against trainings that really leave a row out, in float64."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,6 +210,19 @@ def test_trace_on_disk_gives_the_same_scores(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["halves-0", "halves-1", "trace"]
     again = SGDInfluence(random_state=0).fit(X, y)
     np.testing.assert_array_equal(halves.detrimentality_, again.detrimentality_)
+
+
+@pytest.mark.parametrize("storage", [".", "sub/..", "other/run.1"])
+def test_halves_have_folders_beside_the_one_named(storage, tmp_path, monkeypatch):
+    X, y = blobs(n=30)
+    for folder in ("here/sub", "here/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    method = SGDInfluence(parameters="final", storage=storage, random_state=0).fit(X, y)
+    beside = "here/other/run.1" if "other" in storage else "here"
+    for number, fold in enumerate(method.folds_):
+        assert Path(fold.storage).resolve() == tmp_path / f"{beside}-{number}"
+        assert (tmp_path / f"{beside}-{number}" / "trace.json").is_file()
 
 
 def test_a_row_twice_in_a_batch_counts_twice():

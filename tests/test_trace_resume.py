@@ -15,6 +15,7 @@ import pytest
 import torch
 from problems import blobs
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRScheduler
 from skorch.dataset import ValidSplit
@@ -569,3 +570,72 @@ def test_a_full_disk_while_retracing_keeps_what_was_written(tmp_path, monkeypatc
     assert interrupted(method, 10**6, monkeypatch, *QUERIES)[0] == 6
     expected = SGDInfluence(few_epochs(), epochs=8, random_state=0).fit(X, Y, *QUERIES)
     np.testing.assert_array_equal(method.detrimentality_, expected.detrimentality_)
+
+
+def test_a_finished_half_is_not_retraced_again(tmp_path, monkeypatch):
+    settings = {"epochs": 8, "random_state": 0}
+    method = SGDInfluence(few_epochs(), storage=tmp_path / "t", **settings)
+    n_whole = len(interrupted(clone(method), 10**6, monkeypatch))
+    assert not list(tmp_path.glob("t*/retrace.pt"))
+    first = interrupted(method, n_whole // 2 + 3, monkeypatch)
+    rest = interrupted(method, 10**6, monkeypatch)
+    assert len(first) + len(rest) == n_whole
+    whole = SGDInfluence(few_epochs(), **settings).fit(X, Y)
+    np.testing.assert_array_equal(method.detrimentality_, whole.detrimentality_)
+    assert not list(tmp_path.glob("t*/retrace.pt"))
+
+
+def test_another_programs_retrace_file_is_refused(tmp_path):
+    method = SGDInfluence(few_epochs(), storage=tmp_path, random_state=0)
+    for content in ({"my": "checkpoint"}, [1, 2]):
+        torch.save(content, tmp_path / "retrace.pt")
+        with pytest.raises(ValueError, match=r"retrace.pt is not a file of SGDInfluence.*Move it"):
+            method.fit(X, Y, *QUERIES)
+        assert torch.load(tmp_path / "retrace.pt") == content
+    (tmp_path / "retrace.pt").unlink()
+    method.fit(X, Y, *QUERIES)
+
+
+def test_a_folder_and_a_recorder_of_the_net_are_refused_together(tmp_path):
+    method = SGDInfluence(few_epochs(), storage=tmp_path / "t", epochs=2, random_state=0)
+    stopped = few_epochs().set_params(callbacks=[Interrupt(step=4)])
+    clone(method).set_params(net=stopped).fit(X, Y, *QUERIES)
+    files = {path: path.read_bytes() for path in (tmp_path / "t").iterdir()}
+    own = few_epochs().set_params(callbacks=[TraceRecorder(order=True)])
+    for rows in ((), QUERIES):
+        with pytest.raises(ValueError, match=r"TraceRecorder of its own.*resume=True to that"):
+            clone(method).set_params(net=own).fit(X, Y, *rows)
+    assert {path: path.read_bytes() for path in (tmp_path / "t").iterdir()} == files
+    # what the error asks for
+    recorder = TraceRecorder(steps="all", storage=tmp_path / "own", resume=True)
+    own.set_params(callbacks=[recorder])
+    found = clone(method).set_params(net=own, storage="memory").fit(X, Y, *QUERIES)
+    expected = clone(method).set_params(storage="memory").fit(X, Y, *QUERIES)
+    np.testing.assert_array_equal(found.detrimentality_, expected.detrimentality_)
+    assert (tmp_path / "own" / "resume.pt").exists()
+    # a frozen net is not trained, so its recorder is in nobody's way
+    frozen = clone(method).set_params(net=FrozenEstimator(found.net_), storage=tmp_path / "walk")
+    np.testing.assert_array_equal(
+        frozen.fit(X, Y, *QUERIES).detrimentality_, expected.detrimentality_
+    )
+
+
+class Caching(torch.utils.data.Dataset):
+    """Keeps the rows that it has read."""
+
+    def __init__(self):
+        self.cache = {}
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, row):
+        return self.cache.setdefault(row, (X[row], Y[row]))
+
+
+def test_what_changes_while_training_counts_as_changed_and_the_error_says_so(tmp_path):
+    rows = Caching()
+    whole = fit(tmp_path / "t", rows=rows, targets=None)
+    with pytest.raises(ValueError, match=r"another X.*change while training count as changed"):
+        fit(tmp_path / "t", rows=rows, targets=None)
+    assert_same_training(fit(tmp_path / "t", rows=Caching(), targets=None), whole)

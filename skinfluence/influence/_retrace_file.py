@@ -13,6 +13,7 @@ from skinfluence.gradients._retrace import Walk
 from skinfluence.trace import TrainingTrace
 
 _NAME = "retrace.pt"
+_FORMAT = "skinfluence retracing"
 # A kill loses at most so much work; a file is as large as two copies of the parameters.
 _SECONDS_BETWEEN_WRITES = 5.0
 
@@ -56,12 +57,16 @@ class RetraceFile:
         Made if it does not exist; the folder it lies in must.
     key : str
         From `retrace_key`. A file with another key is of another fit and is replaced.
+    keeps_end : bool, default=False
+        Whether to write where the walk ends, too: as a part of a fit that other parts follow, it
+        is not to be walked again if they are stopped.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, *, keeps_end: bool = False) -> None:
         folder.mkdir(exist_ok=True)
         self._path = folder / _NAME
         self._key = key
+        self._keeps_end = keeps_end
         self._written = time.monotonic()
 
     def read(self) -> Walk | None:
@@ -75,12 +80,18 @@ class RetraceFile:
         Raises
         ------
         ValueError
-            If there is a file that cannot be read.
+            If there is a file that cannot be read, or another program's.
         """
         if not self._path.is_file():
             return None
         found = unpacked(self._path.read_bytes(), self._path)
-        if not isinstance(found, dict) or found.get("key") != self._key:
+        if not _is_own(found):
+            raise ValueError(
+                f"{self._path} is not a file of SGDInfluence, which keeps there how far it has "
+                "come, and would be overwritten. It was probably written by another program, or "
+                "by an older skinfluence. Move it away, or give a folder of its own as storage."
+            )
+        if found["key"] != self._key:
             return None
         return Walk(found["u"], found["w"], found["influence"], found["n_steps"])
 
@@ -102,13 +113,15 @@ class RetraceFile:
             If it cannot be written, as on a full disk; the old file stays.
         """
         position = {"u": walk.u, "w": walk.w, "influence": walk.influence, "n_steps": walk.n_steps}
-        data = packed({"key": self._key, **position})
+        data = packed({"format": _FORMAT, "key": self._key, **position})
         replace_file(self._path, lambda file: file.write(data))
         self._written = time.monotonic()
 
     @contextmanager
     def keeping(self, walk: Walk) -> Iterator[None]:
         """Write where the walk stands if the block is left by an error or an interrupt.
+
+        If it is left at its end, only where that is wanted.
 
         Parameters
         ----------
@@ -127,7 +140,21 @@ class RetraceFile:
                 except OSError as other:
                     error.add_note(f"{other}: where the walk stopped is not in {self._path}.")
             raise
+        if self._keeps_end:
+            self.write(walk)
 
-    def remove(self) -> None:
-        """Remove the file, once the result is there."""
-        self._path.unlink(missing_ok=True)
+
+def remove_walk(folder: Path) -> None:
+    """Remove what a `RetraceFile` wrote into a folder, once the result is there.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+    path = folder / _NAME
+    if path.is_file() and _is_own(unpacked(path.read_bytes(), path)):
+        path.unlink()
+
+
+def _is_own(found: Any) -> bool:
+    return isinstance(found, dict) and found.get("format") == _FORMAT

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence._folder_lock import locked
+from skinfluence._state_files import numbered
 from skinfluence._trained_net import Rows
 from skinfluence._validation import (
     check_inputs,
@@ -17,7 +19,7 @@ from skinfluence._validation import (
 )
 from skinfluence.base import BaseDetrimentality
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.influence._retrace_file import RetraceFile, retrace_key
+from skinfluence.influence._retrace_file import RetraceFile, remove_walk, retrace_key
 from skinfluence.influence._retracing import (
     check_retraceable,
     first_step_of,
@@ -103,6 +105,9 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         (EarlyStopping with ``load_best``) or clipped between steps, a criterion that is trained;
         if a frozen net was trained on other targets; if batch normalisation couples the rows
         ("trajectory"). If the folder holds another training; its message says what is another.
+        If the net has a recorder of its own and there is a folder, too.
+    RuntimeError
+        If another fit is in progress in the folder.
     OSError
         If the folder's disk is full. What is computed so far is kept.
 
@@ -124,8 +129,8 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     With a folder, a stopped fit goes on: training after its last complete epoch, retracing at most
     some seconds before it was killed. An interrupt from the keyboard ends a training early, as it
     does for every skorch net, and leaves `fit` by itself only while it retraces; fit again trains
-    the rest. A folder that holds the training of other rows or settings is refused. A net with a
-    recorder of its own is trained from the start. `influence` is not kept.
+    the rest. A folder that holds the training of other rows or settings is refused, and so is a
+    net with a recorder of its own: leave the folder to that recorder. `influence` is not kept.
 
     Cost: one training, and for every retraced step one forward and two backward passes over its
     batch. Storage: "trajectory" one copy of the parameters a step, "epoch" one an epoch, "final"
@@ -218,6 +223,14 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
                 holds=lambda value: isinstance(value, Integral),
                 fix="Another fit could not go on with the training otherwise.",
             )
+            # it would miss the epochs that are not trained again
+            if own_recorders(self.net):
+                raise ValueError(
+                    f"Got storage={str(self.storage)!r} and a net with a TraceRecorder of its own, "
+                    "which cannot both record a training that may go on. Take the recorder out of "
+                    "the net's callbacks, or leave storage='memory' here and give folder and "
+                    "resume=True to that recorder."
+                )
 
     def _recorder(self) -> TraceRecorder:
         steps = None
@@ -228,8 +241,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
             order=True,
             steps=steps,
             storage=self.storage,
-            # a recorder of the net's own would miss the epochs that are not trained again
-            resume=self.storage != "memory" and not own_recorders(self.net),
+            resume=self.storage != "memory",
             max_bytes=self.max_bytes,
         )
 
@@ -241,22 +253,29 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     def _fold_parameters(self, number: int) -> dict[str, Any]:
         if self.storage == "memory":
             return {}
-        folder = Path(self.storage)
-        return {"storage": folder.with_name(f"{folder.name}-{number}")}
+        return {"storage": numbered(self.storage, number)}
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         assert validation is not None
         check_retraceable(self.net_, self.trace_, self.parameters, renormalize=self.renormalize)
         self._training_rows = rows
         if self.storage == "memory":
-            scores: NDArray[np.float64] = -self._retraced(validation)[0]
-            return scores
+            return self._scores_from(validation)
         settings = {k: v for k, v in self.get_params(deep=False).items() if k in _DECIDING}
         key = retrace_key(self.net_, self.trace_, rows, validation, settings)
-        file = RetraceFile(Path(self.storage), key)
-        scores = -self._retraced(validation, file=file)[0]
-        file.remove()
+        with locked(Path(self.storage)):
+            file = RetraceFile(Path(self.storage), key, keeps_end=self._is_fold)
+            return self._scores_from(validation, file)
+
+    def _scores_from(self, validation: Rows, file: RetraceFile | None = None) -> NDArray[Any]:
+        scores: NDArray[np.float64] = -self._retraced(validation, file=file)[0]
         return scores
+
+    def _finish(self) -> None:
+        if self.storage == "memory" or self._is_fold:
+            return
+        for method in getattr(self, "folds_", [self]):
+            remove_walk(Path(method.storage))
 
     def _retraced(
         self, queries: Rows, *, each: bool = False, file: RetraceFile | None = None

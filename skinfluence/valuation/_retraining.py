@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from skinfluence._own_recorders import without_recorders
 from skinfluence._trained_net import Rows, TrainedNet, fitting_outputs
 from skinfluence._validation import n_samples_of, take
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
@@ -125,7 +126,7 @@ def scratch_of(net: Any, trained: TrainedNet, rows: Rows, validation: Rows, seed
     Parameters
     ----------
     net : NeuralNet
-        Unfitted.
+        Unfitted, and not used for anything else; recorders are taken off it.
     trained : TrainedNet
         The same, trained on all rows.
     rows, validation : Rows
@@ -136,7 +137,8 @@ def scratch_of(net: Any, trained: TrainedNet, rows: Rows, validation: Rows, seed
     Scratch
     """
     targets = fitting_outputs(trained.net, trained.labels, rows.inputs, rows.targets)
-    return Scratch(net, Rows(rows.inputs, targets), validation, seed)
+    # these trainings would take the place of the one that is to be recorded
+    return Scratch(without_recorders(net), Rows(rows.inputs, targets), validation, seed)
 
 
 def validation_loss(net: Any, rows: Rows) -> float:

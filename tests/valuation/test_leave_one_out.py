@@ -16,7 +16,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from skinfluence import LeaveOneOut, SGDInfluence, TraceRecorder
+from skinfluence import LeaveOneOut, SGDInfluence, TraceRecorder, TrainingTrace
 from skinfluence.exceptions import HeldOutRowsWarning
 from skinfluence.valuation import _replay, _retraining
 
@@ -562,3 +562,16 @@ def test_the_net_and_its_trace_are_left_alone():
         assert all(torch.equal(t, states[id(state)][n]) for n, t in state.items())
     assert all(torch.equal(t, parameters[n]) for n, t in net.module_.state_dict().items())
     assert net.module_.training
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_trainings_without_a_row_are_not_recorded(resume, tmp_path):
+    X, y, X_val, y_val = problem()
+    recorder = TraceRecorder(order=True, storage=tmp_path / "t", resume=resume)
+    settings = {"retrain": "scratch", "subset": [0, 5], "random_state": 0}
+    net = sgd(callbacks=[("mine", recorder), Callback()])
+    method = LeaveOneOut(net, **settings).fit(X, y, X_val, y_val)
+    assert TrainingTrace.load(tmp_path / "t").n_samples == len(X)
+    assert [name for name, _ in method.net_.callbacks_ if name == "mine"]
+    plain = LeaveOneOut(sgd(), **settings).fit(X, y, X_val, y_val)
+    np.testing.assert_array_equal(method.losses_without_, plain.losses_without_)
