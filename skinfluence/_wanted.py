@@ -1,4 +1,4 @@
-"""What a `TraceRecorder` is to record, and what that takes."""
+"""What a `TraceRecorder` is to record, and what that takes; which settings it may have."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 
 from skinfluence._net_arrays import output_shape
 from skinfluence._training_trace import state_bytes
+from skinfluence._validation import check_parameter, check_positive_integer
 from skinfluence.gradients._states import module_state
 
 
@@ -60,3 +61,55 @@ def _rows_and_steps(net: Any, n_samples: int) -> tuple[int, int]:
     if given.get("drop_last"):
         return rows // size * size, rows // size
     return rows, -(-rows // size)
+
+
+def check_recorder(recorder: Any) -> None:
+    """Refuse settings of a `TraceRecorder` that are out of range.
+
+    Parameters
+    ----------
+    recorder : TraceRecorder
+
+    Raises
+    ------
+    ValueError
+        With the value.
+    """
+    checkpoints = recorder.checkpoints
+    if checkpoints not in {"last", "all"}:
+        check_positive_integer("checkpoints", checkpoints)
+    check_parameter(
+        "steps",
+        recorder.steps,
+        '"all", "last_epoch" or None',
+        holds=lambda steps: steps in {"all", "last_epoch", None},
+    )
+    check_parameter(
+        "resume",
+        recorder.resume,
+        "True or False, and True only with a folder as storage",
+        holds=lambda resume: resume is False or (resume is True and recorder.storage != "memory"),
+    )
+    check_positive_integer("max_bytes", recorder.max_bytes)
+
+
+def too_large(recorder: Any, needed: int) -> str:
+    """Say that a trace would not fit into memory, and what would.
+
+    Parameters
+    ----------
+    recorder : TraceRecorder
+    needed : int
+        Bytes.
+
+    Returns
+    -------
+    str
+    """
+    cheaper = "fewer checkpoints" if recorder.steps is None else "steps='last_epoch'"
+    if recorder.steps == "last_epoch":
+        cheaper = "larger batches"
+    return (
+        f"The trace would take {needed} bytes in memory, more than max_bytes="
+        f"{recorder.max_bytes}. Ask for {cheaper}, give a folder as storage, or raise max_bytes."
+    )

@@ -6,7 +6,6 @@ from typing import Any, Self
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
-from skinfluence._recorder_settings import check_recorder, too_large
 from skinfluence._recording import Recording, Reloaded, ends_at, learning_rates_of
 from skinfluence._resume_point import ResumePoint, training_identity
 from skinfluence._training_trace import (
@@ -15,7 +14,7 @@ from skinfluence._training_trace import (
     fingerprint_of,
     target_fingerprint_of,
 )
-from skinfluence._wanted import Wanted
+from skinfluence._wanted import Wanted, check_recorder, too_large
 
 # Settings of a recorder that decide what is in a trace.
 _RECORDED = ("checkpoints", "order", "steps", "logits")

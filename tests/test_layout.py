@@ -33,7 +33,6 @@ ORDER = [
     "_resume_point",
     "_wanted",
     "_recording",
-    "_recorder_settings",
     "trace",
     "_own_recorders",
     "_trace_needs",
