@@ -16,6 +16,7 @@ from skinfluence._amounts import (
     shares_possible,
 )
 from skinfluence._cleaning_folds import Folds
+from skinfluence._own_recorders import number_folders, without_recorders
 from skinfluence._random import seeded
 from skinfluence._rows_kept import (
     Cleaned,
@@ -156,7 +157,9 @@ def _cross_validated_share(
                 "contamination to an amount."
             )
         part = data.part(rows)
-        fitted = clone(method).fit(*part)
+        fitted = clone(method)
+        number_folders(getattr(fitted, "net", None), number)
+        fitted.fit(*part)
         cleaner.n_trainings_ += 1
 
         def train_part(chosen: NDArray[np.intp], y: Any, rows: NDArray[np.intp] = rows) -> Any:
@@ -225,7 +228,7 @@ def trainer_of(cleaner: Any, X: Any, seed: int) -> Train:
         if cleaner.estimator is not None:
             with seeded(seed):
                 return seeded_clone(cleaner.estimator, seed).fit(X_part, y)
-        return _NetModel(train_net(net, _array(X_part), y, seed))
+        return _NetModel(train_net(without_recorders(net), _array(X_part), y, seed))
 
     return train
 

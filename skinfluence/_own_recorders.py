@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sklearn.base import clone
+
 from skinfluence._state_files import numbered
 from skinfluence.trace import TraceRecorder, own_recorders
 
@@ -26,14 +28,16 @@ def without_recorders(net: Any) -> Any:
 
     Parameters
     ----------
-    net : NeuralNet
-        A clone.
+    net : NeuralNet or None
 
     Returns
     -------
-    NeuralNet
-        The same object.
+    NeuralNet or None
+        A clone, or None for none.
     """
+    if net is None:
+        return None
+    net = clone(net)
     if not own_recorders(net):
         return net
     kept = [

@@ -18,6 +18,7 @@ from skinfluence._calibration import (
     reference_of,
 )
 from skinfluence._held_out import check_cv, folds_of
+from skinfluence._own_recorders import number_folders
 from skinfluence._rows_kept import class_probabilities
 from skinfluence._trained_net import Rows, targets_and_strata
 from skinfluence._validation import (
@@ -281,7 +282,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
         for train, held in folds_of(y, cv=self.cv, seed=self._seeds[1]):
-            fold = self._seeded_method().fit(take(X, train), y[train], *(validation or ()))
+            fold = self._seeded_method()
+            number_folders(fold.net, len(self.folds_))
+            fold.fit(take(X, train), y[train], *(validation or ()))
             self.folds_.append(fold)
             self._judge(fold, held, Rows(take(X, held), y[held]))
         self.net_ = [fold.net_ for fold in self.folds_]

@@ -81,6 +81,7 @@ ALLOWED = {
     "sklearn.base": {
         "embedding.py",
         "base.py",
+        "_own_recorders.py",
         "union.py",
         "calibration.py",
         "_cleaning.py",

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from skorch.callbacks import Callback
 from test_trace import FULL, DropoutMlp, X, Y, assert_nothing_left, small
 from test_trace_files import FullDisk, assert_same_trace, environment
@@ -22,7 +23,17 @@ from test_trace_resume import (
     fit,
 )
 
-from skinfluence import TraceRecorder, TracIn, TrainingTrace, _trace_files
+from skinfluence import (
+    CalibratedDetrimentality,
+    DetrimentalSampleCleaner,
+    GraNd,
+    InnerProductInfluence,
+    LossScore,
+    TraceRecorder,
+    TracIn,
+    TrainingTrace,
+    _trace_files,
+)
 from skinfluence.trace import trace_of
 
 TOKEN = "0123456789ab"
@@ -232,3 +243,35 @@ def test_every_part_of_the_rows_has_a_folder_of_its_own(how, resume, tmp_path):
     for number, net in enumerate(found.net_):
         assert_same_trace(TrainingTrace.load(tmp_path / f"t-{number}"), trace_of(net))
     assert recorder.storage == tmp_path / "t"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        GraNd(epoch=2, n_seeds=3),
+        InnerProductInfluence(n_ensemble=3),
+        DetrimentalSampleCleaner(LossScore(), cv=2),
+        DetrimentalSampleCleaner(LossScore(), contamination=3, action="relabel"),
+    ],
+    ids=["GraNd", "InnerProductInfluence", "auto", "relabel"],
+)
+def test_further_trainings_leave_the_folder_to_the_first(method, tmp_path):
+    recorder = TraceRecorder(order=True, storage=tmp_path / "t")
+    net = small(max_epochs=2, callbacks=[recorder])
+    owner = "method__" if isinstance(method, DetrimentalSampleCleaner) else ""
+    method = clone(method).set_params(**{f"{owner}net": net, "random_state": 0})
+    given = () if owner or isinstance(method, GraNd) else (X + 0.1, Y)
+    method.fit(X, Y, *given)
+    fitted = method.method_ if owner else method
+    first = fitted.nets_[0] if hasattr(fitted, "nets_") else fitted.net_
+    assert_same_trace(TrainingTrace.load(tmp_path / "t"), trace_of(first))
+    assert trace_of(first).n_samples == len(X)
+    assert all(trace_of(n) is None for n in getattr(fitted, "nets_", [])[1:])
+
+
+def test_calibration_has_a_folder_for_each_part(tmp_path):
+    net = small(max_epochs=2, callbacks=[TraceRecorder(order=True, storage=tmp_path / "t")])
+    method = CalibratedDetrimentality(LossScore(net), cv=2, random_state=0).fit(X, Y)
+    for number, fold in enumerate(method.folds_):
+        found = TrainingTrace.load(tmp_path / f"t-{number}")
+        assert_same_trace(found, trace_of(fold.net_))

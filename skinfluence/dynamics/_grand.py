@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
+from skinfluence._own_recorders import without_recorders
 from skinfluence._random import draw_seeds
 from skinfluence._trained_net import Rows, hand_over, train_net
 from skinfluence._validation import check_inputs, check_positive_integer
@@ -140,9 +141,10 @@ class GraNd(BaseDetrimentality):
         X = check_inputs(self, X, reset=True)
         frozen = isinstance(self.net, FrozenEstimator)
         further = [] if frozen else draw_seeds(self._seeds[1], self.n_seeds - 1)
+        nets = [self.net, *(without_recorders(self.net) for _ in further)]
         trained = [
-            train_net(self.net, X, y, seed, max_epochs=self.epoch, memory=self.memory)
-            for seed in (self._seeds[0], *further)
+            train_net(net, X, y, seed, max_epochs=self.epoch, memory=self.memory)
+            for net, seed in zip(nets, (self._seeds[0], *further), strict=True)
         ]
         hand_over(trained[0], self, traced=frozen)
         self.nets_ = [one.net for one in trained]

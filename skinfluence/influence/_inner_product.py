@@ -10,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence._held_out import check_validation_rule
+from skinfluence._own_recorders import without_recorders
 from skinfluence._random import draw_seeds, preserved_random_state
 from skinfluence._trained_net import Rows, train_net
 from skinfluence._validation import (
@@ -205,9 +206,9 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
         targets = rows.targets
         if targets is not None and self._trained.labels is not None:
             targets = self._trained.labels.decode(targets)
+        net = without_recorders(self.net)
         return [
-            train_net(self.net, rows.inputs, targets, seed, memory=self.memory).net
-            for seed in seeds
+            train_net(net, rows.inputs, targets, seed, memory=self.memory).net for seed in seeds
         ]
 
     def _members(self) -> list[Any]:

@@ -126,7 +126,7 @@ def scratch_of(net: Any, trained: TrainedNet, rows: Rows, validation: Rows, seed
     Parameters
     ----------
     net : NeuralNet
-        Unfitted, and not used for anything else; recorders are taken off it.
+        Unfitted.
     trained : TrainedNet
         The same, trained on all rows.
     rows, validation : Rows

@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinfluence._net_arrays import predict, predict_codes
+from skinfluence._own_recorders import without_recorders
 from skinfluence._random import seeded
 from skinfluence._trained_net import Rows, TrainedNet, train_net
 from skinfluence._validation import take
@@ -138,6 +139,7 @@ def fit_model(
     """
     model = clone(estimator)
     if is_net(model):
+        model = without_recorders(model)
         if classes is None:
             return _NetRegressor(train_net(model, X, y, seed), y.ndim)
         if kind_of(model) == "classes" and model.classes is None:
