@@ -20,7 +20,7 @@ from torch import nn
 
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._directional import inner_products, split_direction
-from skinfluence.gradients._gather import start
+from skinfluence.gradients._passes import start
 from skinfluence.gradients._readings import InnerProduct
 
 

@@ -25,8 +25,8 @@ from torch import nn
 from torch.utils.data import RandomSampler
 
 from skinfluence import TraceRecorder, TrainingTrace
-from skinfluence._trained_net import Rows
-from skinfluence.influence._retracing import retraced_influence
+from skinfluence.influence.retraced._retracing import retraced_influence
+from skinfluence.rows._rows import Rows
 
 MIB = 2**20
 

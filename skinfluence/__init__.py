@@ -8,7 +8,7 @@ Public names by stage:
 * nets: `nets.default_net`
 * gradients: `gradients.per_sample_gradients`, `gradients.gradient_norms`,
   `gradients.check_per_sample_gradients`
-* embedding: `GradientEmbedding`, `projection.Projection`
+* embedding: `GradientEmbedding`, `gradients.Projection`
 * scores: `OutlierGradientDetector`, `NormDetector`, and their base `BaseDetrimentality`
 * values: `ComplexityGap`, `DataShapley`, `KNNShapley`, `LeaveOneOut`
 * influence on a validation objective: `InnerProductInfluence`, `InfluenceFunction`,
@@ -26,12 +26,10 @@ Public names by stage:
   `datasets.conflicting_rows`
 """
 
-from skinfluence._validation_rows import ValidationRows
-from skinfluence._version import __version__ as __version__
-from skinfluence.base import BaseDetrimentality
-from skinfluence.calibration import CalibratedDetrimentality
-from skinfluence.cleaned_models import CleanedClassifier, CleanedRegressor
-from skinfluence.cleaning import DetrimentalSampleCleaner
+from importlib.metadata import version as _version
+
+from skinfluence.cleaning._cleaned_models import CleanedClassifier, CleanedRegressor
+from skinfluence.cleaning._cleaner import DetrimentalSampleCleaner
 from skinfluence.dynamics import (
     EL2N,
     AreaUnderMargin,
@@ -43,7 +41,6 @@ from skinfluence.dynamics import (
     RandomScore,
     SelfConfidence,
 )
-from skinfluence.embedding import GradientEmbedding
 from skinfluence.influence import (
     InfluenceFunction,
     InnerProductInfluence,
@@ -51,10 +48,18 @@ from skinfluence.influence import (
     SGDInfluence,
     TracIn,
 )
-from skinfluence.outlier import NormDetector, OutlierGradientDetector
-from skinfluence.trace import Checkpoint, TraceRecorder, TrainingTrace
-from skinfluence.union import DetrimentalityUnion
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._calibration import CalibratedDetrimentality
+from skinfluence.methods._union import DetrimentalityUnion
+from skinfluence.outlier._embedding import GradientEmbedding
+from skinfluence.outlier._norm_detector import NormDetector
+from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
+from skinfluence.rows._validation_rows import ValidationRows
+from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._training_trace import Checkpoint, TrainingTrace
 from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
+
+__version__ = _version("skinfluence")
 
 __all__ = [
     "EL2N",

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from problems import SmallMlp, blobs, classifier, fitted_classifier, regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -17,6 +16,7 @@ from skinfluence.gradients import (
     per_sample_gradients,
 )
 from skinfluence.nets import default_net
+from tests._shared.problems import SmallMlp, blobs, classifier, fitted_classifier, regressor
 
 ESTIMATORS = [GradientEmbedding, OutlierGradientDetector]
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)

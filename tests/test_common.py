@@ -7,8 +7,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from instances import SMALLEST
-from problems import blobs, classifier, fitted_classifier, noisy_blobs, paper_method
 from pyod.models.knn import KNN
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
@@ -30,6 +28,8 @@ from skinfluence import (
     SelfConfidence,
     TraceRecorder,
 )
+from tests._shared.instances import SMALLEST
+from tests._shared.problems import blobs, classifier, fitted_classifier, noisy_blobs, paper_method
 
 DETECTORS = [
     OutlierGradientDetector(random_state=0),

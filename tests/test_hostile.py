@@ -3,15 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from problems import (
-    SmallMlp,
-    blobs,
-    classifier,
-    fitted_classifier,
-    noisy_blobs,
-    paper_method,
-    regressor,
-)
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import EarlyStopping, EpochScoring
@@ -23,6 +14,15 @@ from skinfluence import GradientEmbedding, NormDetector
 from skinfluence.exceptions import HeldOutRowsWarning
 from skinfluence.gradients import gradient_norms, per_sample_gradients
 from skinfluence.nets import default_net
+from tests._shared.problems import (
+    SmallMlp,
+    blobs,
+    classifier,
+    fitted_classifier,
+    noisy_blobs,
+    paper_method,
+    regressor,
+)
 
 
 def untrained(module, **kwargs):

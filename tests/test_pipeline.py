@@ -4,15 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from problems import (
-    SmallMlp,
-    blobs,
-    classifier,
-    fitted_classifier,
-    noisy_blobs,
-    paper_method,
-    regressor,
-)
 from pyod.models.hbos import HBOS
 from pyod.models.iforest import IForest
 from pyod.models.knn import KNN
@@ -31,6 +22,15 @@ from torch import nn
 
 from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
+from tests._shared.problems import (
+    SmallMlp,
+    blobs,
+    classifier,
+    fitted_classifier,
+    noisy_blobs,
+    paper_method,
+    regressor,
+)
 
 
 def test_pipeline_gives_the_scores_of_its_last_step():

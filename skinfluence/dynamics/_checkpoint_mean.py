@@ -6,21 +6,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.frozen import FrozenEstimator
 
-from skinfluence._gradient_settings import check_checkpoints, recorder_of
-from skinfluence._trained_net import Rows
-from skinfluence._validation import check_positive_integer
-from skinfluence.base import BaseDetrimentality
 from skinfluence.dynamics._formulas import log_softmax
 from skinfluence.gradients._outputs import (
-    check_has_classes,
     class_codes,
     class_scores,
     mean_over_states,
 )
-from skinfluence.gradients._skorch import is_net
-from skinfluence.trace import TraceRecorder
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._gradient_parameters import check_checkpoints, recorder_of
+from skinfluence.nets._predictions import check_given_net_has_classes
+from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._rows import Rows
+from skinfluence.trace._recorder import TraceRecorder
 
 
 class CheckpointMean(BaseDetrimentality):
@@ -88,16 +86,3 @@ class ClassScore(CheckpointMean):
     def _read(self, net_loss: Any, X: Any, y: Any) -> NDArray[np.float64]:
         log_p = log_softmax(class_scores(self.net_, net_loss.forward(X)))
         return type(self)._formula(log_p, class_codes(y, log_p.shape[1]))
-
-
-def check_given_net_has_classes(net: Any) -> None:
-    """Refuse, before it is trained, a net without class probabilities.
-
-    Parameters
-    ----------
-    net : NeuralNet, FrozenEstimator or None
-        The default net shows what it is once it knows the targets.
-    """
-    candidate = net.estimator if isinstance(net, FrozenEstimator) else net
-    if is_net(candidate):
-        check_has_classes(candidate)

@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
-from skinfluence._own_recorders import without_recorders
-from skinfluence._random import draw_seeds
-from skinfluence._trained_net import Rows, hand_over, train_net
-from skinfluence._validation import check_inputs, check_positive_integer
-from skinfluence.base import BaseDetrimentality
-from skinfluence.gradients._gather import Gathered, Trajectory, gather
+from skinfluence.gradients._passes import Gathered, Trajectory, gather
 from skinfluence.gradients._readings import Norm
 from skinfluence.gradients._trajectory import MeanOf
-from skinfluence.trace import TrainingTrace
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.nets._trained_net import hand_over, train_net
+from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import draw_seeds
+from skinfluence.trace._callbacks import without_recorders
+from skinfluence.trace._training_trace import TrainingTrace
 
 
 class GraNd(BaseDetrimentality):

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence._random import own_random_state
-from skinfluence._trained_net import Rows
-from skinfluence._validation import check_inputs, check_targets, is_table_or_images, n_samples_of
-from skinfluence.base import BaseDetrimentality
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.rows._containers import check_inputs, is_table_or_images, n_samples_of
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import own_random_state
+from skinfluence.rows._targets import check_targets
 
 
 class RandomScore(BaseDetrimentality):

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skinfluence._trained_net import Rows
-from skinfluence._validation import check_positive_integer
-from skinfluence.base import BaseDetrimentality
-from skinfluence.dynamics._checkpoint_mean import check_given_net_has_classes
 from skinfluence.dynamics._formulas import area_under_margin, forgetting_events, margin
 from skinfluence.gradients._outputs import class_codes, class_scores, labels_of
-from skinfluence.trace import TraceRecorder, TrainingTrace
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.nets._predictions import check_given_net_has_classes
+from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._rows import Rows
+from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._training_trace import TrainingTrace
 
 
 class RecordedMargins(BaseDetrimentality):

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from skinfluence.gradients._capture import require_gradients_of
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
-from skinfluence.gradients._per_row import LossModule
+from skinfluence.gradients.routes._capture import require_gradients_of
+from skinfluence.gradients.routes._per_row import LossModule
 
 
 @contextmanager

@@ -8,12 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skinfluence._random import preserved_random_state
-from skinfluence.gradients._gather import first_batch
-from skinfluence.gradients._loop import check_rows_are_independent
-from skinfluence.gradients._net_loss import Nested, NetLoss, take_rows, tensors_in
-from skinfluence.gradients._skorch import iter_batches, kind_of, net_loss_of
+from skinfluence.gradients._layers import select_layers
+from skinfluence.gradients._net_loss import Nested, NetLoss, n_rows, take_rows, tensors_in
+from skinfluence.gradients._passes import first_batch
+from skinfluence.gradients._skorch import (
+    iter_batches,
+    kind_of,
+    net_loss_of,
+)
 from skinfluence.gradients._states import net_at
+from skinfluence.gradients.routes._loop import check_rows_are_independent
+from skinfluence.rows._containers import n_samples_of
+from skinfluence.rows._seeds import preserved_random_state
 
 # read(net_loss, X, y): one float64 number for every row of a batch.
 Read: TypeAlias = Callable[[NetLoss, Nested, Tensor], NDArray[np.float64]]
@@ -194,3 +200,89 @@ def _logs(net: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _as_doubles(values: Tensor) -> NDArray[np.float64]:
     return np.asarray(values.detach().cpu().double().numpy())
+
+
+def output_shape(net: Any, X: Any, y: Any) -> tuple[int, ...]:
+    """Run two rows through a net.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.
+    X, y : what skorch takes
+
+    Returns
+    -------
+    tuple of int
+        The shape of a row's (first) output.
+
+    Raises
+    ------
+    ValueError
+        If the module does not take these inputs.
+    """
+    with preserved_random_state(), torch.no_grad():
+        Xi, _ = next(iter_batches(net, X, y, 2))
+        try:
+            output = tensors_in(net_loss_of(net).forward(Xi))[0]
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in tensors_in(Xi))
+            raise ValueError(
+                f"The net's module cannot take a batch of shape {shapes}: {error}. "
+                "Make its first layer fit the features of X, or change X."
+            ) from error
+    return tuple(output.shape[1:])
+
+
+def penultimate_features(net: Any, X: Any, *, batch_size: int) -> NDArray[Any]:
+    """Read the input of the trainable layer that a net's forward pass enters last.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Fitted; read in eval mode, never written.
+    X : what the net takes
+    batch_size : int
+        Rows per pass.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features)
+        Float32, or float64 for a float64 net; flattened.
+
+    Raises
+    ------
+    ValueError
+        If that layer takes no tensor with one entry a row.
+    """
+    with preserved_random_state(), torch.no_grad():
+        net_loss = net_loss_of(net)
+        parts: list[NDArray[Any]] = []
+        seen: list[Tensor] = []
+        handle = None
+        try:
+            for Xi, _ in iter_batches(net, X, np.zeros(n_samples_of(X), np.int64), batch_size):
+                if handle is None:
+                    layer = select_layers(net_loss, Xi, "last")[0]
+                    handle = layer.module.register_forward_pre_hook(
+                        lambda _, inputs: seen.extend(inputs[:1])
+                    )
+                seen.clear()
+                net_loss.forward(Xi)
+                parts.append(_as_rows(seen, n_rows(Xi), layer.name))
+        finally:
+            if handle is not None:
+                handle.remove()
+    return np.concatenate(parts)
+
+
+def _as_rows(seen: list[Tensor], rows: int, name: str) -> NDArray[Any]:
+    last = seen[-1] if seen else None
+    if not isinstance(last, Tensor) or last.ndim < 2 or len(last) != rows:
+        shape = tuple(last.shape) if isinstance(last, Tensor) else type(last).__name__
+        raise ValueError(
+            f"The net's last layer, {name!r}, takes {shape} for a batch of {rows} rows; expected "
+            "a tensor with one entry a row as its first argument. Use features='raw'."
+        )
+    values = last.detach().flatten(1).cpu()
+    return (values if values.dtype == torch.float64 else values.float()).numpy()

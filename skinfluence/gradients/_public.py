@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skinfluence._random import preserved_random_state
-from skinfluence._validation import check_positive_integer
 from skinfluence.exceptions import GradientMismatchError
-from skinfluence.gradients._gather import BatchLoop, check_matrix_fits, first_batch, gather
-from skinfluence.gradients._loop import GradientLoop
-from skinfluence.gradients._per_row import loop_gradients
+from skinfluence.gradients._passes import BatchLoop, check_matrix_fits, first_batch, gather
 from skinfluence.gradients._readings import Dense, Kept, Norm, Reading
 from skinfluence.gradients._skorch import (
     module_dtype,
     net_loss_of,
 )
+from skinfluence.gradients.routes._loop import GradientLoop
+from skinfluence.gradients.routes._per_row import loop_gradients
+from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._seeds import preserved_random_state
 
 
 def per_sample_gradients(

@@ -13,8 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from skinfluence.gradients._factors import LayerGradients, LayerProjection, unit_rows
 from skinfluence.gradients._layers import Layer
+from skinfluence.gradients.factors._layer_gradients import (
+    LayerGradients,
+    LayerProjection,
+    unit_rows,
+)
 
 
 class Reading(Protocol):
@@ -30,7 +34,7 @@ class Reading(Protocol):
 
 
 class SeededProjection(Protocol):
-    """A projection with signs for every layer; see `skinfluence.projection`."""
+    """A projection with signs for every layer; see `skinfluence.gradients._projection`."""
 
     @property
     def n_components(self) -> int:

@@ -13,18 +13,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from skinfluence.gradients._embedding_factors import EmbeddingGradients
-from skinfluence.gradients._factors import (
+from skinfluence.gradients._layers import Layer
+from skinfluence.gradients._net_loss import Nested, take_rows
+from skinfluence.gradients._readings import Kept, Reading
+from skinfluence.gradients.factors._embedding import EmbeddingGradients
+from skinfluence.gradients.factors._layer_gradients import (
     LayerGradients,
     LayerProjection,
     LinearGradients,
     in_blocks,
     power_sum,
 )
-from skinfluence.gradients._layers import Layer
-from skinfluence.gradients._loop import GradientLoop, slices
-from skinfluence.gradients._net_loss import Nested, take_rows
-from skinfluence.gradients._readings import Kept, Reading
+from skinfluence.gradients.routes._loop import GradientLoop, slices
 
 Combined = list[tuple[Layer, LayerGradients]]
 

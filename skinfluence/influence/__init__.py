@@ -11,14 +11,15 @@
 from skinfluence.influence._influence_function import InfluenceFunction
 from skinfluence.influence._inner_product import InnerProductInfluence
 from skinfluence.influence._mirrored import MirroredInfluence
-from skinfluence.influence._objectives import (
+from skinfluence.influence._tracin import TracIn
+from skinfluence.influence.objectives._objectives import (
     AdversarialLoss,
     DemographicParity,
     EqualOpportunity,
     ValidationLoss,
 )
-from skinfluence.influence._sgd_influence import SGDInfluence
-from skinfluence.influence._solvers import (
+from skinfluence.influence.retraced._sgd_influence import SGDInfluence
+from skinfluence.influence.solvers._solvers import (
     EKFAC,
     Arnoldi,
     ConjugateGradient,
@@ -27,7 +28,6 @@ from skinfluence.influence._solvers import (
     Identity,
     LiSSA,
 )
-from skinfluence.influence._tracin import TracIn
 
 __all__ = [
     "EKFAC",

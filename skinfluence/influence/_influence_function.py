@@ -8,21 +8,17 @@ from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._held_out import check_validation_rule
-from skinfluence._random import preserved_random_state
-from skinfluence._trained_net import Rows
-from skinfluence._validation import (
-    check_inputs,
-    check_parameter,
-    check_positive_integer,
-    is_positive_number,
-)
-from skinfluence.influence._inverses import Inverse
-from skinfluence.influence._objective_fit import FitsObjective, has_value_by_row
-from skinfluence.influence._objectives import as_objective
-from skinfluence.influence._passes import Curvature, NetRows, stacked
+from skinfluence.influence._net_rows import Curvature, NetRows, stacked
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.influence._solvers import ConjugateGradient, Solver
+from skinfluence.influence.objectives._objective_fit import FitsObjective, has_value_by_row
+from skinfluence.influence.objectives._objectives import as_objective
+from skinfluence.influence.solvers._inverses import Inverse
+from skinfluence.influence.solvers._solvers import ConjugateGradient, Solver
+from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._folds import check_validation_rule
+from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import preserved_random_state
 
 
 class InfluenceFunction(InfluenceQueries, FitsObjective):

@@ -9,19 +9,18 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._held_out import check_validation_rule
-from skinfluence._own_recorders import without_recorders
-from skinfluence._random import draw_seeds, preserved_random_state
-from skinfluence._trained_net import Rows, train_net
-from skinfluence._validation import (
-    check_inputs,
-    check_positive_integer,
-)
-from skinfluence.influence._objective_fit import FitsObjective, has_value_by_row
-from skinfluence.influence._objectives import Objective, as_objective
-from skinfluence.influence._passes import NetRows
+from skinfluence.influence._dropout import dropout_submodel, has_dropout
+from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.influence._submodels import dropout_submodel, has_dropout
+from skinfluence.influence.objectives._objective_fit import FitsObjective, has_value_by_row
+from skinfluence.influence.objectives._objectives import Objective, as_objective
+from skinfluence.nets._trained_net import train_net
+from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._folds import check_validation_rule
+from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import draw_seeds, preserved_random_state
+from skinfluence.trace._callbacks import without_recorders
 
 
 class InnerProductInfluence(InfluenceQueries, FitsObjective):

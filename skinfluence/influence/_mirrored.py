@@ -6,14 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._held_out import check_validation_rule
-from skinfluence._random import preserved_random_state
-from skinfluence._trained_net import Rows
-from skinfluence._validation import check_inputs, check_positive_integer, check_positive_number
-from skinfluence.base import BaseDetrimentality
-from skinfluence.influence._nudge import ascend, free_copy
-from skinfluence.influence._passes import NetRows
+from skinfluence.influence._ascent import ascend, free_copy
+from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence._queries import InfluenceQueries
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._folds import check_validation_rule
+from skinfluence.rows._parameters import check_positive_integer, check_positive_number
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import preserved_random_state
 
 
 class MirroredInfluence(InfluenceQueries, BaseDetrimentality):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence._validation import check_positive_integer
+from skinfluence.rows._parameters import check_positive_integer
 
 
 def strongest(influence: NDArray[Any], k: int, *, helpful: bool) -> NDArray[np.intp]:

@@ -7,18 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence._gradient_settings import (
-    EmbeddingSettings,
+from skinfluence.gradients._embedding import EmbeddingSettings
+from skinfluence.gradients._readings import InnerProduct, Norm
+from skinfluence.influence._queries import InfluenceQueries
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
     recorder_of,
     trajectory_of,
 )
-from skinfluence._trained_net import Rows
-from skinfluence._validation import check_inputs, check_parameter
-from skinfluence.base import BaseDetrimentality
-from skinfluence.gradients._readings import InnerProduct, Norm
-from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.trace import TraceRecorder
+from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._parameters import check_parameter
+from skinfluence.rows._rows import Rows
+from skinfluence.trace._recorder import TraceRecorder
 
 
 class TracIn(InfluenceQueries, BaseDetrimentality):

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata
 
-from skinfluence._validation import check_finite, check_positive_integer
+from skinfluence.rows._containers import check_finite
+from skinfluence.rows._parameters import check_positive_integer
 
 
 class LeaveOneOutCorrelation(NamedTuple):

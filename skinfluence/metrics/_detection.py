@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skinfluence._amounts import number_of_rows
-from skinfluence._validation import check_finite, is_positive_number
+from skinfluence.rows._containers import check_finite
+from skinfluence.rows._parameters import is_positive_number
+from skinfluence.rows._worst_rows import number_of_rows
 
 
 class DetectionCurve(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from skinfluence._validation import check_parameter, is_positive_number
+from skinfluence.rows._parameters import check_parameter, is_positive_number
 
 
 class PairedDifference(NamedTuple):

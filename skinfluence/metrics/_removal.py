@@ -15,18 +15,12 @@ from sklearn.metrics import check_scoring
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from skinfluence._amounts import AmountError, number_of_rows, worst_rows
-from skinfluence._random import draw_seeds, own_random_state, seeded
-from skinfluence._rows_kept import class_numbers, select
-from skinfluence._validation import (
-    check_finite,
-    check_parameter,
-    check_positive_integer,
-    check_targets,
-    is_positive_number,
-    n_samples_of,
-)
 from skinfluence.metrics._paired import PairedDifference, paired_difference
+from skinfluence.rows._containers import check_finite, n_samples_of, select
+from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
+from skinfluence.rows._seeds import draw_seeds, own_random_state, seeded
+from skinfluence.rows._targets import check_targets, class_numbers
+from skinfluence.rows._worst_rows import AmountError, number_of_rows, worst_rows
 
 # Number of the seed, whether rows go at random, how many go.
 _Key: TypeAlias = tuple[int, bool, int]

@@ -6,7 +6,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from skinfluence._state_files import replace_file
+from skinfluence.storage._files import replace_file
 
 
 def write_archive(path: Path, fingerprint: str, **arrays: Any) -> None:

@@ -7,13 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence._held_out import split_rows
-from skinfluence._random import own_random_state
-from skinfluence._trained_net import Rows
-from skinfluence._validation import check_finite, check_parameter, check_positive_integer
-from skinfluence.base import BaseDetrimentality
 from skinfluence.exceptions import ApproximationWarning
-from skinfluence.valuation._gap import (
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.rows._containers import check_finite
+from skinfluence.rows._folds import split_rows
+from skinfluence.rows._parameters import (
+    check_choice,
+    check_number,
+    check_parameter,
+    check_positive_integer,
+)
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import own_random_state
+from skinfluence.valuation._kernel_gap import (
     Gaps,
     Solution,
     exact_bytes,
@@ -24,7 +30,6 @@ from skinfluence.valuation._gap import (
     solve_low_rank,
     unit_rows,
 )
-from skinfluence.valuation._parameters import check_choice, check_number
 from skinfluence.valuation._rows import check_features, coded_rows, feature_map
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence._held_out import check_validation_rule
-from skinfluence._trained_net import Rows
-from skinfluence._validation import check_positive_integer
-from skinfluence.base import BaseDetrimentality
-from skinfluence.valuation._gap import blocks
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.rows._folds import check_validation_rule
+from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._rows import Rows
+from skinfluence.valuation._kernel_gap import blocks
 from skinfluence.valuation._rows import (
     check_features,
     coded_rows,

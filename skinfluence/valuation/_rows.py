@@ -6,22 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence._held_out import swapped_scores
-from skinfluence._labels import Labels, class_labels
-from skinfluence._overlap import check_separate
-from skinfluence._trained_net import Rows, train_net
-from skinfluence._validation import (
-    check_class_labels,
-    check_inputs,
-    check_positive_integer,
-    check_targets,
-    is_table_or_images,
-    n_samples_of,
-    take,
-)
-from skinfluence.nets import is_regression_target
-from skinfluence.valuation._features import penultimate_features
-from skinfluence.valuation._parameters import check_choice
+from skinfluence.gradients._outputs import penultimate_features
+from skinfluence.nets._labels import Labels, class_labels
+from skinfluence.nets._trained_net import train_net
+from skinfluence.rows._containers import check_inputs, is_table_or_images, n_samples_of, take
+from skinfluence.rows._folds import swapped_scores
+from skinfluence.rows._overlap import check_separate
+from skinfluence.rows._parameters import check_choice, check_positive_integer
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._targets import check_class_labels, check_targets, is_regression_target
 
 
 def check_features(features: Any, batch_size: Any) -> None:

@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from net_zoo import CASES
-from test_readings import WEIGHT_NORM, close
-from test_routes import flat_gradient, row_losses_by_hand
 
-from skinfluence.gradients._curvature import (
+from skinfluence.gradients._directional import plain_kernels
+from skinfluence.gradients._net_loss import map_tensors, take_rows, tensors_in
+from skinfluence.gradients._passes import start
+from skinfluence.gradients.routes._loop import GradientLoop
+from skinfluence.influence.solvers._curvature import (
     curvature_roots,
     gauss_newton_matrix,
     gauss_newton_vector_product,
@@ -17,10 +18,9 @@ from skinfluence.gradients._curvature import (
     hessian_matrix,
     root_loss,
 )
-from skinfluence.gradients._directional import plain_kernels
-from skinfluence.gradients._gather import start
-from skinfluence.gradients._loop import GradientLoop
-from skinfluence.gradients._net_loss import map_tensors, take_rows, tensors_in
+from tests._shared.net_zoo import CASES
+from tests.gradients.test_readings import WEIGHT_NORM, close
+from tests.gradients.test_routes import flat_gradient, row_losses_by_hand
 
 # Every kind of loss and of parameter use; the larger nets add nothing but time.
 NAMES = [

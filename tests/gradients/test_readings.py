@@ -5,10 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from net_zoo import CASES
-from test_routes import TOLERANCE, by_hand, every_case, flat_gradient, row_losses_by_hand
 
-from skinfluence.gradients import _factors
 from skinfluence.gradients._directional import _as_parameters as as_parameters
 from skinfluence.gradients._directional import (
     double_backward_inner_products,
@@ -18,7 +15,8 @@ from skinfluence.gradients._directional import (
     plain_kernels,
     split_direction,
 )
-from skinfluence.gradients._gather import start
+from skinfluence.gradients._passes import start
+from skinfluence.gradients._projection import Projection
 from skinfluence.gradients._readings import (
     Dense,
     Gram,
@@ -29,7 +27,15 @@ from skinfluence.gradients._readings import (
     UnitActivations,
     UnitGradient,
 )
-from skinfluence.projection import Projection
+from skinfluence.gradients.factors import _layer_gradients as _factors
+from tests._shared.net_zoo import CASES
+from tests.gradients.test_routes import (
+    TOLERANCE,
+    by_hand,
+    every_case,
+    flat_gradient,
+    row_losses_by_hand,
+)
 
 # Nets whose Linear and Conv layers can be told from the rest by name.
 FORWARD_MODE_FAILS = {"lstm", "gru", "weight_norm", "old_weight_norm"}
@@ -77,7 +83,7 @@ def test_readings_agree_with_the_matrix(name, n, batch_size, seed):
 @every_case
 @pytest.mark.parametrize("prefer_positions", [True, False])
 def test_both_ways_to_sum_positions_agree(name, prefer_positions, monkeypatch):
-    from skinfluence.gradients import _conv_factors
+    from skinfluence.gradients.factors import _convolution as _conv_factors
 
     loop, batches, matrix, _ = problem(name, 5)
     batches = list(batches)

@@ -8,22 +8,22 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from net_zoo import CASES
 from skorch import NeuralNetClassifier
 from torch import nn
 from torch.autograd.graph import get_gradient_edge
 
 from skinfluence.exceptions import GradientMismatchError
-from skinfluence.gradients import _loop as loop_module
 from skinfluence.gradients import (
-    _per_row,
     check_per_sample_gradients,
     gradient_norms,
     per_sample_gradients,
 )
-from skinfluence.gradients._capture import explore_graph
-from skinfluence.gradients._gather import start
+from skinfluence.gradients._passes import start
 from skinfluence.gradients._readings import Dense, Kept
+from skinfluence.gradients.routes import _loop as loop_module
+from skinfluence.gradients.routes import _per_row
+from skinfluence.gradients.routes._capture import explore_graph
+from tests._shared.net_zoo import CASES
 
 TOLERANCE = 1e-8
 every_case = pytest.mark.parametrize("name", CASES)
@@ -204,7 +204,7 @@ def test_public_check_finds_a_wrong_rule(monkeypatch):
     bias=st.booleans(),
 )
 def test_linear_norms_from_factors(n, positions, n_inputs, n_outputs, ord, weight, bias):
-    from skinfluence.gradients._factors import LinearGradients
+    from skinfluence.gradients.factors._layer_gradients import LinearGradients
 
     if not (weight or bias):
         return

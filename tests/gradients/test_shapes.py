@@ -4,16 +4,11 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from net_zoo import N_CLASSES, Case, table
-from test_readings import close, read
-from test_routes import by_hand
 from torch import nn
 
-from skinfluence.gradients._conv_factors import ConvGradients
 from skinfluence.gradients._directional import inner_products, split_direction
-from skinfluence.gradients._embedding_factors import EmbeddingGradients
-from skinfluence.gradients._factors import LinearGradients
-from skinfluence.gradients._gather import start
+from skinfluence.gradients._passes import start
+from skinfluence.gradients._projection import Projection
 from skinfluence.gradients._readings import (
     Dense,
     Gram,
@@ -24,7 +19,12 @@ from skinfluence.gradients._readings import (
     UnitActivations,
     UnitGradient,
 )
-from skinfluence.projection import Projection
+from skinfluence.gradients.factors._convolution import ConvGradients
+from skinfluence.gradients.factors._embedding import EmbeddingGradients
+from skinfluence.gradients.factors._layer_gradients import LinearGradients
+from tests._shared.net_zoo import N_CLASSES, Case, table
+from tests.gradients.test_readings import close, read
+from tests.gradients.test_routes import by_hand
 
 small = st.integers(1, 5)
 many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,13 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from net_zoo import CASES
-from problems import blobs, classifier
-from test_routes import TOLERANCE, by_hand
 
 from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
-from skinfluence.gradients import _factors, _trajectory
-from skinfluence.gradients._gather import Trajectory, start
+from skinfluence.gradients import _trajectory
+from skinfluence.gradients._passes import Trajectory, start
+from skinfluence.gradients._projection import Projection
 from skinfluence.gradients._readings import (
     Dense,
     Gram,
@@ -24,7 +22,10 @@ from skinfluence.gradients._readings import (
 )
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients._trajectory import MeanOf, SideBySide
-from skinfluence.projection import Projection
+from skinfluence.gradients.factors import _layer_gradients as _factors
+from tests._shared.net_zoo import CASES
+from tests._shared.problems import blobs, classifier
+from tests.gradients.test_routes import TOLERANCE, by_hand
 
 NETS = [
     "mlp",
@@ -317,7 +318,7 @@ def test_norms_over_checkpoints_build_no_matrix(monkeypatch):
 
 
 def test_few_rows_at_once_where_gradients_are_dense(monkeypatch):
-    from skinfluence.gradients import _loop
+    from skinfluence.gradients.routes import _loop
 
     problem = Problem("lstm")
     expected = combined(problem.matrices, "mean")

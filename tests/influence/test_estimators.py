@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs, regressor
 from scipy.stats import spearmanr
 from sklearn import config_context
 from sklearn.base import clone
@@ -32,8 +31,16 @@ from skinfluence.influence import (
     LiSSA,
     ValidationLoss,
 )
-from skinfluence.influence._objective_math import gap_weights
-from skinfluence.influence._submodels import FixedDropout, dropout_submodel
+from skinfluence.influence._dropout import FixedDropout, dropout_submodel
+from skinfluence.influence.objectives._objective_math import gap_weights
+from tests._shared.problems import (
+    SmallMlp,
+    blobs,
+    classifier,
+    fitted_classifier,
+    noisy_blobs,
+    regressor,
+)
 
 SOLVERS = [
     Exact(),

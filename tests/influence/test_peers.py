@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from net_zoo import CASES
-from problems import classifier
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skinfluence.influence import EKFAC, Exact, InfluenceFunction
-from skinfluence.influence._passes import Curvature, NetRows
+from skinfluence.influence._net_rows import Curvature, NetRows
+from tests._shared.net_zoo import CASES
+from tests._shared.problems import classifier
 
-STORED = Path(__file__).parents[1] / "data" / "pydvl_influence.npz"
+STORED = Path(__file__).parent / "data" / "pydvl_influence.npz"
 
 
 class TanhMlp(nn.Sequential):

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from net_zoo import CASES
-from problems import blobs, classifier
 from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -20,10 +18,12 @@ from skinfluence.influence import (
     Identity,
     LiSSA,
 )
-from skinfluence.influence._inverses import explicit_matrix
-from skinfluence.influence._passes import Curvature, NetRows
-from skinfluence.influence._series import lanczos, largest_eigenvalue
-from skinfluence.influence._solvers import damping_of
+from skinfluence.influence._net_rows import Curvature, NetRows
+from skinfluence.influence.solvers._inverses import explicit_matrix
+from skinfluence.influence.solvers._series import lanczos, largest_eigenvalue
+from skinfluence.influence.solvers._solvers import damping_of
+from tests._shared.net_zoo import CASES
+from tests._shared.problems import blobs, classifier
 
 NAMES = ["mlp", "cnn", "batch_norm", "lstm", "embedding", "prototypes", "regression", "binary"]
 DAMPING = 0.2

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs
-from references import gaps_by_deletion, loop_of_the_paper, naive_ntk
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
@@ -13,8 +11,10 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from skinfluence import ComplexityGap
 from skinfluence.exceptions import ApproximationWarning
-from skinfluence.valuation._features import penultimate_features
-from skinfluence.valuation._gap import gaps, ntk, solve_exact, solve_low_rank, unit_rows
+from skinfluence.gradients._outputs import penultimate_features
+from skinfluence.valuation._kernel_gap import gaps, ntk, solve_exact, solve_low_rank, unit_rows
+from tests._shared.problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs
+from tests._shared.valuation_references import gaps_by_deletion, loop_of_the_paper, naive_ntk
 
 
 def rows(n=60, n_features=7, n_classes=3, seed=0):

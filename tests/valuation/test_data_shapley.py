@@ -6,8 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from problems import blobs, classifier, noisy_blobs, regressor
-from references import shapley_over_all_subsets
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import accuracy_score, roc_auc_score
@@ -15,8 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skinfluence import DataShapley
-from skinfluence._trained_net import Rows
-from skinfluence.valuation._utility import ModelUtility
+from skinfluence.rows._rows import Rows
+from skinfluence.valuation.shapley._utility import ModelUtility
+from tests._shared.problems import blobs, classifier, noisy_blobs, regressor
+from tests._shared.valuation_references import shapley_over_all_subsets
 
 SMALL = {"max_permutations": 20, "random_state": 0}
 

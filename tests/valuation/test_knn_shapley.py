@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs
-from references import shapley_over_all_subsets
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 
 import skinfluence.valuation._knn_shapley as module
 from skinfluence import KNNShapley
-from skinfluence._held_out import quantiles, split_rows
-from skinfluence.valuation._features import penultimate_features
+from skinfluence.gradients._outputs import penultimate_features
+from skinfluence.rows._folds import quantiles, split_rows
 from skinfluence.valuation._knn_shapley import _nearest_first, knn_shapley_values
+from tests._shared.problems import SmallMlp, blobs, classifier, fitted_classifier, noisy_blobs
+from tests._shared.valuation_references import shapley_over_all_subsets
 
 
 def problem(n=30, n_val=11, n_classes=3, seed=0):

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from problems import SmallMlp, blobs, classifier, noisy_blobs
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -18,7 +17,8 @@ from torch import nn
 
 from skinfluence import LeaveOneOut, SGDInfluence, TraceRecorder, TrainingTrace
 from skinfluence.exceptions import HeldOutRowsWarning
-from skinfluence.valuation import _replay, _retraining
+from skinfluence.valuation.leave_one_out import _replay, _retraining
+from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs
 
 
 class Line(nn.Module):
@@ -478,9 +478,9 @@ KILLED = """
 import sys, time
 import numpy as np
 sys.path[:0] = {paths!r}
-import test_leave_one_out as t
+from tests.valuation import test_leave_one_out as t
 from skinfluence import LeaveOneOut
-from skinfluence.valuation import _replay, _retraining
+from skinfluence.valuation.leave_one_out import _replay, _retraining
 _replay._MAX_STACK, _retraining._PERIOD = 5, 0.0
 run, calls = _replay._run_stack, []
 def slow(*args):
@@ -498,9 +498,9 @@ print(len(calls))
 
 
 def test_a_killed_process_goes_on(tmp_path):
-    here = Path(__file__).parent
+    root = Path(__file__).parents[2]
     settings = {
-        "paths": [str(here), str(here.parent)],
+        "paths": [str(root)],
         "path": str(tmp_path / "run.npz"),
         "scores": str(tmp_path / "scores.npy"),
     }

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import shapley_over_all_subsets
 from scipy.special import beta as beta_function
 
-from skinfluence.valuation._semivalues import (
+from skinfluence.valuation.shapley._semivalues import (
     N_CHAINS,
     Gains,
     Progress,
@@ -20,6 +19,7 @@ from skinfluence.valuation._semivalues import (
     position_weights,
     save_progress,
 )
+from tests._shared.valuation_references import shapley_over_all_subsets
 
 
 def random_game(n, seed=0):

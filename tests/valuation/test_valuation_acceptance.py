@@ -80,7 +80,7 @@ def test_tmc_shapley_ranks_flips_above_clean_rows():
 
 
 KILLED = """
-from test_valuation_acceptance import method, problem
+from tests.valuation.test_valuation_acceptance import method, problem
 *data, _ = problem()
 method(1, 20, {path!r}).fit(*data)
 """

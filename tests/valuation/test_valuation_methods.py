@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from problems import blobs
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_data_shapley import Centroids
 
 from skinfluence import ComplexityGap, DataShapley, KNNShapley
 from skinfluence.datasets import make_noisy_labels
+from tests._shared.problems import blobs
+from tests.valuation.test_data_shapley import Centroids
 
 METHODS = [
     ComplexityGap(random_state=0),

@@ -1,0 +1,302 @@
+"""Models trained on the rows that a method keeps."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skinfluence.cleaning._base import Data, check_trainable, clean, cut, seeded_clone
+from skinfluence.rows._containers import select
+from skinfluence.rows._seeds import draw_seeds, seeded
+
+
+class _Cleaned(MetaEstimatorMixin, BaseEstimator):
+    """A model trained on what a method keeps; subclasses say what kind of model."""
+
+    _classifies: bool
+
+    def __init__(
+        self,
+        estimator: Any,
+        method: Any,
+        *,
+        contamination: float | str = "auto",
+        action: str = "remove",
+        per_class: bool = False,
+        keep_minimum: int = 1,
+        cv: Any = 3,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.method = method
+        self.contamination = contamination
+        self.action = action
+        self.per_class = per_class
+        self.keep_minimum = keep_minimum
+        self.cv = cv
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups: Any = None,
+        **fit_params: Any,
+    ) -> Self:
+        """Score the rows, clean them, and train the estimator on what is kept.
+
+        Parameters
+        ----------
+        X : data frame, array, mapping of arrays, or torch data set
+            What both the method and the estimator take.
+        y : array-like of shape (n_samples,)
+        X_val, y_val : like X and y, optional
+            Trusted rows, for methods that use them; `ValidationRows` within a search. The
+            estimator does not see them.
+        groups : array-like of shape (n_samples,), optional
+            For the folds of "auto", which keep the rows of a group together; the estimator does
+            not see them. A search gives them to its own folds alone, unless metadata routing is
+            enabled and they are asked for by `set_fit_request(groups=True)`.
+        **fit_params : dict
+            For the estimator's fit, such as `sample_weight`; what has an entry for every row is
+            cut to the rows kept. The scores do not know weights.
+
+        Returns
+        -------
+        self
+        """
+        routed = fit_params
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", **fit_params).estimator.fit
+        check_trainable(self.estimator)
+        fold_seed, seed, _ = draw_seeds(self.random_state, 3)
+
+        def train(rows: NDArray[np.intp], targets: Any) -> Any:
+            model = seeded_clone(self.estimator, seed)
+            n_rows = len(np.asarray(y))
+            params = {name: cut(value, rows, n_rows) for name, value in routed.items()}
+            with seeded(seed):
+                return model.fit(select(X, rows), targets, **params)
+
+        data, classifies = Data(X, y, X_val, y_val), self._classifies
+        cleaned = clean(self, data, train, fold_seed, groups, classifies=classifies)
+        self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
+        self.n_trainings_ += 1
+        if hasattr(self.estimator_, "classes_"):
+            self.classes_ = self.estimator_.classes_
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Predict with the estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Route what `fit` takes beyond X_val, y_val and groups to the estimator.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=mapping)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+def _estimator_has(name: str) -> Callable[[Any], bool]:
+    def has(estimator: Any) -> bool:
+        getattr(getattr(estimator, "estimator_", estimator.estimator), name)
+        return True
+
+    return has
+
+
+class CleanedClassifier(ClassifierMixin, _Cleaned):
+    """A classifier trained on the rows that a detrimentality method keeps.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any scikit-learn classifier, or a skorch one; cloned. It gets rows and labels in the
+        containers given, and a `random_state` it leaves unset is set.
+    method : BaseDetrimentality
+        Gives the scores; cloned.
+    contamination : "auto", "disagreement", float or int, default="auto"
+        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto" compares shares by
+        training `estimator`.
+    action : {"remove", "relabel"}, default="remove"
+        Drop the rows, or give them the label that `estimator`, trained on the other rows,
+        predicts.
+    per_class : bool, default=False
+        Take the share or number of every class, in place of the worst rows of all.
+    keep_minimum : int, default=1
+        So many rows of every class are never removed.
+    cv : int, splitter or iterable, default=3
+        Folds for "auto".
+    random_state : int, RandomState or None, default=None
+        Seed of folds and trainings, and of the method if its own is None. A method that is to be
+        cached (`memory`) needs an integer, here or there.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        Trained on the rows kept.
+    method_ : BaseDetrimentality
+        Fitted on all rows.
+    sample_indices_, removed_indices_, relabelled_ : ndarray of int
+        As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.
+    n_trainings_ : int
+        As there, with the training of `estimator_`.
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    See Also
+    --------
+    DetrimentalSampleCleaner : The same as a sampler, with the details of "auto".
+
+    Notes
+    -----
+    In a grid search, scores are against the labels of the test folds, wrong ones among them.
+
+    Targets are classes here, floats too: a method without a net of its own gets a classifier.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skinfluence import CleanedClassifier, OutlierGradientDetector
+    >>> X, y = load_iris(return_X_y=True)
+    >>> method = OutlierGradientDetector(random_state=0)
+    >>> model = CleanedClassifier(LogisticRegression(max_iter=500), method, contamination=5)
+    >>> len(model.fit(X, y).removed_indices_)
+    5
+    """
+
+    _classifies = True
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_proba(self, X: Any) -> Any:
+        """Predict class probabilities with the estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(X)
+
+    @available_if(_estimator_has("decision_function"))
+    def decision_function(self, X: Any) -> Any:
+        """Compute the estimator's decision function.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.estimator_.decision_function(X)
+
+
+class CleanedRegressor(RegressorMixin, _Cleaned):
+    """A regressor trained on the rows that a detrimentality method keeps.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any scikit-learn regressor, or a skorch one; cloned. It gets rows and targets in the
+        containers given, and a `random_state` it leaves unset is set.
+    method : BaseDetrimentality
+        Gives the scores; cloned.
+    contamination : "auto", float or int, default="auto"
+        How many rows to remove, as for `DetrimentalSampleCleaner`; "auto" compares shares by
+        training `estimator`.
+    action : {"remove"}, default="remove"
+        Drop the rows. Relabelling is for classes.
+    per_class : bool, default=False
+        For a regression all rows are one class.
+    keep_minimum : int, default=1
+        So many rows are never removed.
+    cv : int, splitter or iterable, default=3
+        Folds for "auto".
+    random_state : int, RandomState or None, default=None
+        Seed of folds and trainings, and of the method if its own is None.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        Trained on the rows kept.
+    method_ : BaseDetrimentality
+        Fitted on all rows.
+    sample_indices_, removed_indices_ : ndarray of int
+        As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.
+    n_trainings_ : int
+        As there, with the training of `estimator_`.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    See Also
+    --------
+    CleanedClassifier : The same for classes.
+
+    Notes
+    -----
+    Targets are numbers here, whole ones too: a method without a net of its own gets a regressor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from skinfluence import CleanedRegressor, LossScore
+    >>> X = np.linspace(0, 1, 60)[:, None]
+    >>> y = 3 * X[:, 0]
+    >>> y[::20] += 10.5  # three corrupted targets
+    >>> method = LossScore(random_state=0)
+    >>> model = CleanedRegressor(LinearRegression(), method, contamination=3).fit(X, y)
+    >>> sorted(model.removed_indices_.tolist())
+    [0, 20, 40]
+    """
+
+    _classifies = False
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        multi_output = get_tags(self.estimator).target_tags.multi_output
+        tags.target_tags.multi_output = multi_output
+        return tags

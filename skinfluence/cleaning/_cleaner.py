@@ -1,0 +1,189 @@
+"""Cleaner training sets."""
+
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
+
+from skinfluence.cleaning._base import Data, clean, trainer_of
+from skinfluence.cleaning._clean_rows import Cleaned
+from skinfluence.rows._containers import select
+from skinfluence.rows._seeds import draw_seeds
+
+
+class DetrimentalSampleCleaner(BaseEstimator):
+    """Remove or relabel the most detrimental training rows.
+
+    Has scikit-learn's sampler interface `fit_resample`, so that it is a step of an
+    `imblearn.pipeline.Pipeline`; it has no `transform`, because new rows are never removed.
+
+    Parameters
+    ----------
+    method : BaseDetrimentality
+        Gives the scores; cloned. Its own `contamination`, if it has one, counts for nothing here.
+    contamination : "auto", "disagreement", float or int, default="auto"
+        How many rows to treat: a share in [0, 1) or a number. "auto" compares the shares 0, 1, 2,
+        5, 10, 20, 30 and 40 % by cross-validation: of those whose loss on held-out rows is within
+        one standard error of the lowest, the smallest. "disagreement" needs no further training:
+        it takes the rows whose label is not the one that the method's net predicts on the mean of
+        its checkpoints.
+    action : {"remove", "relabel"}, default="remove"
+        Drop the rows, or give them the label that `estimator`, trained on the other rows,
+        predicts. Relabelling is for classes.
+    per_class : bool, default=False
+        Take the share or number of every class, in place of the worst rows of all.
+    keep_minimum : int, default=1
+        So many rows of every class (of all rows for a regression) are never removed.
+    estimator : estimator, optional
+        The model that "auto" trains to compare shares, and that relabels; by default the
+        method's net, or the default net for a method without one.
+    cv : int, splitter or iterable, default=3
+        Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups
+        where fit gets `groups`. A list of (training rows, held-out rows), as row numbers without
+        one in common, or a splitter such as TimeSeriesSplit need not hold out every row.
+    random_state : int, RandomState or None, default=None
+        Seed of the folds and trainings of "auto", and of the method if its own is None.
+
+    Attributes
+    ----------
+    sample_indices_ : ndarray of shape (n_kept,)
+        The rows kept, ascending.
+    removed_indices_ : ndarray of shape (n_removed,)
+        The rows removed, most detrimental first.
+    relabelled_ : ndarray of shape (n_relabelled,)
+        The rows whose label was changed, ascending.
+    method_ : BaseDetrimentality
+        Fitted on all rows.
+    contamination_ : float, int or "disagreement"
+        The amount taken; the share chosen by "auto".
+    losses_ : dict of float to float
+        With "auto", the mean held-out loss after each share.
+    n_trainings_ : int
+        How often the method was fitted and models were trained.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    Raises
+    ------
+    ValueError
+        From fit: if a parameter is out of range, or the amount would leave less than
+        `keep_minimum` rows of a class.
+
+    See Also
+    --------
+    CleanedClassifier, CleanedRegressor : A model trained on what is kept.
+
+    Notes
+    -----
+    The loss of "auto" is the share of wrong predictions for classes, and the absolute error for a
+    regression. Held-out rows keep their given labels, wrong ones among them: a wrong label is
+    predicted by neither model, so it costs both the same, whereas a log-loss would favor the model
+    that has learnt to expect wrong labels. Removing too much hurts: if in doubt, this rule takes
+    less.
+
+    Scores of a training part are of a method fitted on that part alone, so that held-out labels
+    have no say in what is removed. Of a part, the same share of `keep_minimum` stays, rounded up.
+
+    Whether targets are classes is said by the method: its `classes_`, or the kind of its net. Where
+    it says nothing, as RandomScore or a plain NeuralNet, the targets do, by the rule of the default
+    net.
+
+    A net trained on a wrong label soon repeats it, so new labels are those of a model that never
+    saw the rows in doubt.
+
+    Cost: one fit of the method; with "auto" and k folds, k more and at most 8 k trainings of the
+    model. Relabelling trains it once, with "auto" at most 1 + 7 k times, besides
+    (`n_trainings_`).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skinfluence import DetrimentalSampleCleaner, OutlierGradientDetector
+    >>> from skinfluence.datasets import make_noisy_labels
+    >>> X, y = load_iris(return_X_y=True)
+    >>> y_noisy, is_noisy = make_noisy_labels(y, rate=0.1, random_state=0)
+    >>> method = OutlierGradientDetector(random_state=0)
+    >>> cleaner = DetrimentalSampleCleaner(method, contamination="disagreement")
+    >>> X_clean, y_clean = cleaner.fit_resample(X, y_noisy)
+    >>> bool(is_noisy[cleaner.sample_indices_].mean() < 0.03)
+    True
+    """
+
+    def __init__(
+        self,
+        method: Any,
+        *,
+        contamination: float | str = "auto",
+        action: str = "remove",
+        per_class: bool = False,
+        keep_minimum: int = 1,
+        estimator: Any = None,
+        cv: Any = 3,
+        random_state: Any = None,
+    ) -> None:
+        self.method = method
+        self.contamination = contamination
+        self.action = action
+        self.per_class = per_class
+        self.keep_minimum = keep_minimum
+        self.estimator = estimator
+        self.cv = cv
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, groups: Any = None
+    ) -> Self:
+        """Choose the rows.
+
+        Parameters
+        ----------
+        X : data frame, array, mapping of arrays, or torch data set
+            What the method takes.
+        y : array-like of shape (n_samples,)
+        X_val, y_val : like X and y, optional
+            Trusted rows, for methods that use them; `ValidationRows` within a search.
+        groups : array-like of shape (n_samples,), optional
+            For the folds of "auto", which keep the rows of a group together. A search gives them to
+            its own folds alone, unless metadata routing is enabled and they are asked for by
+            `set_fit_request(groups=True)`.
+
+        Returns
+        -------
+        self
+        """
+        self._clean(X, y, X_val, y_val, groups)
+        return self
+
+    def fit_resample(
+        self, X: Any, y: Any, X_val: Any = None, y_val: Any = None, groups: Any = None
+    ) -> tuple[Any, Any]:
+        """Choose the rows and return what is left.
+
+        Parameters
+        ----------
+        X : data frame, array, mapping of arrays, or torch data set
+            What the method takes.
+        y : array-like of shape (n_samples,)
+        X_val, y_val, groups : as for `fit`
+
+        Returns
+        -------
+        X_kept, y_kept : like X and y
+            In the containers given and the order of the rows.
+        """
+        cleaned = self._clean(X, y, X_val, y_val, groups)
+        return select(X, cleaned.kept), select(cleaned.y, cleaned.kept)
+
+    def _clean(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
+        fold_seed, model_seed, _ = draw_seeds(self.random_state, 3)
+        train = None
+        if self.contamination == "auto" or self.action == "relabel":
+            train = trainer_of(self, X, model_seed)
+        return clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags

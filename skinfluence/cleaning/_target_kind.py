@@ -1,0 +1,80 @@
+"""Whether targets are classes: what the models of a method are for, and what a cleaner is for."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.base import is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
+
+from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.rows._targets import is_regression_target, one_label_a_row
+
+
+def check_kind(owner: str, method: Any, classifies: bool) -> None:
+    """Refuse a method whose net or estimator is for targets of the other kind.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the class that knows the targets.
+    method : BaseDetrimentality
+    classifies : bool
+        Whether the targets are classes.
+
+    Raises
+    ------
+    ValueError
+        With the parameter and its model.
+    """
+    kind, other = ("classes", "numbers") if classifies else ("numbers", "classes")
+    for name, model in _models_of(method).items():
+        if _is_for_classes(model) is not (not classifies):
+            continue
+        raise ValueError(
+            f"{owner} is for targets that are {kind}, but its method has {name}="
+            f"{type(model).__name__}, which is for {other}. Give the method a model for {kind}, "
+            f"or use {'CleanedRegressor' if classifies else 'CleanedClassifier'}."
+        )
+
+
+def decided_kind(method: Any, targets: NDArray[Any]) -> bool:
+    """Decide whether targets are classes, where no class name says so.
+
+    Parameters
+    ----------
+    method : BaseDetrimentality
+        Fitted. Its `classes_`, or else its net or estimator, decide.
+    targets : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Decide where the method does not, by the rule of the default net.
+
+    Returns
+    -------
+    bool
+    """
+    if hasattr(method, "classes_"):
+        return True
+    kinds = {_is_for_classes(model) for model in _models_of(method).values()} - {None}
+    if kinds:
+        return kinds == {True}
+    return one_label_a_row(targets) and not is_regression_target(targets)
+
+
+def _models_of(method: Any) -> dict[str, Any]:
+    """List the nets and estimators of a method and of its parts, out of their frames."""
+    return {
+        name: value.estimator if isinstance(value, FrozenEstimator) else value
+        for name, value in method.get_params().items()
+        # what is inside a detector judges gradients, not targets
+        if name.split("__")[-1] in {"net", "estimator"} and "detector" not in name.split("__")
+    }
+
+
+def _is_for_classes(model: Any) -> bool | None:
+    """Say what a model is for; None if it does not tell."""
+    if is_net(model):
+        return {"classes": True, "binary": True, "regression": False}.get(kind_of(model))
+    if isinstance(model, type) or not hasattr(model, "fit"):
+        return None
+    if is_classifier(model) or is_regressor(model):
+        return bool(is_classifier(model))
+    return None

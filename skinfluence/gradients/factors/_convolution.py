@@ -1,0 +1,299 @@
+"""Per-sample gradients of convolutions: sums of outer products over output positions.
+
+Index conventions as in `_factors`, and g groups; a patch is what one output position sees.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skinfluence.gradients.factors._layer_gradients import (
+    LayerGradients,
+    LayerProjection,
+    LinearGradients,
+    check_has_weight,
+    gram_of_positions,
+    gram_power_sum,
+    in_blocks,
+    positions_are_cheaper,
+    power_sum,
+    scale_rows,
+    unit_rows,
+)
+
+_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """The fixed part of a convolution.
+
+    Attributes
+    ----------
+    kernel, stride, dilation : tuple of int
+    groups : int
+    padding : tuple of int
+        Before and after every axis, the last axis first, as `torch.nn.functional.pad` has it.
+    padding_mode : str
+        As `torch.nn.functional.pad` has it.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding: tuple[int, ...]
+    padding_mode: str
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Pad inputs, so that the convolution that follows needs no padding."""
+        return F.pad(x, self.padding, mode=self.padding_mode) if any(self.padding) else x
+
+    def patches(self, x: Tensor) -> Tensor:
+        """Cut padded inputs (n, channels, ...) into patches (n, g, t, i)."""
+        n, channels = x.shape[:2]
+        for axis, (size, step, gap) in enumerate(
+            zip(self.kernel, self.stride, self.dilation, strict=True)
+        ):
+            x = x.unfold(2 + axis, (size - 1) * gap + 1, step)[..., ::gap]
+        d = len(self.kernel)
+        x = x.flatten(2 + d).flatten(2, 1 + d)  # (n, channels, t, kernel)
+        t = x.shape[2]
+        x = x.reshape(n, self.groups, channels // self.groups, t, -1).transpose(2, 3)
+        return x.reshape(n, self.groups, t, -1)
+
+    def convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
+        """Apply other filters to padded inputs."""
+        function: Any = _CONVOLVE[len(self.kernel)]
+        outputs: Tensor = function(
+            x, weight, stride=self.stride, dilation=self.dilation, groups=groups
+        )
+        return outputs
+
+    def weight_gradients(self, x: Tensor, b: Tensor) -> Tensor:
+        """Differentiate every row on its own: one convolution with a group a row."""
+        n, channels, outputs = len(x), x.shape[1], b.shape[1]
+        weight = x.new_empty(n * outputs, channels // self.groups, *self.kernel)
+        d = len(self.kernel)
+        gradient: Tensor = torch.ops.aten.convolution_backward(
+            b.reshape(1, n * outputs, *b.shape[2:]),
+            x.reshape(1, n * channels, *x.shape[2:]),
+            weight,
+            None,
+            self.stride,
+            (0,) * d,
+            self.dilation,
+            False,
+            (0,) * d,
+            n * self.groups,
+            (False, True, False),
+        )[1]
+        return gradient.reshape(n, -1)
+
+
+@dataclass(frozen=True)
+class ConvGradients:
+    """Gradients of a convolution, kept as its input and its output's gradient.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n_rows, n_channels, ...)
+        The input, padded only when it is used.
+    b : Tensor of shape (n_rows, n_outputs, ...)
+        The gradient of the loss with respect to the output.
+    shape : ConvShape
+    weight, bias : bool
+        Whether the weight and the bias are among the parameters.
+    """
+
+    x: Tensor
+    b: Tensor
+    shape: ConvShape
+    weight: bool
+    bias: bool
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        """Positions, inputs of one output, outputs of one group."""
+        positions = self.b[0, 0].numel()
+        n_inputs = self.x.shape[1] // self.shape.groups
+        for size in self.shape.kernel:
+            n_inputs *= size
+        return positions, n_inputs, self.b.shape[1] // self.shape.groups
+
+    def _positions(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Factors (n * g, t, i) and (n * g, t, o)."""
+        a = self.shape.patches(self.shape.pad(self.x[rows]))
+        b = self.b[rows].flatten(2).unflatten(1, (self.shape.groups, -1)).transpose(2, 3)  # type: ignore[no-untyped-call]
+        return a.flatten(0, 1), b.flatten(0, 1)
+
+    def as_linear(self) -> LinearGradients | None:
+        """View the layer as a Linear one that is applied to every patch.
+
+        Returns
+        -------
+        LinearGradients or None
+            None for a convolution in groups, whose filters see different channels.
+        """
+        if self.shape.groups > 1:
+            return None
+        a, b = self._positions(slice(None))
+        return LinearGradients(a, b, self.weight, self.bias)
+
+    def _weights(self, rows: slice) -> Tensor:
+        return self.shape.weight_gradients(self.shape.pad(self.x[rows]), self.b[rows])
+
+    def power_sum(self, ord: int) -> Tensor:
+        """Sum over weight and bias; see `LayerGradients`."""
+        total = self.b.new_zeros(len(self.b))
+        if self.weight:
+            total = total + self._weight_power_sum(ord)
+        return total + power_sum(self.b.flatten(2).sum(2), ord) if self.bias else total
+
+    def _weight_power_sum(self, ord: int) -> Tensor:
+        positions, n_inputs, n_outputs = self._sizes
+        groups = self.shape.groups
+
+        def from_positions(rows: slice) -> Tensor:
+            return gram_power_sum(*self._positions(rows)).view(-1, groups).sum(1)
+
+        if ord == 2 and positions_are_cheaper(positions, n_inputs, n_outputs):
+            per_row = groups * positions * max(positions, n_inputs)
+            return in_blocks(from_positions, len(self.x), per_row)
+        return in_blocks(
+            lambda rows: power_sum(self._weights(rows), ord),
+            len(self.x),
+            groups * n_inputs * n_outputs,
+        )
+
+    def dense(self) -> Tensor:
+        """Multiply out, weight before bias; see `LayerGradients`."""
+        parts = [self._weights(slice(None))] if self.weight else []
+        if self.bias:
+            parts.append(self.b.flatten(2).sum(2))
+        return torch.cat(parts, 1)
+
+    def dot(self, direction: Tensor) -> Tensor:
+        """Convolve with the direction; see `LayerGradients`."""
+        outputs = self.b.shape[1]
+        total = self.b.new_zeros(len(self.b))
+        if self.weight:
+            filters = direction[: direction.numel() - outputs * self.bias]
+            filters = filters.view(outputs, -1, *self.shape.kernel)
+            along = self.shape.convolve(self.shape.pad(self.x), filters, self.shape.groups)
+            total = total + (along * self.b).flatten(1).sum(1)
+        if self.bias:
+            total = total + self.b.flatten(2).sum(2) @ direction[-outputs:]
+        return total
+
+    def gram(self, other: LayerGradients) -> Tensor:
+        """Pair positions or multiply out, whichever is cheaper; see `LayerGradients`."""
+        if not isinstance(other, ConvGradients):
+            return self.dense() @ other.dense().mT
+        total = self.b.new_zeros(len(self.b), len(other.b))
+        if self.weight:
+            total = total + self._weight_gram(other)
+        if self.bias:
+            total = total + self.b.flatten(2).sum(2) @ other.b.flatten(2).sum(2).mT
+        return total
+
+    def _weight_gram(self, other: "ConvGradients") -> Tensor:
+        positions, n_inputs, n_outputs = self._sizes
+        groups = self.shape.groups
+        if groups == 1 and positions_are_cheaper(positions, n_inputs, n_outputs):
+            everything = slice(None)
+            return gram_of_positions(*self._positions(everything), *other._positions(everything))
+        size = groups * n_inputs * n_outputs
+
+        def against_all(rows: slice) -> Tensor:
+            left = self._weights(rows)
+            return in_blocks(lambda others: other._weights(others) @ left.mT, len(other.x), size).mT
+
+        return in_blocks(against_all, len(self.x), size)
+
+    def project(self, projection: LayerProjection) -> Tensor:
+        """Project both factors, before or after summing positions; see `LayerGradients`."""
+        outputs = self.b.shape[1]
+        total = self.b.new_zeros(())
+        if self.weight:
+            total = self._project_weights(projection)
+        if self.bias:
+            total = total + self.b.flatten(2).sum(2) @ projection.signs(2, outputs, self.b)
+        return total
+
+    def _project_weights(self, projection: LayerProjection) -> Tensor:
+        positions, n_inputs, n_outputs = self._sizes
+        groups, outputs = self.shape.groups, self.b.shape[1]
+        back = projection.signs(0, outputs, self.b)  # (o, k), all groups
+        front = projection.signs(1, n_inputs, self.b)  # (i, k), the same for every group
+        k = back.shape[1]
+
+        def from_positions(rows: slice) -> Tensor:
+            filters = front.mT.reshape(k, -1, *self.shape.kernel)
+            filters = filters.repeat(groups, *(1 for _ in filters.shape[1:]))
+            a = self.shape.convolve(self.shape.pad(self.x[rows]), filters, groups)
+            a = a.flatten(2).view(-1, groups, k, positions)
+            grouped = self.b[rows].flatten(2).view(-1, groups, n_outputs, positions)
+            b = back.view(groups, n_outputs, k).mT @ grouped
+            return (a * b).sum((1, 3))
+
+        def from_matrices(rows: slice) -> Tensor:
+            matrix = self._weights(rows).view(-1, outputs, n_inputs)
+            return ((matrix @ front) * back).sum(1)
+
+        if positions_are_cheaper(positions, n_inputs, n_outputs):
+            return in_blocks(from_positions, len(self.x), 2 * groups * k * positions)
+        return in_blocks(from_matrices, len(self.x), outputs * max(n_inputs, k))
+
+    def with_unit_activations(self) -> Self:
+        """Scale the input factor; see `LayerGradients`."""
+        check_has_weight(self.weight)
+        return replace(self, x=unit_rows(self.x), bias=False)
+
+    def inputs(self) -> Tensor:
+        """Average each channel of the input; see `LayerGradients`."""
+        return self.x.flatten(2).mean(2)
+
+    def scaled(self, weights: Tensor) -> Self:
+        """Multiply the factor that flows back; see `LayerGradients`."""
+        return replace(self, b=scale_rows(self.b, weights))
+
+    def take(self, rows: slice) -> Self:
+        """Slice both factors; see `LayerGradients`."""
+        return replace(self, x=self.x[rows], b=self.b[rows])
+
+    def summed(self) -> Tensor:
+        """Multiply out a few rows at a time; see `LayerGradients`."""
+        _, n_inputs, n_outputs = self._sizes
+        size = self.shape.groups * n_inputs * n_outputs
+        parts = []
+        if self.weight:
+            blocks = in_blocks(lambda rows: self._weights(rows).sum(0)[None], len(self.x), size)
+            parts.append(blocks.sum(0))
+        if self.bias:
+            parts.append(self.b.flatten(2).sum((0, 2)))
+        return torch.cat(parts)
+
+
+def shape_of(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> ConvShape:
+    """Read the fixed part off a convolution.
+
+    Parameters
+    ----------
+    module : Conv1d, Conv2d or Conv3d
+
+    Returns
+    -------
+    ConvShape
+    """
+    return ConvShape(
+        tuple(module.kernel_size),
+        tuple(module.stride),
+        tuple(module.dilation),
+        module.groups,
+        tuple(module._reversed_padding_repeated_twice),  # "same" resolved, as the module pads
+        "constant" if module.padding_mode == "zeros" else module.padding_mode,
+    )

@@ -1,0 +1,173 @@
+"""The registry of layers whose per-sample gradients factor: one small class a kind of layer."""
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skinfluence.gradients.factors._convolution import ConvGradients, shape_of
+from skinfluence.gradients.factors._embedding import EmbeddingGradients
+from skinfluence.gradients.factors._layer_gradients import (
+    DenseGradients,
+    LayerGradients,
+    LinearGradients,
+)
+
+
+class LayerRule(Protocol):
+    """How the gradients of one kind of layer follow from its inputs and output gradients."""
+
+    def applies(self, module: Any) -> bool:
+        """Tell whether the rule holds for this module's settings."""
+        ...
+
+    def gradients(
+        self, module: Any, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
+    ) -> LayerGradients:
+        """Build the gradients of a layer from what its calls recorded.
+
+        Parameters
+        ----------
+        module : Module
+        calls : list of (Tensor, Tensor)
+            For each call in the forward pass, the layer's input and the gradient of the summed
+            loss with respect to its output, both with the rows on the first axis.
+        trainable : set of str
+            The module's own parameter names that are asked for.
+
+        Returns
+        -------
+        LayerGradients
+        """
+        ...
+
+
+class LinearRule:
+    """`torch.nn.Linear`, also over sequence axes and when called several times."""
+
+    def applies(self, module: nn.Linear) -> bool:
+        """Hold for every setting; see `LayerRule`."""
+        return True
+
+    def gradients(
+        self, module: nn.Linear, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
+    ) -> LinearGradients:
+        """Join the calls along the position axis; see `LayerRule`."""
+        a = _join_positions([a for a, _ in calls])
+        b = _join_positions([b for _, b in calls])
+        return LinearGradients(a, b, weight="weight" in trainable, bias="bias" in trainable)
+
+
+class ConvRule:
+    """`torch.nn.Conv1d`, `Conv2d` and `Conv3d`, with any groups, stride, dilation and padding."""
+
+    def applies(self, module: nn.Conv2d) -> bool:
+        """Hold for every setting; see `LayerRule`."""
+        return True
+
+    def gradients(
+        self, module: nn.Conv2d, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
+    ) -> LayerGradients:
+        """Keep the factors of one call; several calls are multiplied out and summed."""
+        weight, bias = "weight" in trainable, "bias" in trainable
+        parts = [ConvGradients(x, b, shape_of(module), weight, bias) for x, b in calls]
+        return parts[0] if len(parts) == 1 else _summed(module, parts)
+
+
+class EmbeddingRule:
+    """`torch.nn.Embedding`; its rows are looked up, so most of its gradient is zero."""
+
+    def applies(self, module: nn.Embedding) -> bool:
+        """Hold unless a look-up changes the table or the batch scales the gradient."""
+        return module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
+
+    def gradients(
+        self, module: nn.Embedding, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
+    ) -> EmbeddingGradients:
+        """Join the calls along the position axis; see `LayerRule`."""
+        tokens = torch.cat([tokens.reshape(len(tokens), -1) for tokens, _ in calls], 1).long()
+        b = torch.cat([b.reshape(len(b), -1, b.shape[-1]) for _, b in calls], 1)
+        if module.padding_idx is not None:
+            b = b * (tokens != module.padding_idx)[:, :, None]
+        return EmbeddingGradients(tokens, b, module.num_embeddings)
+
+
+class NormRule:
+    """LayerNorm, GroupNorm and, in eval mode, BatchNorm: a scale and a shift per channel."""
+
+    def applies(self, module: Any) -> bool:
+        """Hold unless BatchNorm uses the statistics of the batch."""
+        return getattr(module, "running_mean", True) is not None
+
+    def gradients(
+        self, module: Any, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
+    ) -> DenseGradients:
+        """Sum ``b * normalised input`` and ``b`` over positions; see `LayerRule`."""
+        parts = []
+        if "weight" in trainable:
+            parts.append(sum(_to_parameter(module, b * _normalized(module, x)) for x, b in calls))
+        if "bias" in trainable:
+            parts.append(sum(_to_parameter(module, b) for _, b in calls))
+        return DenseGradients(torch.cat(parts, 1), type(module).__name__)  # type: ignore[arg-type]
+
+
+RULES: dict[type[nn.Module], LayerRule] = {
+    nn.Linear: LinearRule(),
+    nn.Conv1d: ConvRule(),
+    nn.Conv2d: ConvRule(),
+    nn.Conv3d: ConvRule(),
+    nn.Embedding: EmbeddingRule(),
+    nn.LayerNorm: NormRule(),
+    nn.GroupNorm: NormRule(),
+    nn.BatchNorm1d: NormRule(),
+    nn.BatchNorm2d: NormRule(),
+    nn.BatchNorm3d: NormRule(),
+}
+
+
+def rule_for(module: nn.Module) -> LayerRule | None:
+    """Find the rule of a layer.
+
+    Parameters
+    ----------
+    module : Module
+
+    Returns
+    -------
+    LayerRule or None
+        None for subclasses too: their forward may do something else.
+    """
+    rule = RULES.get(type(module))
+    return rule if rule is not None and rule.applies(module) else None
+
+
+def _join_positions(parts: list[Tensor]) -> Tensor:
+    """Flatten each (n, ..., d) to (n, positions, d) and lay them side by side."""
+    if len(parts) == 1 and parts[0].dim() == 2:
+        return parts[0]
+    return torch.cat([part.reshape(part.shape[0], -1, part.shape[-1]) for part in parts], 1)
+
+
+def _summed(module: nn.Module, parts: list[ConvGradients]) -> DenseGradients:
+    total = parts[0].dense()
+    for part in parts[1:]:
+        total = total + part.dense()
+    return DenseGradients(total, f"{type(module).__name__} called {len(parts)} times")
+
+
+def _normalized(module: Any, x: Tensor) -> Tensor:
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(x, module.normalized_shape, eps=module.eps)
+    if isinstance(module, nn.GroupNorm):
+        return F.group_norm(x, module.num_groups, eps=module.eps)
+    return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
+
+
+def _to_parameter(module: Any, values: Tensor) -> Tensor:
+    """Sum over the axes that share a parameter, to (n, n_parameters)."""
+    if isinstance(module, nn.LayerNorm):
+        n_shared = values.dim() - 1 - len(module.normalized_shape)
+        shared = tuple(range(1, 1 + n_shared))
+        return (values.sum(shared) if shared else values).flatten(1)
+    return values.flatten(2).sum(2) if values.dim() > 2 else values

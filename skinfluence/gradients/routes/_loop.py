@@ -1,0 +1,352 @@
+"""The one batch loop: every method of the package reads its per-sample gradients here."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skinfluence.gradients._layers import Layer, call_order, select_layers
+from skinfluence.gradients._net_loss import (
+    Nested,
+    NetLoss,
+    n_rows,
+    take_rows,
+    tensors_in,
+)
+from skinfluence.gradients._readings import Kept, Reading
+from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
+from skinfluence.gradients.factors._rules import rule_for
+from skinfluence.gradients.routes._capture import (
+    Capture,
+    Recorder,
+    explore_graph,
+    require_gradients_of,
+)
+from skinfluence.gradients.routes._per_row import functional_gradients, loop_gradients
+
+# Gradients that no rule factors are dense: rows are taken a few at a time so that they fit.
+_DENSE_BYTES = 2**28
+
+
+class GradientLoop:
+    """Per-sample gradients of a net, batch after batch, each layer by its cheapest exact route.
+
+    Routes, in ``strategy``: "factored" (a rule knows the layer; one backward pass a batch),
+    "functional" (vmap over rows) and "loop" (one backward pass a row, for what vmap refuses).
+    They give the same numbers. A layer leaves the factored route when its input does not have
+    the rows on the first axis, or when its parameters are used where no hook sees it.
+
+    Parameters
+    ----------
+    net_loss : NetLoss
+    X, y : nested tensors of shape (n_rows, ...), Tensor of shape (n_rows, ...)
+        A few rows on which the routes are tried out.
+    layers : "last", "all", or sequence of str
+        See `select_layers`.
+
+    Raises
+    ------
+    ValueError
+        If the net is random in eval mode or couples the rows of a batch, or if `layers` names
+        something it does not have.
+    """
+
+    def __init__(
+        self, net_loss: NetLoss, X: Nested, y: Tensor, layers: str | Sequence[str]
+    ) -> None:
+        self.net_loss = net_loss
+        X, y = take_rows(X, slice(0, 3)), y[:3]
+        check_rows_are_independent(net_loss, X)
+        entered = call_order(net_loss, X)
+        self.layers = select_layers(net_loss, entered, layers)
+        _check_graph_reaches(net_loss, self.layers, set(entered), X, y)
+        self.strategy = {
+            layer.name: "factored" if _may_factor(layer, set(entered)) else "functional"
+            for layer in self.layers
+        }
+        self._route_per_row(X, y)
+        self._try_routes(X, y)
+
+    @property
+    def n_parameters(self) -> int:
+        """Count the columns of the dense matrix.
+
+        Returns
+        -------
+        int
+        """
+        return sum(layer.n_parameters for layer in self.layers)
+
+    def batches(self, batches: Iterable[tuple[Nested, Tensor]], reading: Reading) -> Iterator[Any]:
+        """Read one quantity off the gradients of each batch in turn.
+
+        Parameters
+        ----------
+        batches : iterable of (nested tensors, Tensor)
+        reading : Reading
+
+        Yields
+        ------
+        object
+            What the reading makes of a batch: one for each, or several for a batch whose dense
+            gradients would not fit.
+        """
+        with self.opened() as read:
+            for X, y in batches:
+                for part in slices(len(y), self.rows_at_once):
+                    yield read(take_rows(X, part), y[part], reading)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Nested, Tensor, Reading], Any]]:
+        """Set the hooks, and give a function that reads one batch of at most `rows_at_once`.
+
+        Yields
+        ------
+        callable
+            ``read(X, y, reading)``
+        """
+        with Recorder(self.net_loss, self._on("factored")) as recorder:
+            yield partial(self._read, recorder)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Say how many rows may be read together so that dense gradients fit.
+
+        Returns
+        -------
+        int
+        """
+        dense = sum(layer.n_parameters for layer in self.layers if self._is_dense(layer))
+        if not dense:
+            return 2**62
+        itemsize = next(iter(self.layers[0].parameters.values())).element_size()
+        return max(1, _DENSE_BYTES // (dense * itemsize))
+
+    def _read(self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading) -> Any:
+        versions = _versions(X, y)
+        result = self._read_layers(recorder, X, y, reading)
+        if _versions(X, y) != versions:
+            raise ValueError(
+                "The net's forward or loss wrote into its input on this batch, though not on the "
+                "first rows, so the rows given as X or y may have been changed. Make it work on a "
+                "copy."
+            )
+        return result
+
+    def _read_layers(self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading) -> Any:
+        found = self._factored(recorder, X, y, reading) if recorder.layers else {}
+        for route, gradients in (("functional", functional_gradients), ("loop", loop_gradients)):
+            layers = self._on(route)
+            if not layers:
+                continue
+            dense = gradients(self.net_loss, layers, X, y)
+            for layer in layers:
+                kind = type(layer.module).__name__
+                values = DenseGradients(dense.pop(layer.name), kind)
+                found[layer.name] = reading.layer(layer, values)
+        return reading.total(self.layers, [found[layer.name] for layer in self.layers])
+
+    def _factored(
+        self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading
+    ) -> dict[str, Any]:
+        record = recorder.record(X, y)
+        layers, rows = self._on("factored"), y.shape[0]
+        unseen = [layer for layer in layers if not _has_rows_first(record, layer, rows)]
+        if unseen:  # this batch takes another way through the net than the first rows did
+            for layer in unseen:
+                self.strategy[layer.name] = "functional"
+            self._route_per_row(X, y)
+            layers = self._on("factored")
+        by_name = {layer.name: layer for layer in layers}
+        found: dict[str, Any] = {}
+
+        def done(name: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
+            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, rows))
+
+        record.backward(list(by_name), done)
+        return found
+
+    def _on(self, route: str) -> list[Layer]:
+        return [layer for layer in self.layers if self.strategy[layer.name] == route]
+
+    def _is_dense(self, layer: Layer) -> bool:
+        return self.strategy[layer.name] != "factored"
+
+    def _try_routes(self, X: Nested, y: Tensor) -> None:
+        """Hold every fast route against one backward pass a row, on the rows at hand."""
+        X, y = take_rows(X, slice(0, 2)), y[:2]
+        expected = loop_gradients(self.net_loss, self.layers, X, y)
+        # The axis that follows the number of rows is the batch axis: two sizes tell it from a
+        # sequence axis that happens to be as long. A net that swaps its rows shows in the first
+        # order, one that sorts them in one of the two, whichever row sorts first.
+        orders = [[i % len(y) for i in order] for order in ((0, 1), (1, 0, 1))]
+        next_route = {"factored": "functional", "functional": "loop"}
+        wrong: list[Layer] = self.layers
+        while wrong:  # at most twice: a route that fails is left for a slower one
+            wrong = []
+            for order in orders:
+                found = self._trial(take_rows(X, order), y[order])
+                wrong += [
+                    layer
+                    for layer in self.layers
+                    if self.strategy[layer.name] in next_route
+                    and layer not in wrong
+                    and not _rows_close(found[layer.name].dense(), expected[layer.name], order)
+                ]
+            for layer in wrong:
+                self.strategy[layer.name] = next_route[self.strategy[layer.name]]
+            self._route_per_row(X, y)
+
+    def _trial(self, X: Nested, y: Tensor) -> dict[str, LayerGradients]:
+        with Recorder(self.net_loss, self._on("factored")) as recorder:
+            found: dict[str, LayerGradients] = self._read(recorder, X, y, Kept())
+        return found
+
+    def _route_per_row(self, X: Nested, y: Tensor) -> None:
+        layers = self._on("functional")
+        if not layers:
+            return
+        try:
+            functional_gradients(self.net_loss, layers, take_rows(X, slice(0, 2)), y[:2])
+        except RuntimeError:  # what vmap has no rule for; if the net itself fails, so will the loop
+            for layer in layers:
+                self.strategy[layer.name] = "loop"
+
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows into slices of at most `size`."""
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+def _may_factor(layer: Layer, entered: set[str]) -> bool:
+    """Tell whether a rule knows the layer, the first rows enter it, and it runs as written."""
+    return rule_for(layer.module) is not None and layer.name in entered and _runs_as_written(layer)
+
+
+def _runs_as_written(layer: Layer) -> bool:
+    """Tell a plain layer from one that a hook, a patch or a reparametrization makes another."""
+    module = layer.module
+    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return not hooked and layer.own_names <= {"weight", "bias"}
+
+
+def _versions(X: Nested, y: Tensor) -> list[int]:
+    """Read the in-place counters, which a forward that works on a copy leaves alone."""
+    return [tensor._version for tensor in (*tensors_in(X), y)]
+
+
+def _has_rows_first(record: Capture, layer: Layer, rows: int) -> bool:
+    calls = record.calls[layer.name]
+    return record.complete[layer.name] and all(
+        call.a.dim() > 1 and call.a.shape[0] == rows and call.shape[:1] == (rows,) for call in calls
+    )
+
+
+def _apply_rule(layer: Layer, pairs: list[tuple[Tensor, Tensor]], rows: int) -> LayerGradients:
+    rule = rule_for(layer.module)
+    if rule is None or not pairs:  # not entered this time: the loss does not depend on it
+        some_parameter = next(iter(layer.parameters.values()))
+        return DenseGradients(some_parameter.detach().new_zeros(rows, layer.n_parameters))
+    return rule.gradients(layer.module, pairs, layer.own_names)
+
+
+def _check_graph_reaches(
+    net_loss: NetLoss, layers: list[Layer], entered: set[str], X: Nested, y: Tensor
+) -> None:
+    """Refuse nets whose loss cannot be differentiated by the parameters that were asked for."""
+    with require_gradients_of(net_loss.module, layers):
+        loss = net_loss(X, y)
+    uses, _ = explore_graph(loss, [])
+    if not net_loss.originals.isdisjoint(uses):
+        raise ValueError(
+            "The net's forward uses parameters that are not those of its submodules, as a lambda "
+            "or a hook does that was made with the module and holds on to it. A copy of the "
+            "module cannot follow; make it a method or a submodule."
+        )
+    if not loss.requires_grad and any(layer.name in entered for layer in layers):
+        names = ", ".join(layer.name for layer in layers)
+        raise ValueError(
+            f"The forward pass enters {names}, but the loss does not depend on them as far as "
+            "autograd sees. Likely causes are torch.no_grad, detach, and checkpointing with "
+            "use_reentrant=True; use use_reentrant=False."
+        )
+
+
+def check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
+    """Refuse nets for which a row's own output and gradient are not defined.
+
+    Parameters
+    ----------
+    net_loss : NetLoss
+    X : nested tensors of shape (n_rows, ...)
+        A few rows to try.
+
+    Raises
+    ------
+    ValueError
+        If outputs are random, or depend on the other rows of the batch.
+    """
+    rows = n_rows(X)
+    with torch.no_grad():
+        together = tensors_in(net_loss.forward(X))
+        again = tensors_in(net_loss.forward(X))
+        alone = [tensors_in(net_loss.forward(take_rows(X, [i]))) for i in range(rows)]
+    if not all(_close(one, two) for one, two in zip(together, again, strict=True)):
+        raise ValueError(
+            "The net gives different outputs for the same rows in eval mode, so its gradients "
+            "would be random. A likely cause is dropout or noise that does not ask self.training; "
+            "make it do so."
+        )
+    for position, output in enumerate(together):
+        parts = [single[position] for single in alone]
+        # outputs of other shapes (squeezed, padded to the longest row) cannot be compared
+        if all(part.shape == (1, *output.shape[1:]) for part in parts) and (
+            len(output) == rows and not _close(output, torch.cat(parts))
+        ):
+            raise ValueError(
+                "The net's output for a row depends on the other rows of its batch, so a row has "
+                "no gradient of its own. A likely cause is batch normalisation without running "
+                "statistics, or a forward that averages over the first axis; use "
+                "track_running_stats=True or a per-row normalisation such as LayerNorm."
+            )
+
+
+def _close(one: Tensor, two: Tensor) -> bool:
+    """Compare to what the order of floating-point sums may change, NaNs being equal."""
+    one, two = one.detach(), two.detach()
+    if one.shape != two.shape or not one.is_floating_point():
+        return bool(torch.equal(one, two))
+    if not two.numel():
+        return True
+    tolerance = _tolerance(two)
+    if not math.isfinite(tolerance):
+        return bool(torch.allclose(one, two, equal_nan=True))
+    return _largest(one - two) <= tolerance  # False for NaN
+
+
+def _rows_close(found: Tensor, expected: Tensor, order: Sequence[int]) -> bool:
+    """Compare row k of `found` to row ``order[k]`` of `expected`, as `_close` does."""
+    # Writes the difference into `found`: copies of whole gradients would cost more than all else.
+    if found.shape != (len(order), expected.shape[1]):
+        return False
+    tolerance = _tolerance(expected)
+    if not math.isfinite(tolerance):
+        return bool(torch.allclose(found, expected[list(order)], equal_nan=True))
+    return all(
+        _largest(row.sub_(expected[i])) <= tolerance for row, i in zip(found, order, strict=True)
+    )
+
+
+def _tolerance(expected: Tensor) -> float:
+    eps = torch.finfo(expected.dtype).eps
+    # below 10 eps lies what is left of a difference such as p - 1 of a row the net is sure of
+    return max(math.sqrt(eps) * _largest(expected), 10 * eps)
+
+
+def _largest(values: Tensor) -> float:
+    low, high = torch.aminmax(values)  # several times faster than an absolute value or a norm
+    return max(-float(low), float(high))

@@ -1,0 +1,1 @@
+"""What is to be lowered: a loss, a fairness gap, an adversary's success."""

@@ -1,0 +1,124 @@
+"""`fit` with a sensitive attribute, for the estimators that take an objective."""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence.objectives._objectives import Given, as_objective
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.rows._containers import n_samples_of
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._targets import check_targets
+from skinfluence.rows._validation_rows import validation_parts
+
+
+def has_value_by_row(estimator: Any) -> bool:
+    """Tell whether a query row alone has a value of the objective, for `available_if`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With `objective`.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    AttributeError
+        If the objective is one of all validation rows together.
+    """
+    if not as_objective(estimator.objective).by_row:
+        raise AttributeError(
+            f"{estimator.objective!r} is a quantity of all validation rows together, so a single "
+            "query row has none. Use ValidationLoss() or AdversarialLoss() for influence, "
+            "proponents and opponents."
+        )
+    return True
+
+
+class FitsObjective(BaseDetrimentality):
+    """Base of the estimators that hold training rows against an objective."""
+
+    objective: Any
+    _sensitive_val: NDArray[np.intp] | None
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sensitive_val: Any = None,
+    ) -> Self:
+        """Train the net and score every training row at its given label.
+
+        Parameters
+        ----------
+        X, y, X_val, y_val : see `BaseDetrimentality.fit`
+        sensitive_val : array-like of shape (n_val,), optional
+            The group of every validation row, for objectives that compare groups. Within a
+            search or a cleaner, it goes into `ValidationRows`.
+
+        Returns
+        -------
+        self
+        """
+        X_val, y_val, sensitive_val = validation_parts(X_val, y_val, sensitive_val)
+        self._sensitive_val = self._checked_groups(sensitive_val, X_val)
+        return super().fit(X, y, X_val, y_val)
+
+    def fit_transform(
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sensitive_val: Any = None,
+    ) -> NDArray[np.float64]:
+        """Train the net and return the scores of the training rows at their given labels.
+
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
+
+        Parameters
+        ----------
+        X, y, X_val, y_val, sensitive_val : as for `fit`
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 1)
+            `detrimentality_`. Higher = more detrimental.
+        """
+        fitted = self.fit(X, y, X_val, y_val, sensitive_val)
+        scores: NDArray[np.float64] = fitted.detrimentality_
+        return scores[:, np.newaxis]
+
+    def _checked_groups(self, sensitive_val: Any, X_val: Any) -> NDArray[np.intp] | None:
+        objective = as_objective(self.objective)
+        if objective.needs_groups != (sensitive_val is not None):
+            raise ValueError(
+                f"{objective!r} compares groups, but sensitive_val is None. Give fit one value for "
+                "every row of X_val; in a Pipeline, route it with "
+                "set_fit_request(sensitive_val=True)."
+                if objective.needs_groups
+                else f"Got sensitive_val, but {objective!r} compares no groups. Leave it out, or "
+                "use DemographicParity() or EqualOpportunity()."
+            )
+        if sensitive_val is None:
+            return None
+        if X_val is None:
+            raise ValueError(
+                "Got sensitive_val without X_val. It holds the group of every validation row; "
+                "give X_val and y_val with it."
+            )
+        groups = check_targets(sensitive_val, n_samples_of(X_val))
+        codes: NDArray[np.intp] = np.unique(groups, return_inverse=True)[1].reshape(-1)
+        return codes
+
+    def _objective_gradient(self, net: Any, rows: NetRows, validation: Rows) -> Any:
+        """Differentiate the objective at a net; a Tensor (n_parameters,)."""
+        given = Given(net.criterion_, self._trained.labels, validation.targets, self._sensitive_val)
+        return as_objective(self.objective).gradient(rows, given)

@@ -1,0 +1,1 @@
+"""Influence through the steps of a training, walked backwards."""

@@ -1,0 +1,247 @@
+"""From a training's trace to the linear influence of its rows."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skinfluence.exceptions import ReplayWarning
+from skinfluence.gradients._layers import select_layers
+from skinfluence.gradients._net_loss import Nested
+from skinfluence.gradients._skorch import iter_batches, net_loss_of
+from skinfluence.gradients._states import module_state, net_at
+from skinfluence.gradients._step_scale import step_scale_of, takes_plain_mean
+from skinfluence.influence.retraced._retrace_file import RetraceFile
+from skinfluence.influence.retraced._walk import Retracer, Step, Update, interpolated
+from skinfluence.rows._containers import n_samples_of, take
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import preserved_random_state
+from skinfluence.trace._training_trace import TrainingTrace
+
+# Steps further from SGD than this, relative to their length, are not what the theory is of.
+_REPLAY_TOLERANCE = 1e-3
+
+
+def check_retraceable(
+    net: Any, trace: TrainingTrace, parameters: str, *, renormalize: bool
+) -> None:
+    """Refuse a training that cannot be retraced, and warn of one that the theory is not of.
+
+    Parameters
+    ----------
+    net : NeuralNet
+    trace : TrainingTrace
+    parameters : {"trajectory", "epoch", "final"}
+    renormalize : bool
+
+    Raises
+    ------
+    ValueError
+        If batch normalisation couples the rows of a batch, the criterion is trained, too, the net
+        is not where its steps led, their rule changed, or there is no mean to renormalize.
+
+    Warns
+    -----
+    ReplayWarning
+        If recorded steps are far from SGD.
+    """
+    batch_norm = nn.modules.batchnorm._BatchNorm
+    if parameters == "trajectory" and any(isinstance(m, batch_norm) for m in net.module_.modules()):
+        raise ValueError(
+            "The net has batch normalisation: in training, a row's loss depends on the other rows "
+            "of its batch, so its own gradient at a step is not defined. Use parameters='final' or "
+            "'epoch', which differentiate in eval mode, or a net with LayerNorm or GroupNorm."
+        )
+    if renormalize and not takes_plain_mean(net):
+        raise ValueError(
+            f"renormalize=True divides the mean over a batch by one row less, but the loss of "
+            f"{type(net.criterion_).__name__} is no plain mean: it is a sum, or has class weights. "
+            "Set renormalize=False, or train with reduction='mean' and no weights."
+        )
+    if any(parameter.requires_grad for parameter in net.criterion_.parameters()):
+        raise ValueError(
+            f"The criterion {type(net.criterion_).__name__} has parameters that are trained, but "
+            "a trace holds those of the module alone. Move them into the module, or set "
+            "requires_grad=False."
+        )
+    if trace.departures:
+        raise ValueError(
+            f"Other things than the steps of one optimiser are on record: "
+            f"{'; '.join(trace.departures)}. SGD-influence retraces the steps that led to the net "
+            "as it is. Likely causes: OneCycleLR and CyclicLR move the momentum unless "
+            "cycle_momentum=False; EarlyStopping with load_best and Checkpoint load other "
+            "parameters when training ends; a callback clips weights."
+        )
+    present = module_state(net, buffers=False)
+    if any(not torch.equal(value, trace.final_state[name]) for name, value in present.items()):
+        raise ValueError(
+            "The net's parameters are not those at the end of its trace. A training without the "
+            "recorder is the likely cause; SGD-influence retraces the steps that led to the net as "
+            "it is."
+        )
+    error = trace.replay_error_
+    if error is not None and error > _REPLAY_TOLERANCE:
+        clipped = f"; callbacks on gradients: {', '.join(trace.gradient_callbacks)}"
+        warnings.warn(
+            f"Steps of {trace.optimizer} differ from SGD by {error:.2g} of their length, so the "
+            "influence is an approximation of unknown quality. Likely causes are Adam and the "
+            "like, dropout, augmentation, clipped gradients or batch normalisation"
+            f"{clipped if trace.gradient_callbacks else ''}. Train with torch.optim.SGD.",
+            ReplayWarning,
+            stacklevel=3,
+        )
+
+
+def first_step_of(trace: TrainingTrace, epochs: int | str) -> int:
+    """Find the step at which the last `epochs` epochs begin.
+
+    Parameters
+    ----------
+    trace : TrainingTrace
+    epochs : "all", "last" or int
+
+    Returns
+    -------
+    int
+    """
+    begun = [start for start in trace.epoch_starts if start < trace.n_steps]
+    if epochs == "all" or not begun:
+        return 0
+    count = 1 if epochs == "last" else min(int(epochs), len(begun))
+    return begun[-count]
+
+
+def retraced_influence(
+    net: Any,
+    trace: TrainingTrace,
+    rows: Rows,
+    queries: Rows,
+    *,
+    parameters: str,
+    first_step: int,
+    hessian: bool,
+    renormalize: bool,
+    batch_size: int,
+    each: bool,
+    file: RetraceFile | None = None,
+) -> NDArray[np.float64]:
+    """Estimate the effect of each training row on the loss of queries.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        As it was at the end of the trace.
+    trace : TrainingTrace
+    rows : Rows
+        The training rows, in the order that the trace numbers them.
+    queries : Rows
+    parameters : {"trajectory", "epoch", "final"}
+    first_step : int
+        The step at which to end the walk back.
+    hessian, renormalize : bool
+    batch_size : int
+        Of passes over the queries.
+    each : bool
+        Whether to retrace for every query on its own, or for their mean loss.
+    file : RetraceFile, optional
+        Where to go on from, and to write how far the walk is; for the mean loss only.
+
+    Returns
+    -------
+    ndarray of shape (n_query, n_train) or (1, n_train)
+        How much lower the loss of the queries is for training on the row.
+
+    Raises
+    ------
+    ValueError
+        If an interrupt left no states of the last epoch.
+    """
+    if parameters == "trajectory" and first_step < trace.first_step:
+        raise ValueError(
+            f"The states from step {first_step} on are needed, but the trace holds those from step "
+            f"{trace.first_step} on: training was interrupted where an epoch had just begun, and "
+            "those of the epoch before were dropped. Train to the end of an epoch, or record with "
+            "steps='all'."
+        )
+    with preserved_random_state():
+        net_loss = net_loss_of(net_at(net, trace.final_state))
+        X, _ = _batch_of(net, rows, np.arange(min(2, n_samples_of(rows.inputs))))
+        layers = select_layers(net_loss, X, "all")
+        retracer = Retracer(
+            net_loss,
+            layers,
+            lambda index: _batch_of(net, rows, index),
+            _update_of(trace),
+            step_scale_of(net),
+            hessian=hessian,
+            renormalize=renormalize,
+        )
+        n_queries = n_samples_of(queries.inputs)
+        parts = [np.array([i]) for i in range(n_queries)] if each else [np.arange(n_queries)]
+        influence = []
+        for part in parts:
+            walk = None if file is None else file.read()
+            if walk is None:
+                batches = iter_batches(net, *_take_rows(queries, part), batch_size)
+                u = retracer.validation_gradient(trace.final_state, batches)
+                walk = retracer.begin(u, trace.n_samples)
+            steps = _steps_backwards(trace, parameters, first_step, walk.n_steps)
+            if file is None:
+                influence.append(retracer.run(walk, steps))
+            else:
+                with file.keeping(walk):
+                    influence.append(retracer.run(walk, steps, file.watch))
+    return np.stack(influence)
+
+
+def _take_rows(rows: Rows, index: NDArray[Any]) -> Rows:
+    targets = None if rows.targets is None else rows.targets[index]
+    return Rows(take(rows.inputs, index), targets)
+
+
+def _batch_of(net: Any, rows: Rows, index: NDArray[Any]) -> tuple[Nested, Tensor]:
+    return next(iter_batches(net, *_take_rows(rows, index), len(index)))
+
+
+def _update_of(trace: TrainingTrace) -> Update:
+    def by_name(values: tuple[Any, ...]) -> dict[str, Any]:
+        groups = zip(trace.parameter_groups, values, strict=True)
+        return {name: value for names, value in groups for name in names}
+
+    return Update(
+        by_name(trace.weight_decay),
+        by_name(trace.momentum),
+        by_name(trace.dampening),
+        by_name(trace.nesterov),
+    )
+
+
+def _steps_backwards(
+    trace: TrainingTrace, parameters: str, first_step: int, n_done: int
+) -> Iterator[Step]:
+    assert trace.batch_indices is not None
+    for t in range(trace.n_steps - 1 - n_done, first_step - 1, -1):
+        groups = zip(trace.parameter_groups, trace.learning_rates[t].tolist(), strict=True)
+        rates = {name: rate for names, rate in groups for name in names}
+        yield Step(trace.batch_indices[t], _state_at(trace, parameters, t), rates, first=t == 0)
+
+
+def _state_at(trace: TrainingTrace, parameters: str, t: int) -> Mapping[str, Tensor]:
+    if parameters == "final":
+        return trace.final_state
+    if parameters == "trajectory":
+        assert trace.step_states is not None
+        state: Mapping[str, Tensor] = trace.step_states[t - trace.first_step]
+        return state
+    # between the two ends of the epoch, in proportion to the steps
+    starts = [*trace.epoch_starts, trace.n_steps]
+    epoch = int(np.searchsorted(starts, t, side="right")) - 1
+    ends = {checkpoint.epoch: checkpoint.state for checkpoint in trace.checkpoints}
+    before = trace.initial_state if epoch == 0 else ends[epoch]
+    after = ends.get(epoch + 1, trace.final_state)
+    share = (t - starts[epoch]) / max(1, starts[epoch + 1] - starts[epoch])
+    return dict(interpolated(before, after, share))

@@ -1,0 +1,1 @@
+"""Inverse curvature times a gradient: exact, iterative, and by Kronecker factors."""

@@ -1,0 +1,1 @@
+"""What all methods share, and methods made of methods."""

@@ -1,0 +1,346 @@
+"""What all methods share: fit, the scores, and what a Pipeline asks for."""
+
+from abc import ABCMeta, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skinfluence.nets._trained_net import can_predict_targets, fit_net_of, targets_and_strata
+from skinfluence.rows._containers import check_finite, check_inputs, take
+from skinfluence.rows._folds import (
+    check_cv,
+    check_validation_rule,
+    out_of_fold_scores,
+    place_among,
+    swapped_scores,
+)
+from skinfluence.rows._overlap import check_separate
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import draw_seeds
+from skinfluence.rows._validation_rows import validation_parts
+from skinfluence.trace._callbacks import number_folders
+from skinfluence.trace._recorder import TraceRecorder
+
+
+def _judges_new_rows(estimator: Any) -> bool:
+    if hasattr(estimator, "folds_") and not estimator._cross_validates():
+        raise AttributeError(
+            f"{type(estimator).__name__} was fitted without X_val, by two nets that scored half of "
+            "the rows each, so new rows have no score on their common scale. Fit with X_val and "
+            "y_val to score new rows."
+        )
+    return bool(estimator._judges_new_rows())
+
+
+def _judges_new_rows_unlabelled(estimator: Any) -> bool:
+    return _judges_new_rows(estimator) and can_predict_targets(estimator)
+
+
+class BaseDetrimentality(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Base of all methods that give every training row one detrimentality score.
+
+    Higher = more detrimental, for every method. A subclass implements `_check_parameters`,
+    `_fit_scores` and, if it can judge rows it was not fitted on, `_score` and
+    `_judges_new_rows`. Before anything else is added here: a function would do.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        Float64, finite. Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first; ties in the order of the rows.
+    net_ : NeuralNet
+        The trained net; a list of them, one a fold, where the rows are split for `cv` or in want
+        of validation rows.
+    trace_ : TrainingTrace
+        What was recorded of its training, for methods that need it; a list for folds.
+    folds_ : list of estimator
+        For folds: clones fitted on the training rows of each.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    n_features_in_ : int
+        For arrays and data frames.
+    """
+
+    net: Any
+    random_state: Any
+    cv: Any
+    validation: Any
+    trace_: Any
+    # While it is fitted as a part of another one, which may be stopped in a later part.
+    _is_fold = False
+    _trained: Any
+
+    def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
+        """Train the net and score every training row at its given label.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Numbers of any dtype; or a dict of arrays, a skorch SliceDict, or a torch data set.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels of any kind, or numbers. None only for a data set that holds its targets.
+        X_val, y_val : like X and y, optional
+            Trusted rows that the net is not trained on, for methods that need them. Within a
+            search, wrap both as `ValidationRows` and give them as `X_val`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, or the
+            net does not fit the data.
+        """
+        X_val, y_val, groups = validation_parts(X_val, y_val)
+        if groups is not None:
+            raise ValueError(
+                f"Got ValidationRows with sensitive, but {type(self).__name__} compares no groups. "
+                "Leave sensitive out, or use a method with DemographicParity() or "
+                "EqualOpportunity() as its objective."
+            )
+        self._check_parameters()
+        self._check_validation(X_val)
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # of an earlier fit, maybe with other parameters
+        self._seeds = draw_seeds(self.random_state, 3)
+        if self._trains_folds(X_val):
+            self._rank(self._fit_folds(X, y, X_val, y_val))
+        else:
+            rows, validation = self._prepare(X, y, X_val, y_val)
+            scores = self._fit_scores(rows, validation)
+            if scores is not None:
+                self._rank(np.asarray(scores, dtype=np.float64))
+        self._finish()
+        return self
+
+    def _rank(self, scores: NDArray[np.float64]) -> None:
+        check_finite(scores, "detrimentality_")
+        self.detrimentality_ = scores
+        self.ranking_ = np.argsort(-scores, kind="stable")
+
+    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+        """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
+        rows = fit_net_of(self, X, y, self._seeds[0], self._recorder())
+        if X_val is None:
+            return rows, None
+        validation = self._trained.rows(check_inputs(self, X_val, reset=False), y_val)
+        check_separate(rows.inputs, validation.inputs)
+        return rows, validation
+
+    def _fit_folds(self, X: Any, y: Any, X_val: Any, y_val: Any) -> NDArray[np.float64]:
+        """Fit a clone on the training rows of each fold; score every row once."""
+        X = check_inputs(self, X, reset=True)
+        y, strata = targets_and_strata(self.net, X, y)
+        self.folds_: list[Any] = []
+        self._fold_scores: list[NDArray[Any]] = []
+        self._fold_rows: list[NDArray[Any]] = []
+        rules = {"cv": None} if self._cross_validates() else {}
+
+        def fit_fold(train: NDArray[Any], X_val: Any, y_val: Any) -> Any:
+            fold = clone(self).set_params(random_state=self._seeds[0], **rules)
+            fold.set_params(**self._fold_parameters(len(self.folds_)))
+            number_folders(fold.net, len(self.folds_))
+            fold._is_fold = True
+            self.folds_.append(fold.fit(take(X, train), take(y, train), X_val, y_val))
+            fold._is_fold = False
+            self._fold_rows.append(train)
+            return fold
+
+        def out_of_fold(train: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
+            fold = fit_fold(train, X_val, y_val)
+            scores: NDArray[Any] = fold.score_detrimentality(take(X, held), take(y, held))
+            self._fold_scores.append(np.sort(scores))
+            return scores
+
+        def judged_by_held(train: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
+            fold = fit_fold(train, take(X, held), take(y, held))
+            self._fold_scores.append(np.sort(fold.detrimentality_))
+            return np.asarray(fold.detrimentality_)
+
+        if self._cross_validates():
+            scores = out_of_fold_scores(out_of_fold, strata, cv=self.cv, seed=self._seeds[1])
+        else:
+            rule = self.validation
+            scores = swapped_scores(judged_by_held, strata, validation=rule, seed=self._seeds[1])
+        self._trained = self.folds_[0]._trained
+        self.net_ = [fold.net_ for fold in self.folds_]
+        if hasattr(self.folds_[0], "trace_"):
+            self.trace_ = [fold.trace_ for fold in self.folds_]
+        if hasattr(self.folds_[0], "classes_"):
+            self.classes_ = self.folds_[0].classes_
+        return scores
+
+    def _trains_folds(self, X_val: Any) -> bool:
+        return self._cross_validates() or (self._needs_validation() and X_val is None)
+
+    def _cross_validates(self) -> bool:
+        return getattr(self, "cv", None) is not None
+
+    def _check_validation(self, X_val: Any) -> None:
+        name = type(self).__name__
+        check_cv(getattr(self, "cv", None))
+        if hasattr(self, "validation"):
+            check_validation_rule(self.validation)
+        elif self._needs_validation() and X_val is None:
+            raise ValueError(
+                f"{name} needs trusted rows besides the training rows, but X_val is None. Call "
+                "fit(X, y, X_val=..., y_val=...); in a Pipeline, name X_val in transform_input."
+            )
+        if self._trains_folds(X_val) and isinstance(self.net, FrozenEstimator):
+            asked = f"cv={self.cv!r}" if self._cross_validates() else "validation rows of its own"
+            raise ValueError(
+                f"{name} would train nets on parts of the rows for {asked}, but its net is "
+                "frozen. Pass the net unfrozen, or give X_val and y_val and leave cv=None."
+            )
+        if X_val is not None and not self._needs_validation():
+            raise ValueError(
+                f"Got X_val, but {name} does not use validation rows as it is set. Leave X_val "
+                "out, or choose parameters that use it."
+            )
+
+    def fit_transform(
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> NDArray[np.float64]:
+        """Train the net and return the scores of the training rows at their given labels.
+
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels. The scores know
+        the labels given: a classifier trained on them, as in a Pipeline, sees its own target
+        unless the method has `cv` set, which scores each row by nets that never saw it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            As for `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            As for `fit`.
+        X_val, y_val : like X and y, optional
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 1)
+            `detrimentality_`. Higher = more detrimental.
+        """
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).detrimentality_
+        return scores[:, np.newaxis]
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Score rows at their predicted labels.
+
+        A wrong label cannot show in this score, because no label is given: it says how unusual a
+        row is when the net's own prediction is believed. For labelled rows use
+        `score_detrimentality`; for the training rows, `detrimentality_`. A regression is judged
+        at a residual as large as the training error.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 1)
+            Higher = more detrimental.
+        """
+        check_is_fitted(self)
+        X = check_inputs(self, X, reset=False)
+        if hasattr(self, "folds_"):
+            scores = self._mean_place([np.asarray(fold.transform(X))[:, 0] for fold in self.folds_])
+        else:
+            scores = self._score(self._trained.predicted_rows(X))
+        return np.asarray(scores, dtype=np.float64)[:, np.newaxis]
+
+    @available_if(_judges_new_rows)
+    def score_detrimentality(self, X: Any, y: Any = None) -> NDArray[np.float64]:
+        """Score labelled rows as if they were training rows, without training on them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels from `classes_`, or numbers. None only for a data set that holds its targets.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Higher = more detrimental.
+        """
+        check_is_fitted(self)
+        X = check_inputs(self, X, reset=False)
+        if hasattr(self, "folds_"):
+            return self._mean_place([fold.score_detrimentality(X, y) for fold in self.folds_])
+        return np.asarray(self._score(self._trained.rows(X, y)), dtype=np.float64)
+
+    def _join_folds(self, columns: list[NDArray[Any]]) -> NDArray[np.float64]:
+        """Put each fold's columns in the order of all rows; rows of several folds get the mean."""
+        total = np.zeros((len(columns[0]), len(self.detrimentality_)))
+        count = np.zeros(len(self.detrimentality_))
+        for rows, values in zip(self._fold_rows, columns, strict=True):
+            total[:, rows] += values
+            count[rows] += 1
+        joined: NDArray[np.float64] = total / count
+        return joined
+
+    def _mean_place(self, scores: list[NDArray[Any]]) -> NDArray[np.float64]:
+        """Average where new rows stand among the scores of each fold."""
+        places = [place_among(*pair) for pair in zip(scores, self._fold_scores, strict=True)]
+        mean: NDArray[np.float64] = np.mean(places, axis=0)
+        return mean
+
+    def _finish(self) -> None:
+        """Set what follows from `detrimentality_`."""
+
+    @abstractmethod
+    def _check_parameters(self) -> None:
+        """Raise ValueError for a parameter that is out of range."""
+
+    @abstractmethod
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[Any] | None:
+        """Score the training rows; higher = more detrimental. None if there is no one score."""
+
+    def _score(self, rows: Rows) -> NDArray[Any]:
+        """Score other rows; needed where `_judges_new_rows` says True."""
+        raise NotImplementedError
+
+    def _recorder(self) -> TraceRecorder | None:
+        """Say what the method, as it is set, needs of the training."""
+        return None
+
+    def _needs_validation(self) -> bool:
+        """Tell whether the method, as it is set, uses X_val and y_val."""
+        return False
+
+    def _fold_parameters(self, number: int) -> dict[str, Any]:
+        """Say what is to be set on the clone for a fold, such as a file of its own."""
+        return {}
+
+    def _judges_new_rows(self) -> bool:
+        """Tell whether rows not fitted on can be scored."""
+        return False
+
+    @property
+    def _n_features_out(self) -> int:
+        return 1
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []  # scores are float64 whatever comes in
+        return tags
+
+
+# scikit-learn's output wrapper, put around transform when the class is made, would hide it
+BaseDetrimentality.transform = available_if(  # type: ignore[method-assign]
+    _judges_new_rows_unlabelled
+)(BaseDetrimentality.transform)

@@ -1,0 +1,361 @@
+"""Several methods on one training."""
+
+from time import perf_counter
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.metaestimators import _BaseComposition, available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skinfluence.gradients._skorch import kind_of
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.nets._default import default_net
+from skinfluence.nets._labels import name_classes
+from skinfluence.nets._trained_net import train_net
+from skinfluence.rows._containers import check_inputs, is_table_or_images, n_samples_of
+from skinfluence.rows._folds import quantiles
+from skinfluence.rows._parameters import check_contamination, check_parameter
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._targets import check_targets, distinct_labels
+from skinfluence.trace._recorder import TraceRecorder
+
+_STEPS = (None, "last_epoch", "all")
+
+
+def _pairs(methods: Any) -> Any:
+    """Check that methods are a list of names and methods."""
+    is_list = isinstance(methods, list | tuple)
+    if is_list and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in methods):
+        return methods
+    raise ValueError(
+        f"Got methods={methods!r}, but expected a list of (name, method), such as "
+        "[('loss', LossScore()), ('confidence', SelfConfidence())]. Name each method; of a dict, "
+        "give list(methods.items())."
+    )
+
+
+def _all_judge_new_rows(union: Any) -> bool:
+    fitted = getattr(union, "methods_", None)
+    methods = _pairs(union.methods) if fitted is None else list(fitted.items())
+    return all(hasattr(method, "transform") for _, method in methods)
+
+
+class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
+    """Score training rows by several methods that share one training, a column each.
+
+    Answers what its methods answer; compare them by `rank_correlation_`. Their mean rank or their
+    votes are one score again.
+
+    Parameters
+    ----------
+    methods : list of (str, BaseDetrimentality)
+        Names and methods; cloned. Their parameters are the union's own as `name__parameter`, so
+        that a grid search reaches them; a method is replaced as `name`. Methods without a net of
+        their own share the union's, trained once with all that any of them needs recorded. Those
+        that have one, need a special one (such as SGD), or split the rows for `cv` or in want of
+        X_val, train their own.
+    net : NeuralNet, FrozenEstimator or None, default=None
+        The net to share, as for `GradientEmbedding`.
+    aggregate : {"rank_mean", "vote", None}, default="rank_mean"
+        `detrimentality_` is the mean over the methods of a row's quantile, or the share of methods
+        that have the row among their worst. None makes no one score: there are `scores_` and the
+        columns of `transform`, but neither `detrimentality_` nor `ranking_`.
+    contamination : float, default=0.1
+        Share of the rows, in (0, 0.5], that a method votes for.
+    memory : joblib.Memory, str or None, default=None
+        Cache of the shared training, as in a Pipeline: a folder, in which the trained parameters
+        and the trace are kept by net, rows, targets and seed, so that a search over what the
+        methods make of it trains one net a fold. Needs an integer `random_state` to find them
+        again. A frozen net needs none; methods that train their own have a `memory` of their own.
+    random_state : int, RandomState or None, default=None
+        Seed of the training, and of methods whose own is None.
+
+    Attributes
+    ----------
+    scores_ : ndarray of shape (n_samples, n_methods)
+        Each method's `detrimentality_`, in its unit, float64. Higher = more detrimental.
+    detrimentality_ : ndarray of shape (n_samples,)
+        The aggregate, if there is one, float64, in [0, 1]. Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers by the aggregate, most detrimental first.
+    methods_ : dict of str to BaseDetrimentality
+        Fitted.
+    timings_ : dict of str to float
+        Seconds of each method, and of the shared training as "training".
+    rank_correlation_ : ndarray of shape (n_methods, n_methods)
+        Spearman's correlation of the columns; NaN for a column that is constant.
+    net_ : NeuralNet
+        The shared net, if any method shares it.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, if any method classifies.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    Raises
+    ------
+    ValueError
+        At fit, if names repeat, are "training" or those of parameters, hold a double underscore,
+        or there are no methods.
+
+    Notes
+    -----
+    Cost: one training for all that share it, and what each method costs without one.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skinfluence import DetrimentalityUnion, LossScore, SelfConfidence
+    >>> X, y = load_iris(return_X_y=True)
+    >>> methods = [("loss", LossScore()), ("confidence", SelfConfidence(checkpoints=5))]
+    >>> union = DetrimentalityUnion(methods, random_state=0)
+    >>> union.fit_transform(X, y).shape
+    (150, 2)
+    >>> list(union.timings_)
+    ['training', 'loss', 'confidence']
+    """
+
+    def __init__(
+        self,
+        methods: Any,
+        net: Any = None,
+        *,
+        aggregate: str | None = "rank_mean",
+        contamination: float = 0.1,
+        memory: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.methods = methods
+        self.net = net
+        self.aggregate = aggregate
+        self.contamination = contamination
+        self.memory = memory
+        self.random_state = random_state
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters, those of the methods among them.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Add the methods by their names, and their parameters as `name__parameter`.
+
+        Returns
+        -------
+        dict of str to object
+        """
+        parameters: dict[str, Any] = self._get_params("methods", deep=deep)
+        return parameters
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, replace methods by name, or set their parameters.
+
+        Parameters
+        ----------
+        **params : dict of str to object
+            As from `get_params`.
+
+        Returns
+        -------
+        self
+        """
+        self._set_params("methods", **params)
+        return self
+
+    def fit_transform(
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> NDArray[np.float64]:
+        """Fit all methods and return the scores of the training rows at their given labels.
+
+        Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            As for `fit`.
+        y : array-like of shape (n_samples,)
+            As for `fit`.
+        X_val, y_val : like X and y, optional
+            For methods that need them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_methods)
+            `scores_`. Higher = more detrimental.
+        """
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).scores_
+        return scores
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Score rows at their predicted labels, by every method.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_methods)
+            Higher = more detrimental.
+        """
+        check_is_fitted(self)
+        X = check_inputs(self, X, reset=False)
+        return np.hstack([method.transform(X) for method in self.methods_.values()])
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Name the columns.
+
+        Parameters
+        ----------
+        input_features : object, optional
+            Not used.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        return np.array(list(self.methods_), dtype=object)
+
+    def _check_parameters(self) -> None:
+        check_parameter(
+            "aggregate",
+            self.aggregate,
+            '"rank_mean", "vote" or None',
+            holds=lambda value: value in {"rank_mean", "vote", None},
+        )
+        check_contamination(self.contamination)
+        names = [name for name, _ in _pairs(self.methods)]
+        taken = {"training", *self.get_params(deep=False)}
+        nested = any("__" in name for name in names)
+        if not names or len(set(names)) < len(names) or nested or taken & set(names):
+            raise ValueError(
+                f"Got methods named {names}, but expected at least one, with distinct names that "
+                f"hold no '__' and are none of {sorted(taken)}. Rename them."
+            )
+        for name, method in self.methods:
+            if not isinstance(method, BaseDetrimentality):
+                raise TypeError(f"Got {name}={method!r}, but expected a detrimentality method.")
+
+    def _check_validation(self, X_val: Any) -> None:
+        """Leave it to the methods, unless none of them uses the rows."""
+        if X_val is not None and not any(method._needs_validation() for _, method in self.methods):
+            names = [name for name, _ in self.methods]
+            raise ValueError(
+                f"Got X_val, but none of the methods {names} uses validation rows as it is set. "
+                "Leave X_val out, or choose a method or parameters that use it."
+            )
+
+    def _trains_folds(self, X_val: Any) -> bool:
+        return False
+
+    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+        X = check_inputs(self, X, reset=True)
+        if y is not None or is_table_or_images(X):
+            y = check_targets(y, n_samples_of(X))
+        self.timings_: dict[str, float] = {}
+        shared = [m for _, m in self.methods if _shares_net(m, X_val)]
+        if shared:
+            start = perf_counter()
+            self.net_ = self._train(X, y, merged_recorder(shared))
+            self.timings_["training"] = perf_counter() - start
+        self.methods_: dict[str, Any] = {}
+        for name, method in self.methods:
+            start = perf_counter()
+            fitted = clone(method)
+            if _shares_net(method, X_val):
+                fitted.set_params(net=FrozenEstimator(self.net_))
+            if fitted.get_params().get("random_state", 0) is None:
+                fitted.set_params(random_state=self._seeds[1])
+            trusted = (X_val, y_val) if method._needs_validation() else (None, None)
+            self.methods_[name] = fitted.fit(X, y, *trusted)
+            self.timings_[name] = perf_counter() - start
+        for fitted in self.methods_.values():
+            if hasattr(fitted, "classes_"):
+                self.classes_ = fitted.classes_
+                break
+        return Rows(X, y), None
+
+    def _train(self, X: Any, y: Any, recorder: TraceRecorder | None) -> Any:
+        """Train the shared net; it brings its trace and the user's names of the classes."""
+        if isinstance(self.net, FrozenEstimator):
+            return self.net.estimator
+        seed = self._seeds[0]
+        net = default_net(X, y, random_state=seed) if self.net is None else clone(self.net)
+        disabled = isinstance(net.callbacks, str)  # with one given, skorch would add its own
+        entry = ("skinfluence_recorder", recorder)
+        if recorder is not None and not disabled:
+            net.set_params(callbacks=[*(net.callbacks or []), entry])
+        if y is not None and kind_of(net) == "classes" and net.classes is None:
+            net.set_params(classes=distinct_labels(y).tolist())
+        added = recorder if disabled else None
+        trained = train_net(net, X, y, seed, recorder=added, memory=self.memory)
+        if added is not None:
+            added.trace_ = trained.trace
+            trained.net.callbacks_.append(entry)
+        if trained.labels is not None:
+            name_classes(trained.net, trained.labels)
+        return trained.net
+
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64] | None:
+        columns = [method.detrimentality_ for method in self.methods_.values()]
+        self.scores_ = np.stack(columns, axis=1)
+        self.rank_correlation_ = _rank_correlation(columns)
+        if self.aggregate is None:
+            return None
+        if self.aggregate == "rank_mean":
+            return np.asarray(np.mean([quantiles(column) for column in columns], axis=0))
+        n_worst = max(1, round(self.contamination * len(columns[0])))
+        votes = np.zeros(len(columns[0]))
+        for method in self.methods_.values():
+            votes[method.ranking_[:n_worst]] += 1
+        return votes / len(columns)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.methods)
+
+
+# as for the base: the output wrapper, put around it when the class is made, would hide available_if
+DetrimentalityUnion.transform = available_if(  # type: ignore[method-assign]
+    _all_judge_new_rows
+)(DetrimentalityUnion.transform)
+
+
+def merged_recorder(methods: list[Any]) -> TraceRecorder | None:
+    """Record all that any of the methods needs, or nothing if none needs anything."""
+    wanted = [r for method in methods if (r := method._recorder()) is not None]
+    if not wanted:
+        return None
+    points = {recorder.checkpoints for recorder in wanted} - {"last"}
+    return TraceRecorder(
+        checkpoints="last" if not points else points.pop() if len(points) == 1 else "all",
+        order=any(recorder.order for recorder in wanted),
+        steps=max((recorder.steps for recorder in wanted), key=_STEPS.index),
+        logits=any(recorder.logits for recorder in wanted),
+        max_bytes=max(recorder.max_bytes for recorder in wanted),
+    )
+
+
+def _shares_net(method: Any, X_val: Any) -> bool:
+    """Tell whether a method takes any trained net and has none of its own."""
+    return (
+        getattr(method, "net", 0) is None
+        and type(method)._prepare is BaseDetrimentality._prepare
+        and not hasattr(method, "_default_net")
+        and not method._trains_folds(X_val)
+    )
+
+
+def _rank_correlation(columns: list[NDArray[Any]]) -> NDArray[np.float64]:
+    ranks = np.array([rankdata(column) for column in columns], dtype=np.float64)
+    ranks -= ranks.mean(1, keepdims=True)
+    sizes = np.sqrt((ranks**2).sum(1))
+    with np.errstate(invalid="ignore"):
+        correlation: NDArray[np.float64] = ranks @ ranks.T / np.outer(sizes, sizes)
+    return correlation

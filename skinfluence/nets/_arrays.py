@@ -1,0 +1,97 @@
+"""Arrays to and from a net: the dtypes it takes, the shapes it gives, what it predicts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skinfluence.gradients._skorch import (
+    compares_elementwise,
+    kind_of,
+    module_dtype,
+    takes_class_indices,
+    takes_integers,
+)
+from skinfluence.rows._containers import check_finite
+from skinfluence.rows._seeds import seeded
+
+
+def initialized_copy(net: Any, seed: int) -> Any:
+    """Initialise an unfitted copy of a net, to learn its dtype and shapes before training.
+
+    Parameters
+    ----------
+    net : NeuralNet
+    seed : int
+
+    Returns
+    -------
+    NeuralNet
+        Without callbacks, which may write files.
+    """
+    with seeded(seed):
+        copy = clone(net).set_params(verbose=0)
+        copy.callbacks = None  # skorch cannot set the parameter where they are disabled
+        return copy.initialize()
+
+
+def cast_inputs(net: Any, X: Any) -> Any:
+    """Cast an array to what a net's module computes in.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.
+    X : object
+
+    Returns
+    -------
+    ndarray, dict of arrays, or `X` itself
+        Floating in the module's dtype; integers as int64 if the module has an Embedding. In a
+        dict, integers stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If a row is not finite in that dtype.
+    """
+    if isinstance(X, Mapping):
+        floats = {k: v for k, v in X.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
+        return type(X)(**{**X, **{name: cast_inputs(net, v) for name, v in floats.items()}})
+    if not isinstance(X, np.ndarray):
+        return X
+    if X.dtype.kind in "iu" and takes_integers(net.module_):
+        return X.astype(np.int64, copy=False)
+    with np.errstate(over="ignore"):
+        X = X.astype(_numpy_dtype(net), copy=False)
+    check_finite(X, f"X as {X.dtype}")
+    return X
+
+
+def cast_targets(net: Any, y: NDArray[Any]) -> NDArray[Any]:
+    """Cast targets to what a net's criterion takes.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.
+    y : ndarray
+
+    Returns
+    -------
+    ndarray
+    """
+    if takes_class_indices(net) and y.dtype.kind != "f":
+        return y.astype(np.int64)
+    if compares_elementwise(net) or y.dtype.kind == "f":
+        return y.astype(_numpy_dtype(net))
+    return y.astype(np.int64) if kind_of(net) == "classes" else y
+
+
+def _numpy_dtype(net: Any) -> Any:
+    dtype = module_dtype(net.module_)
+    # numpy has no bfloat16
+    return np.float64 if dtype == torch.float64 else np.float32

@@ -1,0 +1,248 @@
+"""Neural nets that need no torch code: a perceptron for tables and a small CNN for images."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import type_of_target
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from skinfluence.rows._seeds import seeded
+from skinfluence.rows._targets import distinct_labels, is_regression_target
+
+_BATCH_SIZE = 64
+# Small sets get more epochs, so that every net takes about this many steps.
+_STEPS = 1500
+_MIN_EPOCHS, _MAX_EPOCHS = 40, 200
+
+
+class _StandardizedModule(nn.Module):
+    """A net on standardised inputs; subclasses say what lies before the output layer.
+
+    Parameters
+    ----------
+    center, scale : array-like of shape (n_features,) or (n_channels,)
+        Subtracted from the input, then divided by.
+    n_outputs : int
+    n_hidden : int, default=64
+        Width of the hidden layers.
+    output_center, output_scale : array-like of shape (n_outputs,), optional
+        Undo a standardisation of the target, for regression.
+    random_state : int, optional
+        Seed of the initial weights; None takes torch's global generator.
+    """
+
+    center: Tensor
+    scale: Tensor
+    output_center: Tensor
+    output_scale: Tensor
+
+    def __init__(
+        self,
+        *,
+        center: ArrayLike,
+        scale: ArrayLike,
+        n_outputs: int,
+        n_hidden: int = 64,
+        output_center: ArrayLike = 0.0,
+        output_scale: ArrayLike = 1.0,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__()
+        statistics = {
+            "center": center,
+            "scale": scale,
+            "output_center": output_center,
+            "output_scale": output_scale,
+        }
+        for name, value in statistics.items():
+            self.register_buffer(name, torch.as_tensor(np.asarray(value), dtype=torch.float32))
+        with nullcontext() if random_state is None else seeded(random_state):
+            self.hidden = self._hidden_layers(np.size(center), n_hidden)
+            self.output = nn.Linear(n_hidden, n_outputs)
+
+    @staticmethod
+    def _hidden_layers(n_inputs: int, n_hidden: int) -> nn.Module:
+        raise NotImplementedError
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Map rows to logits, or to predictions of a numeric target.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_rows, n_features) or (n_rows, n_channels, height, width)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_outputs)
+        """
+        per_channel = (-1, *(1 for _ in X.shape[2:]))
+        X = X.to(self.output.weight.dtype)
+        standardized = (X - self.center.view(per_channel)) / self.scale.view(per_channel)
+        outputs: Tensor = self.output(self.hidden(standardized))
+        return self.output_center + self.output_scale * outputs
+
+
+class TablePerceptron(_StandardizedModule):
+    """A perceptron with two hidden layers on standardised features; see `default_net`."""
+
+    @staticmethod
+    def _hidden_layers(n_inputs: int, n_hidden: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(n_inputs, n_hidden),
+            nn.ReLU(),
+            nn.Linear(n_hidden, n_hidden),
+            nn.ReLU(),
+        )
+
+
+class ImageCNN(_StandardizedModule):
+    """Two convolutions and a hidden layer on standardised channels; see `default_net`."""
+
+    @staticmethod
+    def _hidden_layers(n_inputs: int, n_hidden: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(n_inputs, n_hidden // 2, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(n_hidden // 2, n_hidden, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(16 * n_hidden, n_hidden),
+            nn.ReLU(),
+        )
+
+
+class SeededLoader(DataLoader[Any]):
+    """A shuffling data loader with a generator of its own.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    batch_size : int
+    random_state : int, optional
+        Seed of the order; None takes torch's global generator.
+    """
+
+    def __init__(self, dataset: Any, batch_size: int, random_state: int | None = None) -> None:
+        generator = None
+        if random_state is not None:
+            generator = torch.Generator()
+            generator.manual_seed(random_state)
+        super().__init__(dataset, batch_size=batch_size, shuffle=True, generator=generator)
+
+
+def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> NeuralNet:
+    """Make an unfitted skorch net that suits the data and the kind of target.
+
+    It trains on all rows, shuffled, with Adam; its inputs are standardised by what `X` says.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, height, width)
+        A table gets a perceptron (64-64), images a small convolutional net.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Classes get cross-entropy, a numeric target squared error, and a two-dimensional
+        indicator of labels binary cross-entropy. Floats with a fraction, or with more than 20
+        distinct values, are a numeric target. The net itself takes classes as 0, 1, 2, ...;
+        estimators of this package encode labels of any kind before they train it.
+    random_state : int, optional
+        Seed of the initial weights and of the order of the rows.
+
+    Returns
+    -------
+    NeuralNetClassifier, NeuralNetRegressor or NeuralNet
+
+    Raises
+    ------
+    ValueError
+        If `X` is neither a table nor images, or `y` is neither classes nor numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skinfluence.nets import default_net
+    >>> X, y = np.zeros((10, 3), dtype="float32"), np.arange(10) % 2
+    >>> type(default_net(X, y)).__name__
+    'NeuralNetClassifier'
+    >>> type(default_net(X, np.linspace(0, 1, 10))).__name__
+    'NeuralNetRegressor'
+    """
+    X, y = np.asarray(X), np.asarray(y)
+    module = {2: TablePerceptron, 4: ImageCNN}.get(X.ndim)
+    if module is None:
+        raise ValueError(
+            f"Got X of shape {X.shape}; the default net takes tables (n_samples, n_features) and "
+            "images (n_samples, n_channels, height, width). Give single-channel images a channel "
+            "axis, X[:, None], or pass a net of your own."
+        )
+    net_class, criterion, n_outputs, center, scale = _target_traits(y)
+    axes = (0, *range(2, X.ndim))
+    steps = -(-len(X) // _BATCH_SIZE)
+    center_of_X = X.mean(axes, dtype=np.float64)
+    return net_class(
+        module,
+        module__center=center_of_X,
+        module__scale=_positive(X.std(axes, dtype=np.float64), center_of_X),
+        module__n_outputs=n_outputs,
+        module__output_center=center,
+        module__output_scale=scale,
+        module__random_state=random_state,
+        criterion=criterion,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        batch_size=_BATCH_SIZE,
+        max_epochs=int(np.clip(-(-_STEPS // steps), _MIN_EPOCHS, _MAX_EPOCHS)),
+        iterator_train=SeededLoader,
+        iterator_train__random_state=random_state,
+        train_split=None,
+        verbose=0,
+    )
+
+
+def sgd_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> NeuralNet:
+    """Make the default net with SGD as its optimiser, for methods whose theory is of SGD.
+
+    Parameters
+    ----------
+    X, y, random_state
+        As for `default_net`.
+
+    Returns
+    -------
+    NeuralNet
+        Unfitted; SGD with momentum 0.9 at a learning rate of 0.02, in units of the targets'
+        variance for a regression.
+    """
+    net = default_net(X, y, random_state=random_state)
+    # a squared error grows with the square of the targets' scale, and with it SGD's steps
+    scale = np.asarray(net.get_params()["module__output_scale"], dtype=np.float64)
+    rate = 0.02 / float(np.max(scale) ** 2)
+    return net.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=rate)
+
+
+def _target_traits(
+    y: NDArray[Any],
+) -> tuple[type[NeuralNet], type[nn.Module], int, NDArray[Any] | float, NDArray[Any] | float]:
+    """Net class, criterion, number of outputs, and the outputs' standardisation."""
+    if is_regression_target(y):
+        columns = y.reshape(len(y), -1).astype(np.float64)
+        scale = _positive(columns.std(0), columns.mean(0))
+        return NeuralNetRegressor, nn.MSELoss, columns.shape[1], columns.mean(0), scale
+    if y.ndim == 1 or y.shape[1:] == (1,):
+        return NeuralNetClassifier, nn.CrossEntropyLoss, len(distinct_labels(y)), 0.0, 1.0
+    if type_of_target(y) == "multilabel-indicator":
+        return NeuralNet, nn.BCEWithLogitsLoss, y.shape[1], 0.0, 1.0
+    raise ValueError(
+        f"Got y of shape {y.shape} and dtype {y.dtype}; the default net takes classes or numbers "
+        "of shape (n_samples,), numbers (n_samples, n_outputs), or a 0/1 indicator of labels. "
+        "Pass a net of your own for anything else."
+    )
+
+
+def _positive(scale: NDArray[Any], center: NDArray[Any]) -> NDArray[Any]:
+    return np.where(scale > 1e-6 * np.abs(center), scale, 1.0)  # a constant column is only centred

@@ -1,0 +1,1 @@
+"""Gradient embeddings, and the detectors that judge them."""

@@ -1,0 +1,249 @@
+"""The adapter that makes PyOD's, scikit-learn's and our own outlier detectors interchangeable."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from skinfluence.exceptions import SmallClassWarning
+from skinfluence.rows._parameters import check_contamination
+
+# PyOD detectors that rank a new row among the rows it is scored with.
+_SCORES_BY_BATCH = frozenset({"COPOD", "ECOD"})
+# A class with fewer rows is judged by the detector of all classes: most detectors need some
+# neighbours, and a threshold on fewer rows says little.
+MIN_CLASS_ROWS = 10
+
+
+def fit_detector(detector: Any, embedding: NDArray[Any], seed: int) -> NDArray[np.float64]:
+    """Fit an outlier detector and read its scores of the rows it was fitted on.
+
+    Parameters
+    ----------
+    detector : PyOD or scikit-learn detector, or Pipeline ending in one
+        Fitted in place. A `random_state` that is None is set.
+    embedding : ndarray of shape (n_samples, n_features)
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Higher = more outlying, whatever the detector's own sign.
+
+    Raises
+    ------
+    TypeError
+        If it is no outlier detector.
+    ValueError
+        If its contamination is out of range, or its scores are not finite.
+    """
+    check_detector(detector)
+    unset = {
+        name: seed
+        for name, value in detector.get_params().items()
+        if name.split("__")[-1] == "random_state" and value is None
+    }
+    detector.set_params(**unset)
+    try:
+        detector.fit(embedding)
+    except Exception as error:
+        error.add_note(
+            f"Raised by {_name(detector)} on a gradient embedding of shape {embedding.shape}. "
+            "Well-fitted nets give many rows near-identical gradients, which some detectors "
+            "cannot take; IForest, KNN and NormDetector can."
+        )
+        raise
+    return _finite(detector, _training_scores(detector, embedding))
+
+
+def score_rows(detector: Any, embedding: NDArray[Any]) -> NDArray[np.float64]:
+    """Score rows by a fitted detector.
+
+    Parameters
+    ----------
+    detector : fitted PyOD or scikit-learn detector, or Pipeline ending in one
+    embedding : ndarray of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Higher = more outlying. A row's score does not depend on the other rows.
+    """
+    final = _final(detector)
+    if type(final).__name__ in _SCORES_BY_BATCH:
+        rows = [detector.decision_function(embedding[i : i + 1]) for i in range(len(embedding))]
+        return _finite(detector, np.concatenate(rows))
+    if hasattr(final, "decision_scores_"):
+        return _finite(detector, detector.decision_function(embedding))
+    return _finite(detector, -_normality(detector, embedding))
+
+
+def can_score_rows(detector: Any) -> bool:
+    """Tell whether a detector scores rows it was not fitted on.
+
+    Parameters
+    ----------
+    detector : detector
+
+    Returns
+    -------
+    bool
+        False for scikit-learn's LocalOutlierFactor with ``novelty=False``.
+    """
+    final = _final(detector)
+    return hasattr(final, "decision_function") or hasattr(final, "score_samples")
+
+
+def check_detector(detector: Any) -> None:
+    """Refuse what is no detector instance, or one whose contamination is out of range.
+
+    Parameters
+    ----------
+    detector : object
+
+    Raises
+    ------
+    TypeError
+        If it is no instance with `fit` and `get_params`.
+    """
+    if not (hasattr(detector, "fit") and hasattr(detector, "get_params")) or isinstance(
+        detector, type
+    ):
+        raise TypeError(
+            f"Got detector={detector!r}, but expected an instance of a PyOD or scikit-learn "
+            "outlier detector, such as pyod.models.iforest.IForest(), or NormDetector()."
+        )
+    # PyOD checks this in its constructor only, so a grid search gets past it
+    own = _final(detector).get_params().get("contamination")
+    if isinstance(own, float | int):
+        check_contamination(own)
+
+
+def _training_scores(detector: Any, embedding: NDArray[Any]) -> NDArray[Any]:
+    # Never by scoring the rows again: in KNN and LOF a training row would be its own neighbour.
+    final = _final(detector)
+    if hasattr(final, "decision_scores_"):
+        return np.asarray(final.decision_scores_)
+    if hasattr(final, "negative_outlier_factor_"):
+        return -np.asarray(final.negative_outlier_factor_)
+    if not can_score_rows(detector):
+        raise TypeError(
+            f"{_name(detector)} has neither decision_scores_ nor score_samples nor "
+            "decision_function after fit, so it is no outlier detector. Use one of PyOD's or "
+            "scikit-learn's, or NormDetector."
+        )
+    return -_normality(detector, embedding)
+
+
+def _normality(detector: Any, embedding: NDArray[Any]) -> NDArray[Any]:
+    """Scikit-learn's own sign: higher = more normal."""
+    if hasattr(detector, "score_samples"):
+        return np.asarray(detector.score_samples(embedding))
+    return np.asarray(detector.decision_function(embedding))
+
+
+def _finite(detector: Any, scores: NDArray[Any]) -> NDArray[np.float64]:
+    scores = np.asarray(scores, dtype=np.float64).reshape(-1)
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise ValueError(
+            f"{_name(detector)} gave {len(bad)} of {len(scores)} rows a score that is not finite "
+            f"(the first is row {bad[0]}). Gradients that are zero or repeated, as well-fitted "
+            "nets give them, break it; use IForest, KNN or NormDetector."
+        )
+    return scores
+
+
+def _final(detector: Any) -> Any:
+    return detector[-1] if isinstance(detector, Pipeline) else detector
+
+
+def _name(detector: Any) -> str:
+    return type(_final(detector)).__name__
+
+
+class ClassConditionalDetector:
+    """One clone of a detector for every class, and one for all classes where a class is small.
+
+    Parameters
+    ----------
+    detector : detector
+        Cloned, never fitted itself.
+    seed : int
+
+    Attributes
+    ----------
+    by_class_ : dict of object to detector
+        By class code; small classes share the detector of all classes.
+    """
+
+    def __init__(self, detector: Any, seed: int) -> None:
+        self.detector = detector
+        self.seed = seed
+
+    def fit(
+        self, embedding: NDArray[Any], codes: NDArray[Any], classes: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Fit on rows and their classes; give the scores of these rows.
+
+        Parameters
+        ----------
+        embedding : ndarray of shape (n_samples, n_features)
+        codes : ndarray of shape (n_samples,)
+        classes : ndarray
+            All codes there are; those without rows here are small too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In the unit of each class's own detector.
+
+        Warns
+        -----
+        SmallClassWarning
+            Naming the classes judged by the detector of all classes.
+        """
+        scores = np.empty(len(embedding))
+        counts = {code: int((codes == code).sum()) for code in classes.tolist()}
+        small = [code for code, count in counts.items() if count < MIN_CLASS_ROWS]
+        self.by_class_ = {}
+        if small:
+            listing = ", ".join(f"{code} ({counts[code]} rows)" for code in small)
+            warnings.warn(
+                f"Classes number {listing} have fewer than {MIN_CLASS_ROWS} rows to fit a "
+                "detector of their own; the detector of all classes judges them.",
+                SmallClassWarning,
+                stacklevel=2,
+            )
+            pooled = clone(self.detector)
+            pooled_scores = fit_detector(pooled, embedding, self.seed)
+        for code in counts:
+            rows = codes == code
+            if code in small:
+                self.by_class_[code] = pooled
+                scores[rows] = pooled_scores[rows]
+            else:
+                self.by_class_[code] = clone(self.detector)
+                scores[rows] = fit_detector(self.by_class_[code], embedding[rows], self.seed)
+        return scores
+
+    def score(self, embedding: NDArray[Any], codes: NDArray[Any]) -> NDArray[np.float64]:
+        """Score rows, each by the detector of its class.
+
+        Parameters
+        ----------
+        embedding : ndarray of shape (n_samples, n_features)
+        codes : ndarray of shape (n_samples,)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        scores = np.empty(len(embedding))
+        for code in np.unique(codes).tolist():
+            rows = codes == code
+            scores[rows] = score_rows(self.by_class_[code], embedding[rows])
+        return scores

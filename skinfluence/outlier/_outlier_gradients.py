@@ -1,0 +1,332 @@
+"""Outlier gradient analysis: an outlier detector on per-sample gradients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skinfluence.gradients._embedding import EmbeddingSettings
+from skinfluence.gradients._readings import Norm
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._gradient_parameters import (
+    check_gradient_settings,
+    recorder_of,
+    trajectory_of,
+)
+from skinfluence.nets._cache import computed_once
+from skinfluence.outlier._detectors import (
+    ClassConditionalDetector,
+    can_score_rows,
+    check_detector,
+    fit_detector,
+    score_rows,
+)
+from skinfluence.outlier._features import TrainingFeatures, features_of, training_features
+from skinfluence.outlier._norm_detector import (
+    NormDetector,
+    fit_norm_detector,
+    norms_of,
+    score_threshold,
+)
+from skinfluence.rows._parameters import check_contamination, check_positive_integer
+from skinfluence.rows._rows import Rows
+from skinfluence.trace._recorder import TraceRecorder
+
+# What the features of the training rows depend on, besides the training.
+_FEATURE_PARAMETERS = (
+    "layers",
+    "checkpoints",
+    "normalize",
+    "n_neighbors",
+    "n_components",
+    "max_bytes",
+    "batch_size",
+)
+
+
+class OutlierGradientDetector(BaseDetrimentality):
+    """Score training rows by how outlying their loss gradients are.
+
+    Answers: is this row mislabelled, corrupted or atypical? It says little about whether
+    removing the row would lower a validation loss. A net is trained, the gradient of every row's
+    loss is taken at the label given, and an outlier detector judges the gradients: no Hessian and
+    no validation rows are needed.
+
+    Parameters
+    ----------
+    net : NeuralNet, FrozenEstimator or None, default=None
+        As for `GradientEmbedding`: an unfitted skorch net, a frozen fitted one, or None for
+        `skinfluence.nets.default_net`.
+    detector : detector, optional
+        A PyOD or scikit-learn outlier detector, `NormDetector`, or a Pipeline that ends in one;
+        None for ``NormDetector(ord=2)``. It is cloned; a `random_state` it leaves unset is set from
+        `random_state`.
+    contamination : float, default=0.1
+        Share of the training rows, in (0, 0.5], that `labels_` marks. It does not change the
+        scores. The detector's own contamination counts for nothing here.
+    class_conditional : bool, default=False
+        Fit one detector for every given class, since gradients at different labels lie in
+        different cones. A class of fewer than 10 rows is judged by a detector of all classes, with
+        a `SmallClassWarning`. Scores stay in each detector's own unit. A norm is the same for
+        every class, so it changes nothing for `NormDetector`.
+    semi_supervised : bool, default=False
+        Fit the detector on the gradients of `X_val` at `y_val`, rows that are trusted, instead of
+        on those of the training rows.
+    layers : "last", "all", or sequence of str, default="last"
+        Layers whose gradients count; see `GradientEmbedding`.
+    checkpoints : "last", "all" or int, default=10
+        Take the mean gradient over these points of the training; see `GradientEmbedding`.
+    normalize : {None, "activations", "gradient"}, default="activations"
+        Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`.
+    n_neighbors : int or None, default=15
+        Add to each row's gradient how its gradient before training differs from the mean of those
+        of the k training rows most like it, by inputs and by what the trained net makes of them:
+        a label unlike those of similar rows shows there even if the net has learnt it by heart.
+        None leaves it out.
+    n_components : int, "auto" or None, default="auto"
+        Width of the embedding the detector sees; see `GradientEmbedding`. `NormDetector` sees the
+        gradients themselves.
+    max_bytes : int, default=2**30
+        Refuse a larger gradient matrix before computing it. `NormDetector` needs none.
+    cv : int, splitter, list of folds or None, default=None
+        Score every row by a net that was not trained on it, and by a detector fitted on the
+        gradients of that net's training rows; scores become quantiles within their fold.
+        ``list(GroupKFold(5).split(X, y, groups))`` keeps the rows of a group together.
+    batch_size : int, default=256
+        Rows per gradient pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over detectors trains one
+        net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
+    random_state : int, RandomState or None, default=None
+        Seed of the training and the detector. Global generators are neither used nor changed.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        The detector's score of every training row, float64, in the detector's unit (with `cv`,
+        quantiles in (0, 1)). Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first.
+    threshold_ : float
+        The score above which `labels_` is 1.
+    labels_ : ndarray of shape (n_samples,)
+        1 for the rows above the threshold, else 0.
+    detector_ : detector or ClassConditionalDetector
+        The fitted detector; with `class_conditional`, one a class in its `by_class_`.
+    projection_seed_ : int
+        Seed of the random projection.
+    net_ : NeuralNet
+        The trained net.
+    trace_ : TrainingTrace
+        The checkpoints, if there are several.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    strategy_ : dict of str to str
+        The route each layer's gradients took.
+    folds_ : list of OutlierGradientDetector
+        With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then, and
+        the detectors are theirs.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    See Also
+    --------
+    GradientEmbedding : The gradients themselves, for a pipeline of your own.
+    NormDetector : The norm threshold, for which no gradient matrix is built.
+
+    Notes
+    -----
+    ``transform(X)`` scores rows at their predicted labels, because a pipeline passes none; it
+    differs from `detrimentality_` wherever a given label disagrees with the net.
+
+    The defaults were chosen by measurement (``benchmarks/detection.py``, where the losses are
+    listed too). The paper's own setting is one trained net and the detector on its gradients:
+    ``checkpoints="last", normalize=None, n_neighbors=None`` with ``detector=IForest()`` or
+    ``NormDetector(ord=1)`` or ``NormDetector(ord=2)``.
+
+    With unit activations, the norm of the last layer's mean gradient is nearly that of the mean
+    error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it is the
+    contrast with neighbors. In the paper's setting the L1 norm of a row's gradient is
+    ``2 (1 - p_y) (||h||_1 + 1)`` for cross-entropy, with p_y the confidence in the given label and
+    h the layer's input: compare every result with plain loss and self-confidence. Detectors that
+    look for isolated rows (LOF, KNN) can miss noise that is systematic, such as one class
+    relabelled as another, whose gradients form a cluster of their own.
+
+    ECOD and COPOD rank a new row among those it is scored with; here new rows are scored one by
+    one, so that a score does not depend on the batch.
+
+    Cost: one training; for every checkpoint, one forward pass over the rows for the last layer;
+    the detector. With `cv`, all that for every fold.
+
+    References
+    ----------
+    Chhabra, Li, Chen, Mohapatra, Liu. "Outlier Gradient Analysis: Efficiently Identifying
+    Detrimental Training Samples for Deep Learning Models". ICML 2025, arXiv 2405.03869,
+    algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.metrics import roc_auc_score
+    >>> from skinfluence import OutlierGradientDetector
+    >>> from skinfluence.datasets import make_noisy_labels
+    >>> X, y = load_iris(return_X_y=True)
+    >>> y_noisy, is_noisy = make_noisy_labels(y, rate=0.1, random_state=0)
+    >>> scores = OutlierGradientDetector(random_state=0).fit(X, y_noisy).detrimentality_
+    >>> bool(roc_auc_score(is_noisy, scores) > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        net: Any = None,
+        *,
+        detector: Any = None,
+        contamination: float = 0.1,
+        class_conditional: bool = False,
+        semi_supervised: bool = False,
+        layers: str | Sequence[str] = "last",
+        checkpoints: int | str = 10,
+        normalize: str | None = "activations",
+        n_neighbors: int | None = 15,
+        n_components: int | str | None = "auto",
+        max_bytes: int = 2**30,
+        cv: Any = None,
+        batch_size: int = 256,
+        memory: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.net = net
+        self.detector = detector
+        self.contamination = contamination
+        self.class_conditional = class_conditional
+        self.semi_supervised = semi_supervised
+        self.layers = layers
+        self.checkpoints = checkpoints
+        self.normalize = normalize
+        self.n_neighbors = n_neighbors
+        self.n_components = n_components
+        self.max_bytes = max_bytes
+        self.cv = cv
+        self.batch_size = batch_size
+        self.memory = memory
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        check_contamination(self.contamination)
+        check_gradient_settings(self)
+        if self.n_neighbors is not None:
+            check_positive_integer("n_neighbors", self.n_neighbors)
+        if self.detector is not None:
+            check_detector(self.detector)
+        if self.semi_supervised and not self._judges_new_rows():
+            raise ValueError(
+                f"semi_supervised=True fits on validation rows and scores the training rows, but "
+                f"{self.detector!r} scores none but its own. Use novelty=True, or another detector."
+            )
+
+    def _recorder(self) -> TraceRecorder | None:
+        if self.n_neighbors is not None:  # the state before training is in every trace
+            return TraceRecorder(checkpoints=self.checkpoints)
+        return recorder_of(self.checkpoints)
+
+    def _needs_validation(self) -> bool:
+        return self.semi_supervised
+
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+        detector = NormDetector() if self.detector is None else clone(self.detector)
+        self.detector_: Any = detector
+        _, detector_seed, self.projection_seed_ = self._seeds
+        values, self.strategy_, self._contrast = self._training_features(rows)
+        trusted = None if validation is None else self._embed(validation)
+        if isinstance(detector, NormDetector):
+            return fit_norm_detector(detector, values, trusted)
+        if self.class_conditional:
+            self.detector_ = ClassConditionalDetector(detector, detector_seed)
+        return self._fit_detector(values, rows, trusted, validation)
+
+    def _finish(self) -> None:
+        self.threshold_ = score_threshold(self.detrimentality_, self.contamination)
+        self.labels_ = (self.detrimentality_ > self.threshold_).astype(np.int64)
+
+    def _fit_detector(
+        self,
+        embedding: NDArray[Any],
+        rows: Rows,
+        trusted: NDArray[Any] | None,
+        validation: Rows | None,
+    ) -> NDArray[np.float64]:
+        reference = embedding if trusted is None else trusted
+        if isinstance(self.detector_, ClassConditionalDetector):
+            codes = self._codes(rows)
+            known = codes if validation is None else self._codes(validation)
+            scores = self.detector_.fit(reference, known, np.unique(codes))
+            return scores if trusted is None else self.detector_.score(embedding, codes)
+        scores = fit_detector(self.detector_, reference, self._seeds[1])
+        return scores if trusted is None else score_rows(self.detector_, embedding)
+
+    def _score(self, rows: Rows) -> NDArray[np.float64]:
+        values = self._embed(rows)
+        if isinstance(self.detector_, NormDetector):
+            return norms_of(self.detector_, values)
+        if isinstance(self.detector_, ClassConditionalDetector):
+            return self.detector_.score(values, self._codes(rows))
+        return score_rows(self.detector_, values)
+
+    def _judges_new_rows(self) -> bool:
+        return self.detector is None or can_score_rows(self.detector)
+
+    def _codes(self, rows: Rows) -> NDArray[Any]:
+        if self._trained.labels is None or rows.targets is None:
+            raise ValueError(
+                "class_conditional=True needs a classifier and labels given as y; got "
+                f"{type(self.net_).__name__} and y of type {type(rows.targets).__name__}."
+            )
+        return np.asarray(rows.targets)
+
+    def _training_features(self, rows: Rows) -> TrainingFeatures:
+        def compute() -> TrainingFeatures:
+            return training_features(
+                self.net_,
+                getattr(self, "trace_", None),
+                rows,
+                self._settings(),
+                n_neighbors=self.n_neighbors,
+                reading=self._reading(),
+            )
+
+        chosen = [getattr(self, name) for name in _FEATURE_PARAMETERS]
+        parameters = [*chosen, self.projection_seed_, self._reading()]
+        return computed_once(self.memory, self._trained.key, parameters, compute)
+
+    def _embed(self, rows: Rows) -> NDArray[Any]:
+        """Give what the detector judges of rows not trained on."""
+        return features_of(
+            self.net_,
+            getattr(self, "trace_", None),
+            rows,
+            self._settings(),
+            contrast=self._contrast,
+            reading=self._reading(),
+        )
+
+    def _reading(self) -> Norm | None:
+        factored = isinstance(self.detector_, NormDetector) and self.n_neighbors is None
+        return Norm(self.detector_.ord) if factored else None
+
+    def _settings(self) -> EmbeddingSettings:
+        trace = getattr(self, "trace_", None)
+        return EmbeddingSettings(
+            self.layers,
+            self.n_components,
+            self.projection_seed_,
+            self.max_bytes,
+            self.batch_size,
+            trajectory_of(trace, self.checkpoints, combine="mean", normalize=self.normalize),
+        )

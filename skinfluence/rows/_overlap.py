@@ -1,0 +1,82 @@
+"""Validation rows that are training rows: compared by content."""
+
+import pickle
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from skinfluence.exceptions import ValidationOverlapWarning
+from skinfluence.rows._containers import n_samples_of
+
+# Below this share of distinct rows, equal rows are what the data is like, not a mistake.
+_DISTINCT = 0.5
+_WARN_SHARE = 0.1
+
+
+def check_separate(training: Any, validation: Any) -> None:
+    """Refuse validation rows that are the training rows, in any order, or a part of them.
+
+    At the end of training the mean gradient of the training rows is about zero, so that what is
+    left of it as a direction is noise. Where most training rows have a twin among themselves, as
+    in a table of a few categories, only the whole training set is refused.
+
+    Parameters
+    ----------
+    training, validation : ndarray, dict of arrays, or torch data set
+        Inputs, cast alike; targets are not compared.
+
+    Raises
+    ------
+    ValueError
+        If all validation rows are training rows.
+
+    Warns
+    -----
+    ValidationOverlapWarning
+        If more than a tenth of them are.
+    """
+    rows, given = Counter(_digests(training)), Counter(_digests(validation))
+    n_given = given.total()
+    shared = sum(count for digest, count in given.items() if digest in rows)
+    distinct = len(rows) >= _DISTINCT * rows.total()
+    if given == rows or (distinct and shared == n_given):
+        raise ValueError(
+            f"All {n_given} rows of X_val are training rows. On rows the net was trained on, the "
+            "gradient of the loss is about zero and says nothing about what removing a row does. "
+            "Hold rows out of X for X_val, or leave X_val out."
+        )
+    if distinct and shared > _WARN_SHARE * n_given:
+        warnings.warn(
+            f"{shared} of the {n_given} rows of X_val are training rows too, on which the net "
+            "already fits. Hold out rows that the net is not trained on.",
+            ValidationOverlapWarning,
+            stacklevel=3,
+        )
+
+
+def _digests(X: Any) -> list[int]:
+    return [hash(_content(_row(X, i))) for i in range(n_samples_of(X))]
+
+
+def _row(X: Any, i: int) -> Any:
+    if isinstance(X, Mapping):
+        return {key: value[i] for key, value in X.items()}
+    row = X[i]
+    if isinstance(row, tuple) and not isinstance(X, np.ndarray):  # (inputs, target) of a data set
+        return row[0]
+    return row
+
+
+def _content(value: Any) -> Any:
+    """Turn a row into something hashable that equal rows share."""
+    if isinstance(value, Mapping):
+        return tuple((key, _content(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_content(item) for item in value)
+    array = np.asarray(value)
+    if array.dtype == object:
+        return pickle.dumps(value)
+    return array.shape, (array + 0 if array.dtype.kind in "fc" else array).tobytes()

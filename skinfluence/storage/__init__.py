@@ -1,0 +1,1 @@
+"""What lies on disk: files replaced in one step, locks, fingerprints, work gone on with."""

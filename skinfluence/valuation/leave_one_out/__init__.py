@@ -1,0 +1,1 @@
+"""Every row left out in turn, and the net trained again."""

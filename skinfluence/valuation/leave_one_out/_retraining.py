@@ -1,0 +1,223 @@
+"""Leaving rows out one by one: the loop that many trainings run in, and a training from scratch."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
+from skinfluence.gradients._skorch import iter_batches, net_loss_of
+from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
+from skinfluence.nets._training import fit_net
+from skinfluence.rows._containers import n_samples_of, take
+from skinfluence.rows._rows import Rows
+from skinfluence.trace._callbacks import without_recorders
+from skinfluence.valuation._archive import read_archive, write_archive
+from skinfluence.valuation.leave_one_out._stacks import mean_loss
+
+# losses(rows): the validation loss of a training without each of these rows.
+LossesWithout = Callable[[NDArray[Any]], NDArray[np.float64]]
+
+BATCH_SIZE = 256  # of passes over validation rows
+# So often, in seconds, what is done is written to the file and progress printed.
+_PERIOD = 1.0
+
+
+@dataclass(frozen=True)
+class LossFile:
+    """Where losses are kept, so that a stopped run goes on.
+
+    Attributes
+    ----------
+    path : Path
+    fingerprint : str
+        Of the data and parameters.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def read(self, n_samples: int) -> NDArray[np.float64]:
+        """Read the losses computed so far; NaN for rows that were not left out yet.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If there is another kind of file, or one of other data or parameters.
+        """
+        if not self.path.exists():
+            return np.full(n_samples, np.nan)
+        found = read_archive(
+            self.path,
+            self.fingerprint,
+            ("losses",),
+            parameter="path",
+            inputs="X, y, X_val, y_val, net, retrain, validation and random_state",
+        )
+        return np.asarray(found["losses"], dtype=np.float64)
+
+    def write(self, losses: NDArray[np.float64]) -> None:
+        """Replace the file."""
+        write_archive(self.path, self.fingerprint, losses=losses)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Trainings from scratch on all rows but one.
+
+    Attributes
+    ----------
+    net : NeuralNet
+        Unfitted.
+    rows, validation : Rows
+        As the net takes them.
+    seed : int
+        Of every training.
+    """
+
+    net: Any
+    rows: Rows
+    validation: Rows
+    seed: int
+
+    def losses_without(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Train without each of some rows; see `LossesWithout`.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        return np.array([self._loss_without(row) for row in rows.tolist()])
+
+    def _loss_without(self, row: int) -> float:
+        X, y = self.rows
+        kept = np.delete(np.arange(n_samples_of(X)), row)
+        net = clone(self.net).set_params(verbose=0)
+        with warnings.catch_warnings(), threadpool_limits(1):
+            # the training with all rows has warned already
+            warnings.simplefilter("ignore", HeldOutRowsWarning)
+            warnings.simplefilter("ignore", LeakyModuleWarning)
+            fit_net(net, take(X, kept), None if y is None else y[kept], self.seed)
+            return validation_loss(net, self.validation)
+
+
+def scratch_of(net: Any, trained: TrainedNet, rows: Rows, validation: Rows, seed: int) -> Scratch:
+    """Get ready to train from scratch as a net was trained.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Unfitted.
+    trained : TrainedNet
+        The same, trained on all rows.
+    rows, validation : Rows
+    seed : int
+
+    Returns
+    -------
+    Scratch
+    """
+    targets = fitting_outputs(trained.net, trained.labels, rows.inputs, rows.targets)
+    # these trainings would take the place of the one that is to be recorded
+    return Scratch(without_recorders(net), Rows(rows.inputs, targets), validation, seed)
+
+
+def validation_loss(net: Any, rows: Rows) -> float:
+    """Average a trained net's losses of rows.
+
+    Parameters
+    ----------
+    net : NeuralNet
+    rows : Rows
+
+    Returns
+    -------
+    float
+    """
+    return mean_loss(net_loss_of(net), list(iter_batches(net, *rows, BATCH_SIZE)))
+
+
+def leave_out(
+    losses_without: LossesWithout,
+    rows: NDArray[Any],
+    losses: NDArray[np.float64],
+    *,
+    size: int,
+    n_jobs: int | None,
+    threads: bool,
+    file: LossFile | None,
+    verbose: int,
+) -> None:
+    """Leave out row after row, noting and keeping the losses as they come.
+
+    Parameters
+    ----------
+    losses_without : callable
+    rows : ndarray of int
+        Which rows to leave out.
+    losses : ndarray of shape (n_samples,)
+        Filled in place, so that what is computed outlives an interruption; rows that are not NaN
+        are left alone.
+    size : int
+        Rows in one call.
+    n_jobs : int or None
+    threads : bool
+        Whether calls may run in threads; else in processes.
+    file : LossFile or None
+        Written every second or so, and whatever ends the run.
+    verbose : int
+    """
+    todo = rows[np.isnan(losses[rows])]
+    parts = [todo[start : start + size] for start in range(0, len(todo), size)]
+    began = written = time.monotonic()
+    done = 0
+    try:
+        computed = _computed(losses_without, parts, n_jobs, threads)
+        for part, found in zip(parts, computed, strict=True):
+            losses[part] = found
+            done += len(part)
+            now = time.monotonic()
+            if now - written < _PERIOD and done < len(todo):
+                continue
+            written = now
+            if file is not None:
+                file.write(losses)
+            if verbose:
+                left = (now - began) / done * (len(todo) - done)
+                print(f"LeaveOneOut: {done} of {len(todo)} rows, about {left:.0f} s to go")
+    except BaseException:
+        if file is not None and done:
+            file.write(losses)
+        raise
+
+
+def _computed(
+    losses_without: LossesWithout,
+    parts: Sequence[NDArray[Any]],
+    n_jobs: int | None,
+    threads: bool,
+) -> Iterator[NDArray[np.float64]]:
+    backend = {"require": "sharedmem"} if threads else {}
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator", **backend)
+    found: Iterator[NDArray[np.float64]] = parallel(delayed(losses_without)(part) for part in parts)
+    return found

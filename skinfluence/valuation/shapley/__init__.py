@@ -1,0 +1,1 @@
+"""Shapley values from random orders of the rows."""

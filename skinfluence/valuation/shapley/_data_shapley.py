@@ -1,0 +1,249 @@
+"""Data Shapley and Beta Shapley: the value of rows by retraining on subsets."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.metrics import get_scorer
+
+from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.rows._folds import check_validation_rule
+from skinfluence.rows._parameters import (
+    check_choice,
+    check_number,
+    check_parameter,
+    check_positive_integer,
+)
+from skinfluence.rows._rows import Rows
+from skinfluence.storage._fingerprint import fingerprint, versions
+from skinfluence.valuation._rows import as_given, coded_rows, score_or_swap
+from skinfluence.valuation.shapley._sampling import sample_values
+from skinfluence.valuation.shapley._semivalues import position_weights
+from skinfluence.valuation.shapley._utility import ModelUtility, default_estimator, is_regression
+
+
+class DataShapley(BaseDetrimentality):
+    """Score training rows by their Shapley value for any estimator, by retraining on subsets.
+
+    Answers: does removing the row raise the validation score, over all orders of removal? Rows
+    are added one by one in random orders, a model is trained after each, and the mean gain of
+    a row is its value. It makes no use of gradients, and costs hundreds of times as many
+    trainings as there are rows: it is for small data and fast models, and to judge others by.
+
+    Parameters
+    ----------
+    estimator : estimator or None, default=None
+        A scikit-learn classifier or regressor, a Pipeline that ends in one, or a skorch net; it
+        is cloned. None for a logistic or ridge regression on standardised features.
+    method : {"tmc", "beta"}, default="tmc"
+        "tmc": Shapley values, by truncated Monte Carlo. "beta": Beta Shapley, whose weights stress
+        subsets of some sizes.
+    alpha : float, default=16.0
+        For "beta": the larger, the more small subsets count, where one row shows more.
+    beta : float, default=1.0
+        For "beta": the larger, the more large subsets count. (1, 1) is "tmc".
+    scoring : str, callable or None, default=None
+        A scikit-learn scorer, large = good. None for accuracy, or R2 for a regression. Nets are
+        scored by what they predict.
+    truncation : float or None, default=0.01
+        Once five subsets in succession score this close to all rows, the rest of the permutation
+        adds nothing. In units of the score; None trains to the end.
+    max_permutations : int, default=500
+        Stop after so many permutations.
+    tolerance : float or None, default=1.05
+        Stop earlier once the Gelman-Rubin statistic is not above this: the largest ratio, over
+        all rows, of the spread between ten chains of permutations to that within one; looked
+        at every ten permutations from the 50th on. None never stops earlier.
+    validation : "cross" or float, default="cross"
+        Used if fit gets no X_val: two folds of the training rows validate each other, or that
+        share is held out and scored by the other rows. Then `detrimentality_` is a row's quantile
+        within its fold. Trusted X_val, y_val are better: the labels of the folds are noisy, too.
+    checkpoint : str, path or None, default=None
+        A file, written anew after every ten permutations. If it exists, sampling goes on from
+        it: after a crash, or with more `max_permutations`; all it holds count. Needs an integer
+        `random_state`. Two folds have a file each, with ``-0`` and ``-1`` after the name's stem.
+    n_jobs : int or None, default=None
+        Permutations at a time, by joblib. It does not change the values.
+    verbose : int, default=0
+        1 prints a line every ten permutations.
+    random_state : int, RandomState or None, default=None
+        Seed of the permutations, the folds and every training.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        Minus the value, float64, in units of the score; without X_val, its quantile within the
+        fold. Higher = more detrimental; the papers' sign is the opposite.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first.
+    n_permutations_ : list of int
+        Permutations sampled; one entry, or one a fold.
+    gelman_rubin_ : list of ndarray
+        The statistic every ten permutations, from the 50th on; one entry, or one a fold.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    Raises
+    ------
+    ValueError
+        From fit: if a parameter is out of range, a score is not finite, or `checkpoint` belongs
+        to other data or parameters.
+
+    See Also
+    --------
+    KNNShapley : Exact and fast, for nearest neighbours.
+
+    Notes
+    -----
+    With no row, a model knows the shares of the classes, or the mean of the target; with rows of
+    one class, it always predicts that. The estimator must be able to learn from any two rows of
+    different classes, or one row of a regression.
+
+    Cost: ``max_permutations * n_samples`` trainings at most, fewer with truncation. Linear
+    algebra of scikit-learn runs on one thread while a permutation is sampled, so that the values
+    do not depend on how many there are. New rows cannot be scored.
+
+    References
+    ----------
+    Ghorbani, Zou. "Data Shapley: Equitable Valuation of Data for Machine Learning". ICML 2019,
+    arXiv 1904.02868, algorithm 1.
+
+    Kwon, Zou. "Beta Shapley: a Unified and Noise-reduced Data Valuation Framework for Machine
+    Learning". AISTATS 2022, arXiv 2110.14049, equations 4 and 5.
+
+    Examples
+    --------
+    >>> from skinfluence import DataShapley
+    >>> X, y = [[0.0], [0.1], [1.0], [1.1], [0.2]], [0, 0, 1, 1, 1]  # the last label is wrong
+    >>> method = DataShapley(max_permutations=50, random_state=0)
+    >>> int(method.fit(X, y, X_val=[[0.05], [0.5], [1.2]], y_val=[0, 0, 1]).ranking_[0])
+    4
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        method: str = "tmc",
+        alpha: float = 16.0,
+        beta: float = 1.0,
+        scoring: str | Callable[[Any, Any, Any], float] | None = None,
+        truncation: float | None = 0.01,
+        max_permutations: int = 500,
+        tolerance: float | None = 1.05,
+        validation: str | float = "cross",
+        checkpoint: str | Path | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.method = method
+        self.alpha = alpha
+        self.beta = beta
+        self.scoring = scoring
+        self.truncation = truncation
+        self.max_permutations = max_permutations
+        self.tolerance = tolerance
+        self.validation = validation
+        self.checkpoint = checkpoint
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        is_regression(self.estimator)
+        check_choice("method", self.method, ("tmc", "beta"))
+        check_number("alpha", self.alpha, low=0, open=True)
+        check_number("beta", self.beta, low=0, open=True)
+        if self.truncation is not None:
+            check_number("truncation", self.truncation, low=0)
+        if self.tolerance is not None:
+            check_number("tolerance", self.tolerance, low=1, fix="Chains that agree have 1.")
+        check_positive_integer("max_permutations", self.max_permutations)
+        check_validation_rule(self.validation)
+        if self.checkpoint is not None:
+            self._check_checkpoint(Path(self.checkpoint))
+
+    def _check_checkpoint(self, path: Path) -> None:
+        check_parameter(
+            "random_state",
+            self.random_state,
+            "an integer together with checkpoint",
+            holds=lambda value: isinstance(value, Integral),
+            fix="Another fit could not draw the same permutations otherwise.",
+        )
+        check_parameter(
+            "checkpoint",
+            str(path),
+            "a file in a folder that exists",
+            holds=lambda _: path.parent.is_dir() and not path.is_dir(),
+        )
+
+    def _needs_validation(self) -> bool:
+        return True
+
+    def _trains_folds(self, X_val: Any) -> bool:
+        """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
+        return False
+
+    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+        return coded_rows(self, X, y, X_val, y_val, regression=is_regression(self.estimator))
+
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+        self.n_permutations_: list[int] = []
+        self.gelman_rubin_: list[NDArray[np.float64]] = []
+        score = self._scores if validation is not None else self._scores_of_fold
+        return score_or_swap(score, rows, validation, rule=self.validation, seed=self._seeds[1])
+
+    def _scores_of_fold(self, rows: Rows, validation: Rows) -> NDArray[np.float64]:
+        return self._scores(rows, validation, f"-{len(self.n_permutations_)}")
+
+    def _scores(self, rows: Rows, validation: Rows, suffix: str = "") -> NDArray[np.float64]:
+        checkpoint = None if self.checkpoint is None else Path(self.checkpoint)
+        if checkpoint is not None:
+            checkpoint = checkpoint.with_stem(checkpoint.stem + suffix)
+        utility = self._utility(rows, validation)
+        alpha, beta = (1, 1) if self.method == "tmc" else (self.alpha, self.beta)
+        progress = sample_values(
+            utility,
+            position_weights(len(rows.targets), alpha, beta),
+            truncation=self.truncation,
+            max_permutations=self.max_permutations,
+            tolerance=self.tolerance,
+            seed=self._seeds[0],
+            n_jobs=self.n_jobs,
+            checkpoint=checkpoint,
+            fingerprint="" if checkpoint is None else self._fingerprint(utility, alpha, beta),
+            verbose=self.verbose,
+        )
+        self.n_permutations_.append(progress.n_permutations)
+        self.gelman_rubin_.append(np.array(progress.statistics))
+        return -progress.values
+
+    def _utility(self, rows: Rows, validation: Rows) -> ModelUtility:
+        classes = getattr(self, "classes_", None)
+        scoring = self.scoring
+        if scoring is None:
+            scoring = "r2" if classes is None else "accuracy"
+        estimator = self.estimator
+        if estimator is None:
+            estimator = default_estimator(regression=classes is None)
+        given, judging = (Rows(r.inputs, as_given(self, r.targets)) for r in (rows, validation))
+        scorer = scoring if callable(scoring) else get_scorer(scoring)
+        return ModelUtility(estimator, given, judging, classes, scorer, self._seeds[2])
+
+    def _fingerprint(self, utility: ModelUtility, alpha: float, beta: float) -> str:
+        """Hash all that the gain of a permutation depends on."""
+        unfitted = replace(utility, estimator=clone(utility.estimator))
+        settings = [alpha, beta, self.truncation, self._seeds[0]]
+        return fingerprint([unfitted, settings, versions()])

@@ -1,0 +1,198 @@
+"""How good a model is that was trained on some of the rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    RegressorMixin,
+    clone,
+    is_classifier,
+    is_regressor,
+)
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.nets._predictions import predict, predict_codes
+from skinfluence.nets._trained_net import TrainedNet, train_net
+from skinfluence.rows._containers import take
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import seeded
+from skinfluence.trace._callbacks import without_recorders
+
+
+class _NetClassifier(ClassifierMixin, BaseEstimator):
+    """A trained net that predicts the user's labels."""
+
+    def __init__(self, trained: TrainedNet, classes: NDArray[Any]) -> None:
+        self.trained = trained
+        self.classes_ = classes
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        codes = np.arange(len(self.classes_))
+        codes = predict_codes(self.trained.net, self.trained.inputs(X), codes).astype(np.intp)
+        return np.asarray(self.classes_[codes])
+
+
+class _NetRegressor(RegressorMixin, BaseEstimator):
+    """A trained net that predicts targets in the shape of y."""
+
+    def __init__(self, trained: TrainedNet, n_dims: int) -> None:
+        self.trained = trained
+        self.n_dims = n_dims
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        predicted = predict(self.trained.net, self.trained.inputs(X))
+        return predicted.ravel() if self.n_dims == 1 else predicted
+
+
+@dataclass(frozen=True)
+class ModelUtility:
+    """Score on validation rows, of a model trained on some of the training rows.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Cloned for every subset.
+    rows, validation : Rows
+        Inputs, and targets as the user gave them.
+    classes : ndarray of shape (n_classes,) or None
+        None for a regression.
+    scorer : callable
+        ``scorer(model, X, y)``, large = good.
+    seed : int
+        Of every training.
+    """
+
+    estimator: Any
+    rows: Rows
+    validation: Rows
+    classes: NDArray[Any] | None
+    scorer: Any
+    seed: int
+
+    def __call__(self, subset: NDArray[np.intp]) -> float:
+        """Train on a subset and score.
+
+        Parameters
+        ----------
+        subset : ndarray of shape (n_chosen,)
+            Row numbers. None: the model knows the shares of the classes, or the mean of the
+            target, of all rows. One class only: it always predicts that.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If the score is not a finite number.
+        """
+        score = float(self.scorer(self._model(subset), *self.validation))
+        if not np.isfinite(score):
+            raise ValueError(
+                f"The score of a model trained on {len(subset)} rows is {score}. Expected a "
+                "finite number: r2 needs two validation rows with different targets. Choose "
+                "another scoring, or give more validation rows."
+            )
+        return score
+
+    def _model(self, subset: NDArray[np.intp]) -> Any:
+        X, y = self.rows
+        present = y[subset]
+        if len(subset) == 0:
+            dummy = DummyRegressor() if self.classes is None else DummyClassifier()
+            return dummy.fit(np.zeros((len(y), 1)), y)
+        if self.classes is not None and (present == present[0]).all():
+            dummy = DummyClassifier(strategy="constant", constant=present[:1])
+            return dummy.fit(np.zeros((len(y), 1)), y)
+        return fit_model(self.estimator, take(X, subset), present, self.classes, self.seed)
+
+
+def fit_model(
+    estimator: Any, X: Any, y: NDArray[Any], classes: NDArray[Any] | None, seed: int
+) -> Any:
+    """Fit a clone of a scikit-learn estimator or a skorch net, seeded.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A `random_state` it leaves unset is set.
+    X : array or dict of arrays
+    y : ndarray of shape (n_chosen,)
+        As the user gave it.
+    classes : ndarray of shape (n_classes,) or None
+        All there are, of which `y` may miss some.
+    seed : int
+
+    Returns
+    -------
+    estimator
+        Fitted, with `predict`. Global generators are as before.
+    """
+    model = clone(estimator)
+    if is_net(model):
+        model = without_recorders(model)
+        if classes is None:
+            return _NetRegressor(train_net(model, X, y, seed), y.ndim)
+        if kind_of(model) == "classes" and model.classes is None:
+            model.set_params(classes=list(classes))  # a class keeps its output in every subset
+        trained = train_net(model, X, y, seed)
+        known = classes if trained.labels is None else trained.labels.classes
+        return _NetClassifier(trained, known)
+    unset = {
+        name: seed
+        for name, value in model.get_params().items()
+        if name.split("__")[-1] == "random_state" and value is None
+    }
+    with seeded(seed):  # for what draws from the global generators all the same
+        return model.set_params(**unset).fit(X, y)
+
+
+def is_regression(estimator: Any) -> bool | None:
+    """Tell regressors from classifiers.
+
+    Parameters
+    ----------
+    estimator : estimator or None
+
+    Returns
+    -------
+    bool or None
+        None for no estimator: the target decides.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or frozen.
+    """
+    if estimator is None:
+        return None
+    if isinstance(estimator, FrozenEstimator):
+        raise TypeError(
+            f"Got estimator={estimator!r}, but the value of rows shows in models trained on some "
+            "of them. Pass the estimator itself, not a frozen one."
+        )
+    if isinstance(estimator, BaseEstimator):
+        if is_regressor(estimator):
+            return True
+        if is_classifier(estimator):
+            return False
+    raise TypeError(
+        f"Got estimator={estimator!r}, but expected a scikit-learn classifier or regressor, a "
+        "Pipeline that ends in one, a skorch NeuralNetClassifier or NeuralNetRegressor, or None."
+    )
+
+
+def default_estimator(*, regression: bool) -> Any:
+    """Make a linear model on standardised features."""
+    model = Ridge() if regression else LogisticRegression(max_iter=1000)
+    return make_pipeline(StandardScaler(), model)

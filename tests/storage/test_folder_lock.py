@@ -1,0 +1,238 @@
+"""One resumable training at a time in a folder, of this process and of others."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+from skorch.callbacks import Callback
+
+from skinfluence import SGDInfluence, TraceRecorder, TrainingTrace
+from skinfluence.influence.retraced import _retrace_file
+from skinfluence.rows._seeds import seeded
+from skinfluence.storage._lock import LOCK_FILE, FolderLock, locked
+from skinfluence.trace._callbacks import trace_of
+from tests.trace.test_trace import X, Y, assert_same, small
+from tests.trace.test_trace_files import assert_same_trace, environment, odd_trace
+from tests.trace.test_trace_resume import QUERIES, SEEN, assert_same_training, few_epochs, fit
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+
+
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch):
+    """Processes are killed here, not machines: what was written is there."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+# What callbacks of a test do next; not their parameters, which are part of what a training is.
+TODO = SimpleNamespace(begin=list, epoch=list, end=list)  # list() does nothing
+TRAIN_SLOWLY = """
+import os, sys
+from skinfluence.trace._recording import Recording
+from tests.trace.test_trace_resume import fit
+os.fsync = lambda file: None
+begin_epoch = Recording.begin_epoch
+def slow(self):
+    begin_epoch(self)
+    if self._n_epochs == 2:
+        print("in the middle", flush=True)
+        sys.stdin.readline()
+Recording.begin_epoch = slow
+fit(sys.argv[1])
+"""
+
+
+def begun_elsewhere(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN_SLOWLY, str(folder)],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "in the middle\n"
+    return process
+
+
+@pytest.mark.parametrize("ends_by", ["its end", "a kill"])
+def test_another_process_keeps_out(ends_by, tmp_path):
+    folder = tmp_path / "t"
+    process = begun_elsewhere(folder)
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    assert folder / LOCK_FILE in files
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"in use by another process.*another folder"):
+            fit(folder)
+    with pytest.raises(RuntimeError, match="in use by another process"):
+        small(callbacks=[TraceRecorder(storage=folder)]).fit(X, Y)
+    with pytest.raises(RuntimeError, match="in use by another process"):
+        odd_trace().save(folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+    if ends_by == "a kill":
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert (folder / LOCK_FILE).exists()
+    else:
+        process.communicate("\n")
+        assert process.returncode == 0
+    again = fit(folder)
+    assert SEEN == [2, 3, 4] if ends_by == "a kill" else not SEEN
+    assert_same_training(again, fit())
+    assert not (folder / LOCK_FILE).exists()
+
+
+def test_a_complete_training_is_read_by_as_many_as_like(tmp_path):
+    whole = fit(tmp_path)
+    with locked(tmp_path):  # stands for another that reads, or for a disk that is not written to
+        again = fit(tmp_path)
+    assert not SEEN
+    assert_same_training(again, whole)
+
+
+class Acts(Callback):
+    """Do what is to be done when a training begins, after its first epoch, and when it ends."""
+
+    def on_train_begin(self, net, **kwargs):
+        TODO.begin()
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 1:
+            TODO.epoch()
+
+    def on_train_end(self, net, **kwargs):
+        TODO.end()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("threaded", [True, False])
+def test_another_training_of_this_process_is_kept_out(threaded, resume, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = []
+
+    def again():
+        with pytest.raises(RuntimeError, match="another training of this process") as caught:
+            small(callbacks=[TraceRecorder(storage="t", resume=resume)]).fit(X, Y)
+        refused.append(caught)
+
+    def in_a_thread():
+        thread = threading.Thread(target=again)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(TODO, "epoch", in_a_thread if threaded else again)
+    recorder = TraceRecorder(storage=tmp_path / "t", resume=True)
+    small(callbacks=[Acts(), recorder]).fit(X, Y)
+    assert len(refused) == 1
+    assert_same(TrainingTrace.load("t").final_state, recorder.trace_.final_state)
+
+
+@pytest.mark.parametrize("by", [ZeroDivisionError, KeyboardInterrupt])
+def test_the_folder_is_free_after_whatever_ended_a_training(by, tmp_path):
+    folder = tmp_path / "t"
+    stopped = fit(folder, stop_at=7, by=by)  # kept, and with it whatever it refers to
+    assert not (folder / LOCK_FILE).exists()
+    assert_same_training(fit(folder), fit())
+    del stopped
+
+
+@pytest.mark.parametrize("moment", ["begin", "end"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_errors_of_callbacks_around_the_training_free_the_folder(
+    place, moment, tmp_path, monkeypatch
+):
+    def raises():
+        raise ZeroDivisionError
+
+    def train():
+        callbacks = [TraceRecorder(order=True, storage=tmp_path / "t", resume=True)]
+        callbacks.insert(place, Acts())
+        with seeded(0):
+            nets.append(small(callbacks=callbacks))
+            nets[-1].fit(X, Y)
+
+    nets, errors = [], []
+    for _ in range(2):
+        monkeypatch.setattr(TODO, moment, raises)
+        with pytest.raises(ZeroDivisionError) as caught:
+            train()
+        errors.append(caught)  # as a notebook keeps the traceback
+    monkeypatch.setattr(TODO, moment, list)
+    train()
+    assert not (tmp_path / "t" / LOCK_FILE).exists()
+    assert TrainingTrace.load(tmp_path / "t").n_steps == 9
+
+
+def test_what_was_taken_over_cannot_go_on(tmp_path):
+    first = FolderLock(tmp_path)
+    second = FolderLock(tmp_path)
+    second.hold()
+    with pytest.raises(RuntimeError, match="taken over"):
+        first.hold()
+    first.release()  # of no effect
+    assert (tmp_path / LOCK_FILE).exists()
+    with pytest.raises(RuntimeError, match="another training of this process"):
+        FolderLock(tmp_path)
+    second.loosen()
+    with locked(tmp_path):
+        (tmp_path / LOCK_FILE).unlink()  # as a user may: it comes back with the next training
+    with locked(tmp_path):
+        assert (tmp_path / LOCK_FILE).exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_forked_worker_neither_frees_the_folder_nor_keeps_it(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    held, done = fork.Event(), fork.Event()
+    lock = FolderLock(tmp_path)
+    lock.hold()
+
+    def work():
+        lock.release()
+        held.set()
+        done.wait(60)
+
+    worker = fork.Process(target=work)
+    worker.start()
+    assert held.wait(60)
+    with pytest.raises(RuntimeError):
+        FolderLock(tmp_path)
+    check = "import sys, pathlib; from skinfluence.storage._lock import FolderLock as L;"
+    command = [sys.executable, "-c", check + "L(pathlib.Path(sys.argv[1]))", str(tmp_path)]
+    found = subprocess.run(command, env=environment(), check=False, capture_output=True, text=True)
+    assert "in use by another process" in found.stderr
+    os.close(lock._descriptor)  # as when this process is killed
+    lock._free.detach()
+    assert subprocess.run(command, env=environment(), check=False).returncode == 0
+    done.set()
+    worker.join()
+
+
+def test_two_recorders_do_not_share_a_folder(tmp_path):
+    recorders = [TraceRecorder(storage=tmp_path / "t"), TraceRecorder(storage=str(tmp_path / "t"))]
+    with pytest.raises(ValueError, match=r"Two recorders.*a folder of its own"):
+        small(callbacks=recorders).fit(X, Y)
+    recorders[1].set_params(storage=tmp_path / "u")
+    net = small(callbacks=recorders).fit(X, Y)
+    assert_same(TrainingTrace.load(tmp_path / "u").final_state, trace_of(net).final_state)
+    assert_same_trace(TrainingTrace.load(tmp_path / "t"), trace_of(net))
+
+
+def test_a_retracing_keeps_others_out(tmp_path, monkeypatch):
+    method = SGDInfluence(few_epochs(), storage=tmp_path, epochs=1, random_state=0)
+    watched, original = [], _retrace_file.RetraceFile.watch
+
+    def watch(self, walk):
+        original(self, walk)
+        with pytest.raises(RuntimeError, match="another training of this process"):
+            FolderLock(tmp_path)
+        watched.append(walk)
+
+    monkeypatch.setattr(_retrace_file.RetraceFile, "watch", watch)
+    method.fit(X, Y, *QUERIES)
+    assert watched
+    FolderLock(tmp_path).release()
