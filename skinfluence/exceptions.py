@@ -1,6 +1,10 @@
 """Errors and warnings of skinfluence, each also one of Python's or scikit-learn's own kinds."""
 
 
+class AmountError(ValueError):
+    """So many rows cannot go without leaving too few of a class."""
+
+
 class ApproximationWarning(UserWarning):
     """There are too many rows for the exact computation, and an approximation was taken."""
 

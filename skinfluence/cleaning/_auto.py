@@ -1,6 +1,6 @@
-"""The folds by which "auto" compares shares."""
+"""The share of the rows to treat, by cross-validation: contamination="auto"."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -14,8 +14,16 @@ from sklearn.model_selection import (
     check_cv,
 )
 
-from skinfluence.rows._folds import checked_fold
-from skinfluence.rows._targets import class_numbers, one_label_a_row
+from skinfluence.cleaning._clean_rows import Cleaned, Data, Rules, Train, clean_rows
+from skinfluence.exceptions import AmountError
+from skinfluence.rows._containers import select
+from skinfluence.rows._folds import Fold, checked_fold
+from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._targets import classes_and_codes, one_label_a_row
+from skinfluence.rows._worst_rows import worst_rows
+
+# The shares that are compared; none at all is one of them.
+SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 
 # By whether groups are to stay together, and whether classes suffice to be stratified.
 _KINDS = {
@@ -29,13 +37,14 @@ _KINDS = {
 class Folds(NamedTuple):
     """How rows are split and losses taken."""
 
+    cv: Any
     seed: int
     classifies: bool
-    groups: Any = None
+    groups: Any = None  # whose rows stay together, (n_samples,)
 
-    def split(self, cv: Any, y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    def split(self, y: np.ndarray) -> list[Fold]:
         """Split rows into (training rows, held-out rows); see `DetrimentalSampleCleaner`."""
-        folds = self._pairs(cv, y)
+        folds = self._pairs(self.cv, y)
         n_held = sum(len(held) for _, held in folds)
         if n_held < 2:
             raise ValueError(
@@ -46,10 +55,10 @@ class Folds(NamedTuple):
             _check_two_classes(folds, y.reshape(-1))
         return folds
 
-    def _pairs(self, cv: Any, y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    def _pairs(self, cv: Any, y: np.ndarray) -> list[Fold]:
         if isinstance(cv, Integral):
             one_label = self.classifies and one_label_a_row(y)
-            codes = class_numbers(y.reshape(len(y), -1)[:, 0], classifies=one_label)
+            _, codes = classes_and_codes(y.reshape(-1) if one_label else np.zeros(len(y)))
             enough = one_label and np.bincount(codes).min() >= cv
             kind = _KINDS[self.groups is not None, bool(enough)]
             splitter = kind(cv, shuffle=True, random_state=self.seed)
@@ -65,7 +74,7 @@ class Folds(NamedTuple):
             return [checked_fold(train, held, len(y)) for train, held in cv]
         return list(splitter.split(np.zeros((len(y), 1)), y, self._checked_groups(cv, len(y))))
 
-    def _checked_groups(self, cv: Any, n_rows: int) -> NDArray[Any] | None:
+    def _checked_groups(self, cv: Any, n_rows: int) -> np.ndarray | None:
         if self.groups is None:
             return None
         groups = np.asarray(self.groups)
@@ -82,17 +91,15 @@ class Folds(NamedTuple):
             )
         return groups
 
-    def losses(self, predicted: Any, given: NDArray[Any]) -> NDArray[np.float64]:
+    def losses(self, predicted: Any, given: np.ndarray) -> NDArray[np.float64]:
         predicted = np.asarray(predicted).reshape(given.shape)
         losses = predicted != given if self.classifies else np.abs(predicted - given)
         return np.asarray(losses.reshape(len(given), -1).mean(1), dtype=np.float64)
 
 
-def _check_two_classes(
-    folds: list[tuple[NDArray[np.intp], NDArray[np.intp]]], y: NDArray[Any]
-) -> None:
+def _check_two_classes(folds: list[Fold], y: np.ndarray) -> None:
     """Refuse folds that would train on a single class, naming one that is left out."""
-    names, codes = np.unique(y, return_inverse=True)
+    names, codes = classes_and_codes(y)
     for number, (rows, _) in enumerate(folds):
         counts = np.bincount(codes[rows], minlength=len(names))
         if len(names) < 2 or (counts > 0).sum() != 1:
@@ -106,3 +113,104 @@ def _check_two_classes(
             "among the training rows there. Stratify or shuffle the folds, give rows of the rare "
             "class, or set contamination to an amount in place of 'auto'."
         )
+
+
+def losses_of_shares(
+    fit: Callable[[int, GivenRows], Any],
+    ranking: NDArray[np.intp],
+    data: Data,
+    train: Train,
+    *,
+    folds: Folds,
+    rules: Rules,
+) -> NDArray[np.float64]:
+    """Train without each share of the rows; losses of all held-out rows, (n_shares, n_held)."""
+    # fit(number, rows): the method, fitted on the training rows of the fold of that number
+    targets = data.rows.targets
+    assert targets is not None
+    _, groups = classes_and_codes(data.rows.strata(rules.classifies))
+    n_possible = _n_possible(ranking, groups, rules)
+    parts = []
+    for number, (rows, held) in enumerate(folds.split(targets)):
+        # in a smaller part, a class has its share of the rows that must stay
+        fewest = -(-rules.keep_minimum * len(rows) // len(targets))
+        if np.bincount(groups[rows]).max() <= fewest:
+            raise AmountError(
+                f"In fold {number} of cv, of {len(rows)} training rows, none can go: no class has "
+                f"more than its share of keep_minimum={rules.keep_minimum}, which is "
+                f"{fewest} there. Use more folds, a lower keep_minimum, or set "
+                "contamination to an amount."
+            )
+        part = data.part(rows)
+        fitted = fit(number, part.rows)
+
+        def train_part(chosen: NDArray[np.intp], y: Any, rows: NDArray[np.intp] = rows) -> Any:
+            return train(rows[chosen], y)
+
+        losses: list[NDArray[np.float64]] = []
+        for cleaned in _each_share(fitted, part, train_part, rules._replace(keep_minimum=fewest)):
+            if cleaned is None:  # nothing new to train on
+                losses.append(losses[-1])
+                continue
+            model = train_part(cleaned.kept, select(cleaned.y, cleaned.kept))
+            losses.append(folds.losses(model.predict(select(data.X, held)), targets[held]))
+        parts.append(losses)
+    n_shares = min(n_possible, *(len(losses) for losses in parts))
+    return np.array([np.concatenate([losses[i] for losses in parts]) for i in range(n_shares)])
+
+
+def fewest_within_one_error(losses: NDArray[np.float64]) -> int:
+    """Choose the smallest share whose loss cannot be told from the lowest; (n_shares, n_held)."""
+    # the first whose mean exceeds the lowest by no more than one standard error of the difference,
+    # taken over the rows: all shares are judged by the same ones
+    best = int(losses.mean(1).argmin())
+    excess = losses - losses[best]
+    error = excess.std(1, ddof=1) / np.sqrt(losses.shape[1])
+    return int(np.flatnonzero(excess.mean(1) <= error)[0])
+
+
+def _n_possible(ranking: NDArray[np.intp], groups: NDArray[np.intp], rules: Rules) -> int:
+    """Count the shares, from none on, that classes can spare."""
+    n_possible = 0
+    for share in SHARES:
+        try:
+            worst_rows(
+                ranking,
+                groups,
+                share,
+                per_class=rules.per_class,
+                keep_minimum=rules.keep_minimum,
+            )
+        except AmountError:
+            break
+        n_possible += 1
+    sizes = np.bincount(groups)
+    if sizes.max() <= rules.keep_minimum:
+        raise AmountError(
+            "contamination='auto' compares shares of rows that go, but keep_minimum="
+            f"{rules.keep_minimum} and no class has more than {sizes.max()} rows (a regression is "
+            "one class), so none can go. Lower keep_minimum, or set contamination=0."
+        )
+    return n_possible
+
+
+def _each_share(method: Any, part: Data, train: Train, rules: Rules) -> Iterator[Cleaned | None]:
+    """Clean by each share in turn, as far as classes allow; None if it is as the one before."""
+    before: Cleaned | None = None
+    for share in SHARES:
+        try:
+            cleaned = clean_rows(method, part, share, train, rules)
+        except AmountError:
+            return
+        yield None if before is not None and _same(before, cleaned) else cleaned
+        before = cleaned
+
+
+def _same(one: Cleaned, other: Cleaned) -> bool:
+    """Tell whether the same model would be trained."""
+    labels, others = (np.asarray(select(each.y, each.relabelled)) for each in (one, other))
+    return (
+        np.array_equal(one.kept, other.kept)
+        and np.array_equal(one.relabelled, other.relabelled)
+        and np.array_equal(labels, others)
+    )

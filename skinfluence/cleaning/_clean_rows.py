@@ -6,128 +6,87 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence.nets._predictions import class_probabilities
-from skinfluence.rows._containers import (
-    check_inputs,
-    select,
-    with_labels,
-)
-from skinfluence.rows._targets import class_numbers
+from skinfluence.rows._containers import Inputs, select, with_labels
+from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._targets import classes_and_codes
 from skinfluence.rows._worst_rows import spare_classes, worst_rows
 
 # train(rows, y): a model with `predict`, trained on some rows, whose targets are `y`.
 Train: TypeAlias = Callable[[NDArray[np.intp], Any], Any]
 
 
-class Cleaned(NamedTuple):
-    """The outcome of cleaning.
+class Data(NamedTuple):
+    """Training rows in the containers given, for models, and parsed, for methods."""
 
-    Attributes
-    ----------
-    kept, removed, relabelled : ndarray of int
-        Row numbers: `kept` and `relabelled` ascend, `removed` has the most detrimental first.
-    y : array-like
-        Targets of all rows, in the container given, with the new labels.
-    """
-
-    kept: NDArray[np.intp]
-    removed: NDArray[np.intp]
-    relabelled: NDArray[np.intp]
+    X: Any
     y: Any
+    rows: GivenRows
+
+    def part(self, rows: NDArray[np.intp]) -> "Data":
+        """Take some rows."""
+        return Data(select(self.X, rows), select(self.y, rows), self.rows.part(rows))
+
+
+class Rules(NamedTuple):
+    """How rows are taken; see `DetrimentalSampleCleaner`."""
+
+    classifies: bool  # whether targets are classes, one a row
+    action: str
+    per_class: bool
+    keep_minimum: int
+
+
+class Cleaned(NamedTuple):
+    """The outcome of cleaning: row numbers, and the targets of all rows with the new labels."""
+
+    kept: NDArray[np.intp]  # ascending
+    removed: NDArray[np.intp]  # the most detrimental first
+    relabelled: NDArray[np.intp]  # ascending
+    y: Any  # in the container given
 
 
 def clean_rows(
-    method: Any,
-    X: Any,
-    y: Any,
-    amount: float | str,
-    train: Train | None = None,
-    *,
-    classifies: bool,
-    action: str = "remove",
-    per_class: bool = False,
-    keep_minimum: int = 1,
+    method: Any, data: Data, amount: float | str, train: Train | None, rules: Rules
 ) -> Cleaned:
-    """Remove or relabel the most detrimental rows.
-
-    Parameters
-    ----------
-    method : BaseDetrimentality
-        Fitted on `X` and `y`.
-    X, y : what the method was fitted on
-    amount : "disagreement", float or int
-    train : callable, optional
-        To relabel with.
-    classifies : bool
-        Whether targets are classes, one a row.
-    action, per_class, keep_minimum
-        As for `DetrimentalSampleCleaner`.
-
-    Returns
-    -------
-    Cleaned
-
-    Raises
-    ------
-    ValueError
-        If that many rows cannot go, the method does not say which labels it predicts, or numbers
-        are to be relabelled.
-    """
-    given = np.asarray(y)
-    given = given.reshape(len(given), -1)[:, 0]
-    groups = class_numbers(given, classifies=classifies)
+    """Remove or relabel the most detrimental rows, by a method that was fitted on them."""
+    labels = data.rows.strata(rules.classifies)
+    names, groups = classes_and_codes(labels)
     if isinstance(amount, str):
-        predicted = trajectory_labels(method, X)
-        rows = method.ranking_[predicted[method.ranking_] != given[method.ranking_]]
-        rows = spare_classes(rows, groups, keep_minimum)
+        predicted = trajectory_labels(method, data.rows.inputs)
+        rows = method.ranking_[predicted[method.ranking_] != labels[method.ranking_]]
+        rows = spare_classes(rows, groups, rules.keep_minimum)
     else:
         rows = worst_rows(
             method.ranking_,
             groups,
             amount,
-            per_class=per_class,
-            keep_minimum=keep_minimum,
-            names=np.unique(given) if classifies else None,
+            per_class=rules.per_class,
+            keep_minimum=rules.keep_minimum,
+            names=names if rules.classifies else None,
         )
-    everything = np.arange(len(given))
+    everything = np.arange(len(groups))
     trusted = np.setdiff1d(everything, rows)
-    if action == "remove":
-        return Cleaned(trusted, rows, everything[:0], y)
+    if rules.action == "remove":
+        return Cleaned(trusted, rows, everything[:0], data.y)
     assert train is not None
-    if not classifies:
+    if not rules.classifies:
         raise ValueError(
             "action='relabel' gives rows the class that a model predicts, but these targets are "
             "numbers or several labels a row. Set action='remove'."
         )
     if not len(rows):
-        return Cleaned(everything, rows, rows, y)
+        return Cleaned(everything, rows, rows, data.y)
     # a model that never saw the labels in doubt: one trained on them repeats them
-    labels = np.asarray(train(trusted, select(y, trusted)).predict(select(X, rows))).reshape(-1)
-    differs = labels != given[rows]
+    model = train(trusted, select(data.y, trusted))
+    new = np.asarray(model.predict(select(data.X, rows))).reshape(-1)
+    differs = new != labels[rows]
     order = np.argsort(rows[differs])
-    changed, labels = rows[differs][order], labels[differs][order]
-    return Cleaned(everything, everything[:0], changed, with_labels(y, changed, labels))
+    changed, new = rows[differs][order], new[differs][order]
+    return Cleaned(everything, everything[:0], changed, with_labels(data.y, changed, new))
 
 
-def trajectory_labels(method: Any, X: Any) -> NDArray[Any]:
-    """Predict labels by the mean class probabilities over the recorded training.
-
-    Parameters
-    ----------
-    method : BaseDetrimentality
-        Fitted, with a classifier as `net_` and its trace.
-    X : what it was fitted on
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Labels as the user names them.
-
-    Raises
-    ------
-    ValueError
-        If the method has no single trained classifier, or no checkpoints of its training.
-    """
+def trajectory_labels(method: Any, inputs: Inputs) -> np.ndarray:
+    """Predict the user's labels by the mean class probabilities over the recorded training."""
     name = type(method).__name__
     if hasattr(method, "methods_"):
         raise ValueError(
@@ -149,6 +108,7 @@ def trajectory_labels(method: Any, X: Any) -> NDArray[Any]:
             f"net may know wrong labels by heart, but {name} records no checkpoints as it is set. "
             "Set its checkpoints to 10, or use another contamination."
         )
-    mean = class_probabilities(method, check_inputs(method, X, reset=False))
+    mean = trained.class_probabilities(inputs, trace)
     known = np.sort(trained.labels.codes)  # the net may have outputs that no label belongs to
-    return np.asarray(trained.labels.decode(known[mean[:, known].argmax(1)]))
+    labels: np.ndarray = trained.labels.decode(known[mean[:, known].argmax(1)])
+    return labels

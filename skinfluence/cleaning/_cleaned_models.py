@@ -6,18 +6,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, RegressorMixin
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence.cleaning._base import Data, check_trainable, clean, cut, seeded_clone
+from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.rows._containers import select
-from skinfluence.rows._seeds import draw_seeds, seeded
+from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 
 
-class _Cleaned(MetaEstimatorMixin, BaseEstimator):
+class _Cleaned(MetaEstimatorMixin, BaseCleaner):
     """A model trained on what a method keeps; subclasses say what kind of model."""
 
     _classifies: bool
@@ -34,14 +34,16 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         cv: Any = 3,
         random_state: Any = None,
     ) -> None:
+        super().__init__(
+            method,
+            contamination=contamination,
+            action=action,
+            per_class=per_class,
+            keep_minimum=keep_minimum,
+            cv=cv,
+            random_state=random_state,
+        )
         self.estimator = estimator
-        self.method = method
-        self.contamination = contamination
-        self.action = action
-        self.per_class = per_class
-        self.keep_minimum = keep_minimum
-        self.cv = cv
-        self.random_state = random_state
 
     def fit(
         self,
@@ -83,12 +85,13 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         def train(rows: NDArray[np.intp], targets: Any) -> Any:
             model = seeded_clone(self.estimator, seed)
             n_rows = len(np.asarray(y))
-            params = {name: cut(value, rows, n_rows) for name, value in routed.items()}
+            params = {name: _cut(value, rows, n_rows) for name, value in routed.items()}
             with seeded(seed):
                 return model.fit(select(X, rows), targets, **params)
 
-        data, classifies = Data(X, y, X_val, y_val), self._classifies
-        cleaned = clean(self, data, train, fold_seed, groups, classifies=classifies)
+        cleaned = self._clean(
+            (X, y, X_val, y_val), train, fold_seed, groups, classifies=self._classifies
+        )
         self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
         self.n_trainings_ += 1
         if hasattr(self.estimator_, "classes_"):
@@ -120,10 +123,11 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         router = MetadataRouter(owner=self).add_self_request(self)
         return router.add(estimator=self.estimator, method_mapping=mapping)
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
+
+def _cut(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
+    """Cut what has an entry for every row."""
+    shape = (len(value),) if isinstance(value, list | tuple) else getattr(value, "shape", ())
+    return select(value, rows) if tuple(shape[:1]) == (n_rows,) else value
 
 
 def _estimator_has(name: str) -> Callable[[Any], bool]:

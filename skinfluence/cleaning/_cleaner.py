@@ -2,16 +2,20 @@
 
 from typing import Any, Self
 
-from sklearn.base import BaseEstimator
-from sklearn.utils import Tags
+import numpy as np
+from sklearn.frozen import FrozenEstimator
 
-from skinfluence.cleaning._base import Data, clean, trainer_of
-from skinfluence.cleaning._clean_rows import Cleaned
-from skinfluence.rows._containers import select
-from skinfluence.rows._seeds import draw_seeds
+from skinfluence.cleaning._base import BaseCleaner, check_trainable
+from skinfluence.cleaning._clean_rows import Cleaned, Train
+from skinfluence.nets._trained_net import TrainedNet, train_net
+from skinfluence.rows._containers import is_table_or_images, select
+from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
+from skinfluence.rows._targets import is_regression_target
+from skinfluence.trace._callbacks import without_recorders
 
 
-class DetrimentalSampleCleaner(BaseEstimator):
+class DetrimentalSampleCleaner(BaseCleaner):
     """Remove or relabel the most detrimental training rows.
 
     Has scikit-learn's sampler interface `fit_resample`, so that it is a step of an
@@ -123,14 +127,16 @@ class DetrimentalSampleCleaner(BaseEstimator):
         cv: Any = 3,
         random_state: Any = None,
     ) -> None:
-        self.method = method
-        self.contamination = contamination
-        self.action = action
-        self.per_class = per_class
-        self.keep_minimum = keep_minimum
+        super().__init__(
+            method,
+            contamination=contamination,
+            action=action,
+            per_class=per_class,
+            keep_minimum=keep_minimum,
+            cv=cv,
+            random_state=random_state,
+        )
         self.estimator = estimator
-        self.cv = cv
-        self.random_state = random_state
 
     def fit(
         self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, groups: Any = None
@@ -153,7 +159,7 @@ class DetrimentalSampleCleaner(BaseEstimator):
         -------
         self
         """
-        self._clean(X, y, X_val, y_val, groups)
+        self._cleaned(X, y, X_val, y_val, groups)
         return self
 
     def fit_resample(
@@ -173,17 +179,48 @@ class DetrimentalSampleCleaner(BaseEstimator):
         X_kept, y_kept : like X and y
             In the containers given and the order of the rows.
         """
-        cleaned = self._clean(X, y, X_val, y_val, groups)
+        cleaned = self._cleaned(X, y, X_val, y_val, groups)
         return select(X, cleaned.kept), select(cleaned.y, cleaned.kept)
 
-    def _clean(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
+    def _cleaned(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
         fold_seed, model_seed, _ = draw_seeds(self.random_state, 3)
         train = None
         if self.contamination == "auto" or self.action == "relabel":
-            train = trainer_of(self, X, model_seed)
-        return clean(self, Data(X, y, X_val, y_val), train, fold_seed, groups)
+            train = self._trainer(X, model_seed)
+        return self._clean((X, y, X_val, y_val), train, fold_seed, groups)
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
+    def _trainer(self, X: Any, seed: int) -> Train:
+        """Say how models are trained: the estimator, or the method's net."""
+        check_trainable(self.estimator)
+        net = getattr(self.method, "net", None)
+        if self.estimator is None and isinstance(net, FrozenEstimator):
+            raise ValueError(
+                "contamination='auto' and action='relabel' train models on some of the rows, but "
+                "the method's net is frozen. Give an unfitted model as estimator, or remove an "
+                "amount."
+            )
+
+        def train(rows: np.ndarray, y: Any) -> Any:
+            X_part = select(X, rows)
+            if self.estimator is not None:
+                with seeded(seed):
+                    return seeded_clone(self.estimator, seed).fit(X_part, y)
+            targets = np.asarray(y)
+            given = GivenRows(_array(X_part), targets, is_regression_target(targets))
+            return _NetModel(train_net(without_recorders(net), given, seed))
+
+        return train
+
+
+class _NetModel:
+    """A trained net that takes and gives what the user does."""
+
+    def __init__(self, trained: TrainedNet) -> None:
+        self.trained = trained
+
+    def predict(self, X: Any) -> np.ndarray:
+        return self.trained.predict(_array(X))
+
+
+def _array(X: Any) -> Any:
+    return np.asarray(X) if is_table_or_images(X) else X

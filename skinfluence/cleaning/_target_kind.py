@@ -2,30 +2,15 @@
 
 from typing import Any
 
-from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._skorch import is_net, kind_of
-from skinfluence.rows._targets import is_regression_target, one_label_a_row
+from skinfluence.rows._rows import GivenRows
 
 
 def check_kind(owner: str, method: Any, classifies: bool) -> None:
-    """Refuse a method whose net or estimator is for targets of the other kind.
-
-    Parameters
-    ----------
-    owner : str
-        Name of the class that knows the targets.
-    method : BaseDetrimentality
-    classifies : bool
-        Whether the targets are classes.
-
-    Raises
-    ------
-    ValueError
-        With the parameter and its model.
-    """
+    """Refuse a method whose net or estimator is for targets of the other kind."""
     kind, other = ("classes", "numbers") if classifies else ("numbers", "classes")
     for name, model in _models_of(method).items():
         if _is_for_classes(model) is not (not classifies):
@@ -37,26 +22,12 @@ def check_kind(owner: str, method: Any, classifies: bool) -> None:
         )
 
 
-def decided_kind(method: Any, targets: NDArray[Any]) -> bool:
-    """Decide whether targets are classes, where no class name says so.
-
-    Parameters
-    ----------
-    method : BaseDetrimentality
-        Fitted. Its `classes_`, or else its net or estimator, decide.
-    targets : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        Decide where the method does not, by the rule of the default net.
-
-    Returns
-    -------
-    bool
-    """
+def decided_kind(method: Any, rows: GivenRows) -> bool:
+    """Decide whether targets are classes where no class name says so; the method is fitted."""
     if hasattr(method, "classes_"):
         return True
     kinds = {_is_for_classes(model) for model in _models_of(method).values()} - {None}
-    if kinds:
-        return kinds == {True}
-    return one_label_a_row(targets) and not is_regression_target(targets)
+    return kinds == {True} if kinds else rows.has_classes
 
 
 def _models_of(method: Any) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from skinfluence.gradients._readings import Norm
 from skinfluence.gradients._trajectory import MeanOf
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._trained_net import hand_over, train_net
-from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.trace._callbacks import without_recorders
 from skinfluence.trace._training_trace import TrainingTrace
@@ -139,19 +138,18 @@ class GraNd(BaseDetrimentality):
         check_positive_integer("n_seeds", self.n_seeds)
         check_positive_integer("batch_size", self.batch_size)
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
-        X = check_inputs(self, X, reset=True)
+    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
         frozen = isinstance(self.net, FrozenEstimator)
         further = [] if frozen else draw_seeds(self._seeds[1], self.n_seeds - 1)
         nets = [self.net, *(without_recorders(self.net) for _ in further)]
         trained = [
-            train_net(net, X, y, seed, max_epochs=self.epoch, memory=self.memory)
+            train_net(net, rows, seed, max_epochs=self.epoch, memory=self.memory)
             for net, seed in zip(nets, (self._seeds[0], *further), strict=True)
         ]
         hand_over(trained[0], self, traced=frozen)
         self.nets_ = [one.net for one in trained]
         self._early = _at_epoch(trained[0].trace, self.epoch) if frozen else None
-        return trained[0].rows(X, y), None
+        return trained[0].coded(rows), None
 
     def _judges_new_rows(self) -> bool:
         return True

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.rows._containers import check_inputs, is_table_or_images, n_samples_of
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._containers import n_samples_of
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import own_random_state
-from skinfluence.rows._targets import check_targets
 
 
 class RandomScore(BaseDetrimentality):
@@ -54,11 +53,8 @@ class RandomScore(BaseDetrimentality):
     def _check_parameters(self) -> None:
         pass
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
-        X = check_inputs(self, X, reset=True)
-        if y is not None or is_table_or_images(X):
-            y = check_targets(y, n_samples_of(X))
-        return Rows(X, y), None
+    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+        return Rows(rows.inputs, rows.targets), None
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         return own_random_state(self._seeds[0]).random_sample(n_samples_of(rows.inputs))

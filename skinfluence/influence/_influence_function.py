@@ -237,10 +237,10 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
             `detrimentality_`, which ranks as the mean of this over the validation rows, negated.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
         if hasattr(self, "folds_"):
+            X = check_inputs(self, X, reset=False)
             return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        rows = self._trained.rows(X, y)
+        rows = self._coded(X, y)
         with preserved_random_state():
             train = self._net_rows(self._rows)
             inverse = self._inverse(train)

@@ -9,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence.gradients._skorch import kind_of
 from skinfluence.influence._dropout import dropout_submodel, has_dropout
 from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence._queries import InfluenceQueries
@@ -18,7 +19,7 @@ from skinfluence.nets._trained_net import train_net
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import draw_seeds, preserved_random_state
 from skinfluence.trace._callbacks import without_recorders
 
@@ -179,10 +180,10 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
             the mean of this over the validation rows, negated.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
         if hasattr(self, "folds_"):
+            X = check_inputs(self, X, reset=False)
             return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        rows = self._trained.rows(X, y)
+        rows = self._coded(X, y)
         objective: Objective = as_objective(self.objective)
         with preserved_random_state():
             found = []
@@ -206,9 +207,8 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
         if targets is not None and self._trained.labels is not None:
             targets = self._trained.labels.decode(targets)
         net = without_recorders(self.net)
-        return [
-            train_net(net, rows.inputs, targets, seed, memory=self.memory).net for seed in seeds
-        ]
+        given = GivenRows(rows.inputs, targets, is_numeric=kind_of(self.net_) == "regression")
+        return [train_net(net, given, seed, memory=self.memory).net for seed in seeds]
 
     def _members(self) -> list[Any]:
         if self.n_ensemble == 1 or len(self.nets_) > 1:

@@ -166,10 +166,10 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
             Positive = training on the row lowered the query's loss.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
         if hasattr(self, "folds_"):
+            X = check_inputs(self, X, reset=False)
             return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        queries = self._trained.rows(X, y)
+        queries = self._coded(X, y)
         settings = self._settings()
         if self.n_components is None:
             return settings.inner_products(self.net_, queries, self._training_rows)

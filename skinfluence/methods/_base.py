@@ -5,26 +5,20 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence.nets._trained_net import can_predict_targets, fit_net_of, targets_and_strata
-from skinfluence.rows._containers import check_finite, check_inputs, take
-from skinfluence.rows._folds import (
-    check_cv,
-    check_validation_rule,
-    out_of_fold_scores,
-    place_among,
-    swapped_scores,
-)
+from skinfluence.methods._cross_fitting import cross_fit
+from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
+from skinfluence.rows._containers import Inputs, check_finite, check_inputs
+from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
 from skinfluence.rows._overlap import check_separate
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._validation_rows import validation_parts
-from skinfluence.trace._callbacks import number_folders
 from skinfluence.trace._recorder import TraceRecorder
 
 
@@ -78,6 +72,7 @@ class BaseDetrimentality(
     # While it is fitted as a part of another one, which may be stopped in a later part.
     _is_fold = False
     _trained: Any
+    _validation_groups: NDArray[np.intp] | None
 
     def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
         """Train the net and score every training row at its given label.
@@ -102,23 +97,35 @@ class BaseDetrimentality(
             If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, or the
             net does not fit the data.
         """
-        X_val, y_val, groups = validation_parts(X_val, y_val)
-        if groups is not None:
-            raise ValueError(
-                f"Got ValidationRows with sensitive, but {type(self).__name__} compares no groups. "
-                "Leave sensitive out, or use a method with DemographicParity() or "
-                "EqualOpportunity() as its objective."
-            )
+        return self._fit_given(X, y, *validation_parts(X_val, y_val))
+
+    def _fit_given(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Self:
+        """Parse what the user gave, once, and fit on it."""
+        self._begin(X_val)
+        self._check_groups(groups, X_val)
+        rows = GivenRows.parse(self, X, y)
+        return self._fit_parsed(rows, rows.parse_validation(self, X_val, y_val, groups))
+
+    def _fit_rows(self, rows: GivenRows, validation: GivenRows | None = None) -> Self:
+        """Fit on rows that were parsed already, as a part of another fit."""
+        self._begin(validation)
+        self._check_groups(None if validation is None else validation.groups, validation)
+        rows.introduce(self)
+        return self._fit_parsed(rows, validation)
+
+    def _begin(self, validation: object) -> None:
         self._check_parameters()
-        self._check_validation(X_val)
+        self._check_validation(validation)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # of an earlier fit, maybe with other parameters
         self._seeds = draw_seeds(self.random_state, 3)
-        if self._trains_folds(X_val):
-            self._rank(self._fit_folds(X, y, X_val, y_val))
+
+    def _fit_parsed(self, rows: GivenRows, validation: GivenRows | None) -> Self:
+        self._validation_groups = None if validation is None else validation.groups
+        if self._trains_folds(validation):
+            self._rank(cross_fit(self, rows, validation))
         else:
-            rows, validation = self._prepare(X, y, X_val, y_val)
-            scores = self._fit_scores(rows, validation)
+            scores = self._fit_scores(*self._prepare(rows, validation))
             if scores is not None:
                 self._rank(np.asarray(scores, dtype=np.float64))
         self._finish()
@@ -129,65 +136,30 @@ class BaseDetrimentality(
         self.detrimentality_ = scores
         self.ranking_ = np.argsort(-scores, kind="stable")
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
         """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
-        rows = fit_net_of(self, X, y, self._seeds[0], self._recorder())
-        if X_val is None:
-            return rows, None
-        validation = self._trained.rows(check_inputs(self, X_val, reset=False), y_val)
-        check_separate(rows.inputs, validation.inputs)
-        return rows, validation
+        coded = fit_net_of(self, rows, self._seeds[0], self._recorder())
+        if validation is None:
+            return coded, None
+        judging = self._trained.coded(validation)
+        check_separate(coded.inputs, judging.inputs)
+        return coded, judging
 
-    def _fit_folds(self, X: Any, y: Any, X_val: Any, y_val: Any) -> NDArray[np.float64]:
-        """Fit a clone on the training rows of each fold; score every row once."""
-        X = check_inputs(self, X, reset=True)
-        y, strata = targets_and_strata(self.net, X, y)
-        self.folds_: list[Any] = []
-        self._fold_scores: list[NDArray[Any]] = []
-        self._fold_rows: list[NDArray[Any]] = []
-        rules = {"cv": None} if self._cross_validates() else {}
-
-        def fit_fold(train: NDArray[Any], X_val: Any, y_val: Any) -> Any:
-            fold = clone(self).set_params(random_state=self._seeds[0], **rules)
-            fold.set_params(**self._fold_parameters(len(self.folds_)))
-            number_folders(fold.net, len(self.folds_))
-            fold._is_fold = True
-            self.folds_.append(fold.fit(take(X, train), take(y, train), X_val, y_val))
-            fold._is_fold = False
-            self._fold_rows.append(train)
-            return fold
-
-        def out_of_fold(train: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
-            fold = fit_fold(train, X_val, y_val)
-            scores: NDArray[Any] = fold.score_detrimentality(take(X, held), take(y, held))
-            self._fold_scores.append(np.sort(scores))
-            return scores
-
-        def judged_by_held(train: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
-            fold = fit_fold(train, take(X, held), take(y, held))
-            self._fold_scores.append(np.sort(fold.detrimentality_))
-            return np.asarray(fold.detrimentality_)
-
-        if self._cross_validates():
-            scores = out_of_fold_scores(out_of_fold, strata, cv=self.cv, seed=self._seeds[1])
-        else:
-            rule = self.validation
-            scores = swapped_scores(judged_by_held, strata, validation=rule, seed=self._seeds[1])
-        self._trained = self.folds_[0]._trained
-        self.net_ = [fold.net_ for fold in self.folds_]
-        if hasattr(self.folds_[0], "trace_"):
-            self.trace_ = [fold.trace_ for fold in self.folds_]
-        if hasattr(self.folds_[0], "classes_"):
-            self.classes_ = self.folds_[0].classes_
-        return scores
-
-    def _trains_folds(self, X_val: Any) -> bool:
+    def _trains_folds(self, X_val: object) -> bool:
         return self._cross_validates() or (self._needs_validation() and X_val is None)
 
     def _cross_validates(self) -> bool:
         return getattr(self, "cv", None) is not None
 
-    def _check_validation(self, X_val: Any) -> None:
+    def _check_groups(self, groups: object, X_val: object) -> None:
+        if groups is not None:
+            raise ValueError(
+                f"Got ValidationRows with sensitive, but {type(self).__name__} compares no groups. "
+                "Leave sensitive out, or use a method with DemographicParity() or "
+                "EqualOpportunity() as its objective."
+            )
+
+    def _check_validation(self, X_val: object) -> None:
         name = type(self).__name__
         check_cv(getattr(self, "cv", None))
         if hasattr(self, "validation"):
@@ -253,12 +225,7 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
-        if hasattr(self, "folds_"):
-            scores = self._mean_place([np.asarray(fold.transform(X))[:, 0] for fold in self.folds_])
-        else:
-            scores = self._score(self._trained.predicted_rows(X))
-        return np.asarray(scores, dtype=np.float64)[:, np.newaxis]
+        return self._predicted_scores(check_inputs(self, X, reset=False))[:, np.newaxis]
 
     @available_if(_judges_new_rows)
     def score_detrimentality(self, X: Any, y: Any = None) -> NDArray[np.float64]:
@@ -276,10 +243,24 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
+        return self._scores_of(GivenRows.parse(self, X, y, reset=False))
+
+    def _scores_of(self, rows: GivenRows) -> NDArray[np.float64]:
+        """Score parsed rows; see `score_detrimentality`."""
         if hasattr(self, "folds_"):
-            return self._mean_place([fold.score_detrimentality(X, y) for fold in self.folds_])
-        return np.asarray(self._score(self._trained.rows(X, y)), dtype=np.float64)
+            return self._mean_place([fold._scores_of(rows) for fold in self.folds_])
+        return np.asarray(self._score(self._trained.coded(rows)), dtype=np.float64)
+
+    def _predicted_scores(self, inputs: Inputs) -> NDArray[np.float64]:
+        if hasattr(self, "folds_"):
+            return self._mean_place([fold._predicted_scores(inputs) for fold in self.folds_])
+        return np.asarray(self._score(self._trained.predicted_rows(inputs)), dtype=np.float64)
+
+    def _coded(self, X: Any, y: Any) -> Rows:
+        """Check rows to judge, and put them as the net takes them."""
+        check_is_fitted(self)
+        coded: Rows = self._trained.coded(GivenRows.parse(self, X, y, reset=False))
+        return coded
 
     def _join_folds(self, columns: list[NDArray[Any]]) -> NDArray[np.float64]:
         """Put each fold's columns in the order of all rows; rows of several folds get the mean."""

@@ -1,7 +1,6 @@
 """Scores with a unit: p-values among held-out rows that look clean."""
 
-from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._cross_fitting import strata_of
 from skinfluence.methods._p_values import (
     Reference,
     confident_disagreements,
@@ -17,13 +17,13 @@ from skinfluence.methods._p_values import (
     p_values,
     reference_of,
 )
-from skinfluence.nets._predictions import check_given_net_has_classes, class_probabilities
-from skinfluence.nets._trained_net import targets_and_strata
-from skinfluence.rows._containers import check_finite, check_inputs, take
+from skinfluence.nets._predictions import check_given_net_has_classes
+from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import check_cv, folds_of
-from skinfluence.rows._parameters import check_parameter, is_number
-from skinfluence.rows._rows import Rows
-from skinfluence.rows._targets import check_class_labels, is_regression_target
+from skinfluence.rows._parameters import check_parameter, is_integer, is_real
+from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._seeds import seeded_clone
+from skinfluence.rows._targets import check_class_labels, classes_and_codes
 from skinfluence.rows._worst_rows import number_of_rows
 from skinfluence.trace._callbacks import number_folders
 
@@ -201,9 +201,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
             detrimental.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
+        rows = GivenRows.parse(self, X, y, reset=False)
         placed = [
-            p_values(fold.score_detrimentality(X, y), reference)
+            p_values(fold._scores_of(rows), reference)
             for fold, reference in zip(self.folds_, self._references, strict=True)
         ]
         return np.asarray(1 - np.mean(placed, axis=0))
@@ -239,7 +239,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
                 "Pass the net unfrozen."
             )
 
-    def _check_validation(self, X_val: Any) -> None:
+    def _check_validation(self, X_val: object) -> None:
         needs = self.method._needs_validation()
         if needs and X_val is None:
             raise ValueError(
@@ -252,52 +252,51 @@ class CalibratedDetrimentality(BaseDetrimentality):
                 "is set. Leave X_val out, or choose parameters that use it."
             )
 
-    def _trains_folds(self, X_val: Any) -> bool:
+    def _trains_folds(self, X_val: object) -> bool:
         return False  # the base would clone this estimator, not the method
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
-        X = check_inputs(self, X, reset=True)
-        y, _ = targets_and_strata(self.net, X, y)
+    def _check_groups(self, groups: object, X_val: object) -> None:
+        self.method._check_groups(groups, X_val)
+
+    def _fit_parsed(self, rows: GivenRows, validation: GivenRows | None) -> Self:
+        strata_of(rows, self.net)  # says so if there is nothing to split by
         if self.net is not None:
             check_given_net_has_classes(self.net)
-        elif is_regression_target(y):
+        elif rows.is_numeric:
             raise ValueError(
                 "Unknown label type: y is a numeric target, but rows look clean where their label "
                 "is predicted. Pass classes; for a regression use the method's own cv, which "
                 "gives quantiles."
             )
-        return Rows(X, check_class_labels(y)), None if X_val is None else Rows(X_val, y_val)
-
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
-        X, y = rows
+        assert rows.targets is not None
+        y = check_class_labels(rows.targets)
         self.p_values_ = np.empty(len(y))
         self.looks_clean_ = np.empty(len(y), dtype=bool)
         self.disagrees_ = np.empty(len(y), dtype=bool)
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
         for train, held in folds_of(y, cv=self.cv, seed=self._seeds[1]):
-            fold = self._seeded_method()
+            fold = seeded_clone(self.method, self._seeds[0], deep=False)
             number_folders(fold.net, len(self.folds_))
-            fold.fit(take(X, train), y[train], *(validation or ()))
-            self.folds_.append(fold)
-            self._judge(fold, held, Rows(take(X, held), y[held]))
+            self.folds_.append(fold._fit_rows(rows.part(train), validation))
+            self._judge(fold, held, rows.part(held))
         self.net_ = [fold.net_ for fold in self.folds_]
-        self.classes_ = np.unique(y)
+        self.classes_, _ = classes_and_codes(y)
         if hasattr(self.folds_[0], "trace_"):
             self.trace_ = [fold.trace_ for fold in self.folds_]
-        return 1 - self.p_values_
+        self._rank(1 - self.p_values_)
+        return self
 
-    def _seeded_method(self) -> Any:
-        method = clone(self.method)
-        if method.get_params().get("random_state", 0) is None:
-            method.set_params(random_state=self._seeds[0])
-        return method
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> None:
+        raise NotImplementedError
 
-    def _judge(self, fold: Any, held: NDArray[np.intp], rows: Rows) -> None:
+    def _judge(self, fold: Any, held: np.ndarray, rows: GivenRows) -> None:
         """Place the rows held out of a fold."""
-        scores = fold.score_detrimentality(*rows)
+        scores = fold._scores_of(rows)
         check_finite(scores, "The score of held-out rows")
-        probabilities = class_probabilities(fold, rows.inputs)
+        probabilities = fold._trained.class_probabilities(
+            rows.inputs, getattr(fold, "trace_", None)
+        )
         codes = fold._trained.labels.encode(rows.targets)
         looks_clean = probabilities.argmax(1) == codes
         self._references.append(reference_of(scores, looks_clean))
@@ -306,6 +305,5 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.disagrees_[held] = confident_disagreements(probabilities, codes)
 
 
-def _is_budget(value: Any, n_rows: int) -> bool:
-    is_count = is_number(value, Integral)
-    return is_number(value, Real) and bool(0 <= value <= (n_rows if is_count else 1))
+def _is_budget(value: object, n_rows: int) -> bool:
+    return is_real(value) and bool(0 <= value <= (n_rows if is_integer(value) else 1))

@@ -1,26 +1,26 @@
 """Several methods on one training."""
 
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._skorch import kind_of
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.nets._default import default_net
 from skinfluence.nets._labels import name_classes
-from skinfluence.nets._trained_net import train_net
-from skinfluence.rows._containers import check_inputs, is_table_or_images, n_samples_of
+from skinfluence.nets._trained_net import train_net, unfitted_net
+from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_contamination, check_parameter
-from skinfluence.rows._rows import Rows
-from skinfluence.rows._targets import check_targets, distinct_labels
+from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._seeds import seeded_clone
+from skinfluence.rows._targets import classes_and_codes
 from skinfluence.trace._recorder import TraceRecorder
 
 _STEPS = (None, "last_epoch", "all")
@@ -242,7 +242,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             if not isinstance(method, BaseDetrimentality):
                 raise TypeError(f"Got {name}={method!r}, but expected a detrimentality method.")
 
-    def _check_validation(self, X_val: Any) -> None:
+    def _check_validation(self, X_val: object) -> None:
         """Leave it to the methods, unless none of them uses the rows."""
         if X_val is not None and not any(method._needs_validation() for _, method in self.methods):
             names = [name for name, _ in self.methods]
@@ -251,50 +251,46 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
                 "Leave X_val out, or choose a method or parameters that use it."
             )
 
-    def _trains_folds(self, X_val: Any) -> bool:
+    def _trains_folds(self, X_val: object) -> bool:
         return False
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
-        X = check_inputs(self, X, reset=True)
-        if y is not None or is_table_or_images(X):
-            y = check_targets(y, n_samples_of(X))
+    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
         self.timings_: dict[str, float] = {}
-        shared = [m for _, m in self.methods if _shares_net(m, X_val)]
+        shared = [m for _, m in self.methods if _shares_net(m, validation)]
         if shared:
             start = perf_counter()
-            self.net_ = self._train(X, y, merged_recorder(shared))
+            self.net_ = self._train(rows, merged_recorder(shared))
             self.timings_["training"] = perf_counter() - start
         self.methods_: dict[str, Any] = {}
+        nameless = replace(rows, feature_names=None)  # the union compares them, and hands on arrays
         for name, method in self.methods:
             start = perf_counter()
-            fitted = clone(method)
-            if _shares_net(method, X_val):
+            fitted = seeded_clone(method, self._seeds[1], deep=False)
+            if _shares_net(method, validation):
                 fitted.set_params(net=FrozenEstimator(self.net_))
-            if fitted.get_params().get("random_state", 0) is None:
-                fitted.set_params(random_state=self._seeds[1])
-            trusted = (X_val, y_val) if method._needs_validation() else (None, None)
-            self.methods_[name] = fitted.fit(X, y, *trusted)
+            trusted = validation if method._needs_validation() else None
+            self.methods_[name] = fitted._fit_rows(nameless, trusted)
             self.timings_[name] = perf_counter() - start
         for fitted in self.methods_.values():
             if hasattr(fitted, "classes_"):
                 self.classes_ = fitted.classes_
                 break
-        return Rows(X, y), None
+        return Rows(rows.inputs, rows.targets), None
 
-    def _train(self, X: Any, y: Any, recorder: TraceRecorder | None) -> Any:
+    def _train(self, rows: GivenRows, recorder: TraceRecorder | None) -> Any:
         """Train the shared net; it brings its trace and the user's names of the classes."""
         if isinstance(self.net, FrozenEstimator):
             return self.net.estimator
         seed = self._seeds[0]
-        net = default_net(X, y, random_state=seed) if self.net is None else clone(self.net)
+        net = unfitted_net(self.net, rows, seed)
         disabled = isinstance(net.callbacks, str)  # with one given, skorch would add its own
         entry = ("skinfluence_recorder", recorder)
         if recorder is not None and not disabled:
             net.set_params(callbacks=[*(net.callbacks or []), entry])
-        if y is not None and kind_of(net) == "classes" and net.classes is None:
-            net.set_params(classes=distinct_labels(y).tolist())
+        if rows.targets is not None and kind_of(net) == "classes" and net.classes is None:
+            net.set_params(classes=classes_and_codes(rows.targets)[0].tolist())
         added = recorder if disabled else None
-        trained = train_net(net, X, y, seed, recorder=added, memory=self.memory)
+        trained = train_net(net, rows, seed, recorder=added, memory=self.memory)
         if added is not None:
             added.trace_ = trained.trace
             trained.net.callbacks_.append(entry)

@@ -15,12 +15,13 @@ from sklearn.metrics import check_scoring
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from skinfluence.exceptions import AmountError
 from skinfluence.metrics._paired import PairedDifference, paired_difference
 from skinfluence.rows._containers import check_finite, n_samples_of, select
 from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
 from skinfluence.rows._seeds import draw_seeds, own_random_state, seeded
-from skinfluence.rows._targets import check_targets, class_numbers
-from skinfluence.rows._worst_rows import AmountError, number_of_rows, worst_rows
+from skinfluence.rows._targets import check_targets, classes_and_codes
+from skinfluence.rows._worst_rows import number_of_rows, worst_rows
 
 # Number of the seed, whether rows go at random, how many go.
 _Key: TypeAlias = tuple[int, bool, int]
@@ -200,7 +201,7 @@ def removal_curve(
     targets, scores = _checked(X, y, detrimentality)
     check_positive_integer("n_seeds", n_seeds)
     classifies = bool(is_classifier(estimator)) and targets.reshape(len(targets), -1).shape[1] == 1
-    groups = class_numbers(targets.reshape(len(targets), -1)[:, 0], classifies=classifies)
+    _, groups = classes_and_codes(targets.reshape(-1) if classifies else np.zeros(len(targets)))
     shares, sizes = _checked_budgets(budgets, len(scores))
     ranking = np.argsort(-scores, kind="stable")
     _check_no_class_is_emptied(ranking, groups, targets, shares, sizes)

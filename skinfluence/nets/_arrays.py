@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skinfluence.gradients._skorch import (
@@ -20,44 +19,15 @@ from skinfluence.rows._seeds import seeded
 
 
 def initialized_copy(net: Any, seed: int) -> Any:
-    """Initialise an unfitted copy of a net, to learn its dtype and shapes before training.
-
-    Parameters
-    ----------
-    net : NeuralNet
-    seed : int
-
-    Returns
-    -------
-    NeuralNet
-        Without callbacks, which may write files.
-    """
+    """Initialise an unfitted copy of a net, to learn its dtype and shapes before training."""
     with seeded(seed):
         copy = clone(net).set_params(verbose=0)
-        copy.callbacks = None  # skorch cannot set the parameter where they are disabled
+        copy.callbacks = None  # they may write files; skorch cannot set the parameter if disabled
         return copy.initialize()
 
 
 def cast_inputs(net: Any, X: Any) -> Any:
-    """Cast an array to what a net's module computes in.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised.
-    X : object
-
-    Returns
-    -------
-    ndarray, dict of arrays, or `X` itself
-        Floating in the module's dtype; integers as int64 if the module has an Embedding. In a
-        dict, integers stay as they are.
-
-    Raises
-    ------
-    ValueError
-        If a row is not finite in that dtype.
-    """
+    """Cast inputs to what a net's module computes in; in a mapping, integers stay as they are."""
     if isinstance(X, Mapping):
         floats = {k: v for k, v in X.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
         return type(X)(**{**X, **{name: cast_inputs(net, v) for name, v in floats.items()}})
@@ -71,19 +41,8 @@ def cast_inputs(net: Any, X: Any) -> Any:
     return X
 
 
-def cast_targets(net: Any, y: NDArray[Any]) -> NDArray[Any]:
-    """Cast targets to what a net's criterion takes.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised.
-    y : ndarray
-
-    Returns
-    -------
-    ndarray
-    """
+def cast_targets(net: Any, y: np.ndarray) -> np.ndarray:
+    """Cast targets to what a net's criterion takes."""
     if takes_class_indices(net) and y.dtype.kind != "f":
         return y.astype(np.int64)
     if compares_elementwise(net) or y.dtype.kind == "f":

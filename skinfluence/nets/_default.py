@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import type_of_target
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from skinfluence.rows._parameters import check_choice
 from skinfluence.rows._seeds import seeded
-from skinfluence.rows._targets import distinct_labels, is_regression_target
+from skinfluence.rows._targets import classes_and_codes, is_regression_target
 
 _BATCH_SIZE = 64
 # Small sets get more epochs, so that every net takes about this many steps.
@@ -21,21 +22,9 @@ _MIN_EPOCHS, _MAX_EPOCHS = 40, 200
 
 
 class _StandardizedModule(nn.Module):
-    """A net on standardised inputs; subclasses say what lies before the output layer.
+    """A net on inputs that are standardised; subclasses say what lies before the output layer."""
 
-    Parameters
-    ----------
-    center, scale : array-like of shape (n_features,) or (n_channels,)
-        Subtracted from the input, then divided by.
-    n_outputs : int
-    n_hidden : int, default=64
-        Width of the hidden layers.
-    output_center, output_scale : array-like of shape (n_outputs,), optional
-        Undo a standardisation of the target, for regression.
-    random_state : int, optional
-        Seed of the initial weights; None takes torch's global generator.
-    """
-
+    # of the inputs, (n_features,) or (n_channels,), and of the targets, (n_outputs,)
     center: Tensor
     scale: Tensor
     output_center: Tensor
@@ -70,16 +59,7 @@ class _StandardizedModule(nn.Module):
         raise NotImplementedError
 
     def forward(self, X: Tensor) -> Tensor:
-        """Map rows to logits, or to predictions of a numeric target.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n_rows, n_features) or (n_rows, n_channels, height, width)
-
-        Returns
-        -------
-        Tensor of shape (n_rows, n_outputs)
-        """
+        """Map rows to logits, or to predictions of a numeric target: (n_rows, n_outputs)."""
         per_channel = (-1, *(1 for _ in X.shape[2:]))
         X = X.to(self.output.weight.dtype)
         standardized = (X - self.center.view(per_channel)) / self.scale.view(per_channel)
@@ -118,15 +98,7 @@ class ImageCNN(_StandardizedModule):
 
 
 class SeededLoader(DataLoader[Any]):
-    """A shuffling data loader with a generator of its own.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    batch_size : int
-    random_state : int, optional
-        Seed of the order; None takes torch's global generator.
-    """
+    """A shuffling data loader with a generator of its own, unless there is no seed."""
 
     def __init__(self, dataset: Any, batch_size: int, random_state: int | None = None) -> None:
         generator = None
@@ -136,7 +108,9 @@ class SeededLoader(DataLoader[Any]):
         super().__init__(dataset, batch_size=batch_size, shuffle=True, generator=generator)
 
 
-def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> NeuralNet:
+def default_net(
+    X: ArrayLike, y: ArrayLike, *, random_state: int | None = None, task: str | None = None
+) -> NeuralNet:
     """Make an unfitted skorch net that suits the data and the kind of target.
 
     It trains on all rows, shuffled, with Adam; its inputs are standardised by what `X` says.
@@ -152,6 +126,8 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
         estimators of this package encode labels of any kind before they train it.
     random_state : int, optional
         Seed of the initial weights and of the order of the rows.
+    task : {"classification", "regression"}, optional
+        What the targets are, whatever their values say.
 
     Returns
     -------
@@ -160,7 +136,8 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
     Raises
     ------
     ValueError
-        If `X` is neither a table nor images, or `y` is neither classes nor numbers.
+        If `X` is neither a table nor images, `y` is neither classes nor numbers, or `task` is
+        another word.
 
     Examples
     --------
@@ -172,6 +149,7 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
     >>> type(default_net(X, np.linspace(0, 1, 10))).__name__
     'NeuralNetRegressor'
     """
+    check_choice("task", task, (None, "classification", "regression"))
     X, y = np.asarray(X), np.asarray(y)
     module = {2: TablePerceptron, 4: ImageCNN}.get(X.ndim)
     if module is None:
@@ -180,7 +158,7 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
             "images (n_samples, n_channels, height, width). Give single-channel images a channel "
             "axis, X[:, None], or pass a net of your own."
         )
-    net_class, criterion, n_outputs, center, scale = _target_traits(y)
+    net_class, criterion, n_outputs, center, scale = _target_traits(y, task)
     axes = (0, *range(2, X.ndim))
     steps = -(-len(X) // _BATCH_SIZE)
     center_of_X = X.mean(axes, dtype=np.float64)
@@ -204,12 +182,14 @@ def default_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) 
     )
 
 
-def sgd_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> NeuralNet:
+def sgd_net(
+    X: ArrayLike, y: ArrayLike, *, random_state: int | None = None, task: str | None = None
+) -> NeuralNet:
     """Make the default net with SGD as its optimiser, for methods whose theory is of SGD.
 
     Parameters
     ----------
-    X, y, random_state
+    X, y, random_state, task
         As for `default_net`.
 
     Returns
@@ -218,7 +198,7 @@ def sgd_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> N
         Unfitted; SGD with momentum 0.9 at a learning rate of 0.02, in units of the targets'
         variance for a regression.
     """
-    net = default_net(X, y, random_state=random_state)
+    net = default_net(X, y, random_state=random_state, task=task)
     # a squared error grows with the square of the targets' scale, and with it SGD's steps
     scale = np.asarray(net.get_params()["module__output_scale"], dtype=np.float64)
     rate = 0.02 / float(np.max(scale) ** 2)
@@ -226,15 +206,15 @@ def sgd_net(X: ArrayLike, y: ArrayLike, *, random_state: int | None = None) -> N
 
 
 def _target_traits(
-    y: NDArray[Any],
-) -> tuple[type[NeuralNet], type[nn.Module], int, NDArray[Any] | float, NDArray[Any] | float]:
+    y: np.ndarray, task: str | None
+) -> tuple[type[NeuralNet], type[nn.Module], int, np.ndarray | float, np.ndarray | float]:
     """Net class, criterion, number of outputs, and the outputs' standardisation."""
-    if is_regression_target(y):
+    if task == "regression" or (task is None and is_regression_target(y)):
         columns = y.reshape(len(y), -1).astype(np.float64)
         scale = _positive(columns.std(0), columns.mean(0))
         return NeuralNetRegressor, nn.MSELoss, columns.shape[1], columns.mean(0), scale
     if y.ndim == 1 or y.shape[1:] == (1,):
-        return NeuralNetClassifier, nn.CrossEntropyLoss, len(distinct_labels(y)), 0.0, 1.0
+        return NeuralNetClassifier, nn.CrossEntropyLoss, len(classes_and_codes(y)[0]), 0.0, 1.0
     if type_of_target(y) == "multilabel-indicator":
         return NeuralNet, nn.BCEWithLogitsLoss, y.shape[1], 0.0, 1.0
     raise ValueError(
@@ -244,5 +224,5 @@ def _target_traits(
     )
 
 
-def _positive(scale: NDArray[Any], center: NDArray[Any]) -> NDArray[Any]:
+def _positive(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
     return np.where(scale > 1e-6 * np.abs(center), scale, 1.0)  # a constant column is only centred

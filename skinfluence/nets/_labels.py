@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skinfluence.gradients._skorch import kind_of
-from skinfluence.rows._targets import check_class_labels, distinct_labels
+from skinfluence.rows._targets import check_class_labels, classes_and_codes
 
 # Where a fitted net that has no parameter for them keeps the user's names of its classes.
 _CLASS_NAMES = "skinfluence_classes_"
@@ -15,78 +14,43 @@ _CLASS_NAMES = "skinfluence_classes_"
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes of a classifier.
+    """The classes of a classifier, and how labels become codes and codes labels."""
 
-    Attributes
-    ----------
-    classes : ndarray of shape (n_classes,)
-        What the user calls them.
-    codes : ndarray of shape (n_classes,)
-        What the net calls them: the index of an output, or 0 and 1.
-    """
+    classes: np.ndarray  # what the user calls them
+    codes: np.ndarray  # what the net calls them: the index of an output, or 0 and 1
 
-    classes: NDArray[Any]
-    codes: NDArray[Any]
-
-    def encode(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Turn labels into codes.
-
-        Parameters
-        ----------
-        labels : ndarray of shape (n_samples,)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-
-        Raises
-        ------
-        ValueError
-            If a label is none of the classes.
-        """
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Turn labels into codes: (n_samples,)."""
         code_of = dict(zip(self.classes.tolist(), self.codes.tolist(), strict=True))
-        present, position = np.unique(labels, return_inverse=True)
+        present, position = classes_and_codes(labels)
         unknown = [label for label in present.tolist() if label not in code_of]
         if unknown:
             raise ValueError(
                 f"y holds labels the net was never trained on: {unknown[:5]}. It knows "
                 f"{self.classes.tolist()}. Encode y as in training, or train on all classes."
             )
-        return np.array([code_of[label] for label in present.tolist()])[position]
+        codes: np.ndarray = np.array([code_of[label] for label in present.tolist()])[position]
+        return codes
 
-    def decode(self, codes: NDArray[Any]) -> NDArray[Any]:
-        """Turn codes back into labels.
-
-        Parameters
-        ----------
-        codes : ndarray of shape (n_samples,) or (n_samples, 1)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-
-        Raises
-        ------
-        ValueError
-            If a code is none of `codes`.
-        """
-        label_of = {code: i for i, code in enumerate(self.codes.tolist())}
-        present, position = np.unique(codes, return_inverse=True)
-        unknown = [code for code in present.tolist() if code not in label_of]
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Turn codes back into labels: (n_samples,)."""
+        place_of = {code: i for i, code in enumerate(self.codes.tolist())}
+        present, position = classes_and_codes(codes)
+        unknown = [code for code in present.tolist() if code not in place_of]
         if unknown:
             raise ValueError(
                 f"The net predicts the classes {unknown[:5]}, but the labels it was trained on are "
                 f"{self.codes.tolist()} to it: it has an output that no label belongs to. Make the "
                 "module's number of outputs the number of classes."
             )
-        places = np.array([label_of[code] for code in present.tolist()], dtype=np.intp)
-        labels: NDArray[Any] = self.classes[places[position.reshape(-1)]]
+        places = np.array([place_of[code] for code in present.tolist()], dtype=np.intp)
+        labels: np.ndarray = self.classes[places[position]]
         return labels
 
 
-def class_labels(y: NDArray[Any]) -> Labels:
-    """Find the classes of targets, in sorted order, or raise ValueError; at least two."""
-    classes = distinct_labels(check_class_labels(y))
+def class_labels(y: np.ndarray) -> Labels:
+    """Find the classes of targets, in sorted order; at least two."""
+    classes, _ = classes_and_codes(check_class_labels(y))
     if len(classes) < 2:
         raise ValueError(
             f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two. "
@@ -95,7 +59,7 @@ def class_labels(y: NDArray[Any]) -> Labels:
     return Labels(classes, np.arange(len(classes)))
 
 
-def labels_in(net: Any, y: NDArray[Any] | None) -> Labels | None:
+def labels_in(net: Any, y: np.ndarray | None) -> Labels | None:
     """Read the classes off the targets of a net still to be trained."""
     kind = kind_of(net)
     if y is None or kind not in {"classes", "binary"}:

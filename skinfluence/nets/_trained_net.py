@@ -1,159 +1,113 @@
-"""A trained net, and inputs and targets in the form in which it takes them."""
+"""A trained net, and rows put as it takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
-from skinfluence.gradients._outputs import output_shape
+from skinfluence.gradients._outputs import (
+    check_has_classes,
+    class_scores,
+    mean_over_states,
+    output_shape,
+)
 from skinfluence.gradients._skorch import compares_elementwise, is_fitted, is_net, kind_of
 from skinfluence.nets._arrays import cast_inputs, cast_targets, initialized_copy
 from skinfluence.nets._cache import train_once
 from skinfluence.nets._default import default_net
 from skinfluence.nets._labels import Labels, labels_in, labels_of_fitted
-from skinfluence.nets._predictions import predict, root_mean_squared_error
+from skinfluence.nets._predictions import predict, predict_codes, root_mean_squared_error
 from skinfluence.nets._training import fit_net, warn_of_rows_kept_out
-from skinfluence.rows._containers import check_inputs, is_table_or_images, n_samples_of
-from skinfluence.rows._rows import Rows
-from skinfluence.rows._targets import check_class_labels, check_targets, is_regression_target
+from skinfluence.rows._containers import Inputs, n_samples_of
+from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._targets import check_class_labels
 from skinfluence.trace._callbacks import records_as_much, trace_of
 from skinfluence.trace._needs import check_trace
 from skinfluence.trace._recorder import TraceRecorder
-from skinfluence.trace._training_trace import TrainingTrace
+from skinfluence.trace._training_trace import State, TrainingTrace
 
 
 @dataclass(frozen=True)
 class TrainedNet:
-    """A fitted net, and how inputs, targets and predicted targets are put to it.
+    """A fitted net, and how inputs, targets and predicted targets are put to it."""
 
-    Attributes
-    ----------
-    net : NeuralNet
-        Fitted; the user's own object when it was frozen.
-    labels : Labels or None
-        For a classifier whose labels are known.
-    residual : ndarray of shape (n_outputs,) or None
-        Root mean squared error on the training rows, for a regression.
-    trace : TrainingTrace or None
-        What was recorded of its training.
-    key : str or None
-        Names the training, if it is cached.
-    """
-
-    net: Any
-    labels: Labels | None
-    residual: NDArray[Any] | None
+    net: Any  # the user's own object when it was frozen
+    labels: Labels | None  # of a classifier whose labels are known
+    residual: np.ndarray | None  # root mean squared error on the training rows, (n_outputs,)
     trace: TrainingTrace | None = None
-    key: str | None = None
+    key: str | None = None  # names the training, if it is cached
 
     @property
     def can_predict_targets(self) -> bool:
-        """Whether `predicted_targets` means something for this kind of net."""
+        """Whether `predicted_rows` means something for this kind of net."""
         kind = kind_of(self.net)
         return kind != "other" and (kind != "regression" or self.residual is not None)
 
-    def inputs(self, X: Any) -> Any:
-        """Cast inputs to what the module computes in.
+    def coded(self, rows: GivenRows) -> Rows:
+        """Put rows with given targets as the net takes them."""
+        inputs = cast_inputs(self.net, rows.inputs)
+        given = rows.targets
+        return Rows(inputs, None if given is None else _encoded(self.net, self.labels, given))
 
-        Parameters
-        ----------
-        X : ndarray, dict of arrays, or torch data set
-            Checked.
+    def predicted_rows(self, inputs: Inputs) -> Rows:
+        """Put checked inputs as the net takes them, with predicted targets for given ones."""
+        inputs = cast_inputs(self.net, inputs)
+        predicted = predict(self.net, inputs)
+        if self.residual is not None:  # at the prediction itself, a regression's residual is zero
+            return Rows(inputs, np.asarray(predicted - self.residual, dtype=predicted.dtype))
+        return Rows(inputs, cast_targets(self.net, predicted))
 
-        Returns
-        -------
-        ndarray, or `X` itself if it is none
-        """
-        return cast_inputs(self.net, X)
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """Predict labels as the user names them, or numbers."""
+        inputs = cast_inputs(self.net, inputs)
+        if self.labels is None:
+            return predict(self.net, inputs)
+        return self.labels.decode(predict_codes(self.net, inputs, self.labels.codes))
 
-    def targets(self, X: Any, y: Any) -> Any:
-        """Encode given targets.
+    def class_probabilities(
+        self, inputs: Inputs, trace: TrainingTrace | None
+    ) -> NDArray[np.float64]:
+        """Predict class probabilities, on the mean over checkpoints: (n_rows, n_outputs)."""
+        check_has_classes(self.net)
+        assert self.labels is not None
+        targets = None  # a data set holds them; the forward pass does not look at them
+        if isinstance(inputs, np.ndarray | Mapping):
+            targets = np.full(n_samples_of(inputs), self.labels.classes[0])
+        X, y = self.coded(GivenRows(inputs, targets, is_numeric=False))
+        states: list[State | None] = [None]
+        if trace is not None:
+            states = [checkpoint.state for checkpoint in trace.checkpoints]
 
-        Parameters
-        ----------
-        X : what `inputs` returns
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
-            None only if `X` is a torch data set.
+        def read(net_loss: Any, Xi: Any, yi: Any) -> NDArray[np.float64]:
+            return np.asarray(softmax(class_scores(self.net, net_loss.forward(Xi)), axis=1))
 
-        Returns
-        -------
-        ndarray or None
-            As the net's criterion takes them.
-
-        Raises
-        ------
-        ValueError
-            If `y` is missing, unsuited, or holds a label the net does not know.
-        """
-        if y is None and not is_table_or_images(X):
-            return None
-        return _encoded(self.net, self.labels, check_targets(y, n_samples_of(X)))
-
-    def rows(self, X: Any, y: Any) -> Rows:
-        """Put checked inputs and given targets as the net takes them; see `inputs`, `targets`."""
-        inputs = self.inputs(X)
-        return Rows(inputs, self.targets(inputs, y))
-
-    def predicted_rows(self, X: Any) -> Rows:
-        """Put checked inputs and predicted targets as the net takes them."""
-        inputs = self.inputs(X)
-        return Rows(inputs, self.predicted_targets(inputs))
-
-    def predicted_targets(self, X: Any) -> NDArray[Any]:
-        """Predict what stands in for targets that are not given.
-
-        Parameters
-        ----------
-        X : what `inputs` returns
-
-        Returns
-        -------
-        ndarray
-            Predicted classes as the net codes them; for a regression the prediction less the
-            training error, because the residual at the prediction itself is zero.
-        """
-        predicted = predict(self.net, X)
-        if self.residual is not None:
-            return np.asarray(predicted - self.residual, dtype=predicted.dtype)
-        return cast_targets(self.net, predicted)
+        return mean_over_states(self.net, X, y, states, read, batch_size=256)
 
 
 def fit_net_of(
-    estimator: Any, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
+    estimator: Any, rows: GivenRows, seed: int, recorder: TraceRecorder | None = None
 ) -> Rows:
-    """Train the net of an estimator and set what every estimator with a net has.
-
-    Parameters
-    ----------
-    estimator : estimator
-        With `net`; gets `net_`, `classes_` for a classifier, `trace_` if something is recorded,
-        and `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
-    X, y : what the user gave
-    seed : int
-    recorder : TraceRecorder, optional
-        What to record of the training.
-
-    Returns
-    -------
-    Rows
-    """
-    X = check_inputs(estimator, X, reset=True)
-    default = getattr(estimator, "_default_net", default_net)
-    memory = getattr(estimator, "memory", None)
+    """Train the net of an estimator, set what every estimator with a net has, code the rows."""
     trained = train_net(
-        estimator.net, X, y, seed, recorder=recorder, default=default, memory=memory
+        estimator.net,
+        rows,
+        seed,
+        recorder=recorder,
+        default=getattr(estimator, "_default_net", default_net),
+        memory=getattr(estimator, "memory", None),
     )
     hand_over(trained, estimator, traced=recorder is not None)
-    return trained.rows(X, y)
+    return trained.coded(rows)
 
 
 def hand_over(trained: TrainedNet, estimator: Any, *, traced: bool) -> None:
-    """Set what every estimator with a net has; see `fit_net_of`."""
+    """Set `net_`, `classes_` for a classifier and `trace_` if something is recorded."""
     estimator._trained = trained
     estimator.net_ = trained.net
     for name in ("classes_", "trace_"):  # of an earlier fit
@@ -164,60 +118,8 @@ def hand_over(trained: TrainedNet, estimator: Any, *, traced: bool) -> None:
         estimator.classes_ = trained.labels.classes
 
 
-def targets_and_strata(net: Any, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
-    """Check the targets of rows that will be split into folds, and say which rows are alike.
-
-    Parameters
-    ----------
-    net : NeuralNet or None
-        Unfitted.
-    X : ndarray, dict of arrays, or torch data set
-        Checked.
-    y : array-like or None
-
-    Returns
-    -------
-    targets : ndarray
-    strata : ndarray of shape (n_samples,)
-        Labels for a classifier, else zeros.
-
-    Raises
-    ------
-    ValueError
-        If there are no targets to split by.
-    """
-    if y is None and not is_table_or_images(X):
-        raise ValueError(
-            "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
-            "besides the data set, or give X_val and y_val and leave cv=None."
-        )
-    checked = check_targets(y, n_samples_of(X))
-    classifies = (
-        not is_regression_target(checked) if net is None else kind_of(net) in {"classes", "binary"}
-    )
-    one_label = checked.ndim == 1 or checked.shape[1:] == (1,)
-    if classifies and one_label:
-        return checked, checked.reshape(-1)
-    return checked, np.zeros(len(checked), dtype=np.int64)
-
-
 def can_predict_targets(estimator: Any) -> bool:
-    """Tell whether predicted labels can stand in for given ones, for `available_if`.
-
-    Parameters
-    ----------
-    estimator : estimator
-
-    Returns
-    -------
-    bool
-        True before fit.
-
-    Raises
-    ------
-    AttributeError
-        If the net is neither a classifier nor a regressor.
-    """
+    """Tell whether predicted labels can stand in for given ones, for `available_if`."""
     if hasattr(estimator, "_trained") and not estimator._trained.can_predict_targets:
         raise AttributeError(
             f"{type(estimator).__name__} has no transform for a net whose outputs are neither "
@@ -229,8 +131,7 @@ def can_predict_targets(estimator: Any) -> bool:
 
 def train_net(
     net: Any,
-    X: Any,
-    y: Any,
+    rows: GivenRows,
     seed: int,
     *,
     recorder: TraceRecorder | None = None,
@@ -238,73 +139,42 @@ def train_net(
     max_epochs: int | None = None,
     memory: Any = None,
 ) -> TrainedNet:
-    """Train a clone of a net or the default net, or take a frozen one as it is.
-
-    Parameters
-    ----------
-    net : NeuralNet, FrozenEstimator of a fitted NeuralNet, or None
-        None for `default`.
-    X : ndarray, dict of arrays, or torch data set
-        Checked.
-    y : array-like or None
-        None only for a torch data set, which holds its targets.
-    seed : int
-    recorder : TraceRecorder, optional
-        Records the training, unless a recorder among the net's own callbacks records as much. A
-        frozen net must bring that much.
-    default : callable, default=default_net
-        Makes the net where there is none.
-    max_epochs : int, optional
-        Train for so many epochs, whatever the net says; a frozen net is not trained.
-    memory : joblib.Memory, str or None, default=None
-        Where to look for an equal training, and to keep this one; see `train_once`.
-
-    Returns
-    -------
-    TrainedNet
-
-    Raises
-    ------
-    TypeError
-        If `net` is no skorch net.
-    ValueError
-        If the targets do not suit the net, or the net not the inputs.
-    """
-    checked = None if y is None and not is_table_or_images(X) else check_targets(y, n_samples_of(X))
+    """Train a clone of a net or the default net, or take a frozen one as it is."""
     if isinstance(net, FrozenEstimator):
-        return _frozen(net.estimator, X, checked, recorder)
-    if net is None:
-        if checked is None or not is_table_or_images(X):
-            raise ValueError(
-                f"Got X of type {type(X).__name__} and no net; the default net takes arrays. "
-                "Pass a skorch net whose module takes these inputs."
-            )
-        net = default(X, checked, random_state=seed)
-    elif not is_net(net):
+        return _frozen(net.estimator, rows, recorder)
+    net = unfitted_net(net, rows, seed, default)
+    if max_epochs is not None:
+        net.set_params(max_epochs=max_epochs)
+    return _trained(net, rows, seed, recorder=recorder, memory=memory)
+
+
+def unfitted_net(
+    net: Any, rows: GivenRows, seed: int, default: Callable[..., Any] = default_net
+) -> Any:
+    """Clone a net, or make the default one for these rows."""
+    if is_net(net):
+        return clone(net)
+    if net is not None:
         raise TypeError(
             f"Got net={net!r}, but expected a skorch net, a FrozenEstimator of a fitted one, or "
             "None for the default net. Wrap a torch module in skorch.NeuralNetClassifier or "
             "NeuralNetRegressor."
         )
-    net = clone(net)
-    if max_epochs is not None:
-        net.set_params(max_epochs=max_epochs)
-    return _trained(net, X, checked, seed, recorder=recorder, memory=memory)
+    if rows.targets is None or not rows.has_arrays:
+        raise ValueError(
+            f"Got X of type {type(rows.inputs).__name__} and no net; the default net takes arrays. "
+            "Pass a skorch net whose module takes these inputs."
+        )
+    task = "regression" if rows.is_numeric else "classification"
+    return default(rows.inputs, rows.targets, random_state=seed, task=task)
 
 
 def _trained(
-    net: Any,
-    X: Any,
-    y: NDArray[Any] | None,
-    seed: int,
-    *,
-    recorder: TraceRecorder | None,
-    memory: Any,
+    net: Any, rows: GivenRows, seed: int, *, recorder: TraceRecorder | None, memory: Any
 ) -> TrainedNet:
-    labels = labels_in(net, y)
+    labels = labels_in(net, rows.targets)
     sketch = initialized_copy(net, seed)
-    X = cast_inputs(sketch, X)
-    target = None if y is None else _encoded(sketch, labels, y)
+    X, target = TrainedNet(sketch, labels, None).coded(rows)
     target = fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
         X = np.require(X, requirements=["C", "W"])
@@ -319,7 +189,7 @@ def _trained(
     return TrainedNet(net, labels, _residual(net, X, target), trace, key)
 
 
-def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | None) -> TrainedNet:
+def _frozen(net: Any, rows: GivenRows, recorder: TraceRecorder | None) -> TrainedNet:
     if not is_net(net):
         raise TypeError(
             f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "
@@ -332,8 +202,7 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | 
         )
     warn_of_rows_kept_out(net)
     labels = labels_of_fitted(net)
-    X = cast_inputs(net, X)
-    target = None if y is None else _encoded(net, labels, y)
+    X, target = TrainedNet(net, labels, None).coded(rows)
     target = fitting_outputs(net, labels, X, target)
     trace = trace_of(net)
     if recorder is not None:
@@ -341,7 +210,7 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | 
     return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 
-def _encoded(net: Any, labels: Labels | None, y: NDArray[Any]) -> NDArray[Any]:
+def _encoded(net: Any, labels: Labels | None, y: np.ndarray) -> np.ndarray:
     if labels is not None:
         return cast_targets(net, labels.encode(check_class_labels(y)))
     if y.dtype.kind not in "biuf":
@@ -354,30 +223,9 @@ def _encoded(net: Any, labels: Labels | None, y: NDArray[Any]) -> NDArray[Any]:
 
 
 def fitting_outputs(
-    net: Any, labels: Labels | None, X: Any, target: NDArray[Any] | None
-) -> NDArray[Any] | None:
-    """Refuse a net whose outputs do not suit the targets; give targets the outputs' shape.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised.
-    labels : Labels or None
-        For a classifier.
-    X : what `TrainedNet.inputs` returns
-    target : ndarray or None
-        As `TrainedNet.targets` returns it.
-
-    Returns
-    -------
-    ndarray or None
-        As the net is trained on it.
-
-    Raises
-    ------
-    ValueError
-        If there are too few outputs, or another number than the targets have columns.
-    """
+    net: Any, labels: Labels | None, X: Any, target: np.ndarray | None
+) -> np.ndarray | None:
+    """Refuse a net whose outputs do not suit the targets; give targets the outputs' shape."""
     shape = output_shape(net, X, target)
     if kind_of(net) == "classes" and labels is not None and len(shape) > 0:
         needed = int(labels.codes.max()) + 1
@@ -401,7 +249,7 @@ def fitting_outputs(
     return target
 
 
-def _residual(net: Any, X: Any, target: NDArray[Any] | None) -> NDArray[Any] | None:
+def _residual(net: Any, X: Any, target: np.ndarray | None) -> np.ndarray | None:
     """Measure a regression's error, where its outputs are predictions of the targets."""
     if kind_of(net) != "regression":
         return None

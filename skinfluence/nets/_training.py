@@ -19,49 +19,16 @@ from skinfluence.trace._recorder import TraceRecorder
 def fit_net(
     net: NeuralNet, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
 ) -> NeuralNet:
-    """Train a net on every row, seeded, leaving all global generators alone.
-
-    skorch's default `train_split` would keep a fifth of the rows out of training in silence;
-    here it is switched off, unless a callback watches the validation rows. A split of the
-    user's own is kept, with a warning.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Unfitted and the caller's to change.
-    X, y : what skorch takes
-        Targets given besides a torch data set replace its own.
-    seed : int
-    recorder : TraceRecorder, optional
-        Is among the net's callbacks while it trains, not afterwards.
-
-    Returns
-    -------
-    NeuralNet
-        The same object, fitted.
-
-    Warns
-    -----
-    LeakyModuleWarning
-        If the net holds a module instance.
-    HeldOutRowsWarning
-        If some rows are kept out of training.
-    """
+    """Train a net on every row, seeded, leaving all global generators alone."""
     prepare_net(net)
-    if is_dataset(X):
+    if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
     with seeded(seed):
         return net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
 
 
 def prepare_net(net: NeuralNet) -> None:
-    """Switch off skorch's own split of the rows, and warn of what `fit_net` warns of.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Unfitted and the caller's to change.
-    """
+    """Switch off skorch's own split of the rows, and warn of rows kept out of training."""
     if isinstance(net.module, nn.Module):
         warnings.warn(
             f"net.module is an instance of {type(net.module).__name__}, not a class: training "
@@ -70,6 +37,8 @@ def prepare_net(net: NeuralNet) -> None:
             LeakyModuleWarning,
             stacklevel=2,
         )
+    # The default split would keep a fifth of the rows out of training in silence; one of the
+    # user's own is kept, with a warning.
     if _has_default_split(net) and not _watches_validation(net):
         net.set_params(train_split=None)
     warn_of_rows_kept_out(net)
@@ -91,16 +60,7 @@ def _fit_recorded(net: NeuralNet, X: Any, y: Any, recorder: TraceRecorder) -> Ne
 
 
 def warn_of_rows_kept_out(net: NeuralNet) -> None:
-    """Warn if a net's own split keeps rows out of training.
-
-    Parameters
-    ----------
-    net : NeuralNet
-
-    Warns
-    -----
-    HeldOutRowsWarning
-    """
+    """Warn if a net's own split keeps rows out of training."""
     # skorch's predefined_split is a partial that validates on other rows and trains on all
     if net.train_split is None or isinstance(net.train_split, partial):
         return

@@ -20,7 +20,7 @@ from skinfluence.methods._gradient_parameters import (
 )
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 
 
@@ -189,8 +189,9 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = fit_net_of(self, X, y, train_seed, recorder_of(self.checkpoints, self.combine))
-        self.embedding_, self.strategy_ = self._gather(rows)
+        rows = GivenRows.parse(self, X, y)
+        needs = recorder_of(self.checkpoints, self.combine)
+        self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
         return self.embedding_
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -225,8 +226,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
-        return self._gather(self._trained.rows(X, y)).values
+        rows = GivenRows.parse(self, X, y, reset=False)
+        return self._gather(self._trained.coded(rows)).values
 
     def _gather(self, rows: Rows) -> Gathered:
         settings = EmbeddingSettings(

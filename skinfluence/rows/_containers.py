@@ -1,30 +1,31 @@
-"""Containers of rows: tables, images, dicts of inputs and torch data sets."""
+"""Containers of rows: tables, images, mappings of arrays and torch data sets."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Subset
 
-# How many rows an error message names.
-_NAMED_ROWS = 5
+Container = TypeVar("Container")
 
 
-def is_table_or_images(X: Any) -> bool:
-    """Tell arrays, data frames and lists from what a net takes unconverted.
+class RowSource(Protocol):
+    """What gives rows by their number: a torch data set, skorch's views of one."""
 
-    Parameters
-    ----------
-    X : object
+    def __len__(self) -> int: ...
 
-    Returns
-    -------
-    bool
-        False for dicts of inputs, torch data sets, and skorch's views of both.
-    """
+    def __getitem__(self, i: int, /) -> Any: ...
+
+
+# Checked: a numeric array, arrays by the names of a net's inputs, or what gives rows one by one.
+Inputs: TypeAlias = np.ndarray | Mapping[str, Any] | RowSource
+
+
+def is_table_or_images(X: object) -> bool:
+    """Tell arrays, data frames and lists from what a net takes unconverted."""
     if issparse(X):  # a dict of keys among them; scikit-learn's own check refuses it
         return True
     is_view = hasattr(X, "dataset") and hasattr(X, "idx")
@@ -34,46 +35,18 @@ def is_table_or_images(X: Any) -> bool:
 
 
 def n_samples_of(X: Any) -> int:
-    """Count the rows of inputs.
-
-    Parameters
-    ----------
-    X : array, dict of arrays, or torch data set
-
-    Returns
-    -------
-    int
-    """
+    """Count the rows of a container."""
     if isinstance(X, Mapping):
         return len(next(iter(X.values())))
     return len(X)
 
 
-def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Check inputs and record, or compare with, the number and names of features.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Gets `n_features_in_` and, from a data frame, `feature_names_in_` when `reset`.
-    X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-        Dicts of inputs and torch data sets pass unchecked.
-    reset : bool
-        True in fit.
-
-    Returns
-    -------
-    ndarray
-        Numeric, finite, in its own dtype.
-
-    Raises
-    ------
-    ValueError
-        If a row holds NaN or infinity, or scikit-learn's checks fail.
-    """
+def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
+    """Check inputs, and record (or compare with) the number and names of the features."""
     if not is_table_or_images(X):
-        return X
-    X = validate_data(
+        checked: Inputs = X
+        return checked
+    table: np.ndarray = validate_data(
         estimator,
         X,
         reset=reset,
@@ -82,81 +55,29 @@ def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
         ensure_all_finite=False,
         ensure_min_samples=2 if reset else 1,
     )
-    check_finite(X, "X")
-    return X
+    check_finite(table, "X")
+    return table
 
 
-def take(X: Any, rows: NDArray[Any]) -> Any:
-    """Select rows.
-
-    Parameters
-    ----------
-    X : ndarray, mapping of arrays, or torch data set
-        Checked.
-    rows : ndarray of int
-
-    Returns
-    -------
-    object
-        Of the same kind; a data set's rows as a Subset.
-    """
-    if isinstance(X, np.ndarray):
-        return X[rows]
+def select(X: Container, rows: np.ndarray) -> Container:
+    """Take rows of any container, as one of the same kind; a data set's as a Subset."""
+    taken: Any
     if isinstance(X, Mapping):
-        return type(X)(**{name: np.asarray(value)[rows] for name, value in X.items()})
-    return Subset(X, rows.tolist())
+        taken = type(X)(**{name: np.asarray(value)[rows] for name, value in X.items()})
+    elif not is_table_or_images(X):
+        taken = Subset(X, rows.tolist())  # type: ignore[arg-type] # skorch's views are none
+    elif isinstance(X, tuple):
+        taken = tuple(X[i] for i in rows)
+    elif isinstance(X, np.ndarray | list) or hasattr(X, "iloc") or hasattr(X, "__dataframe__"):
+        taken = _safe_indexing(X, rows)
+    else:
+        taken = (X if hasattr(X, "__getitem__") else np.asarray(X))[rows]
+    selected: Container = taken
+    return selected
 
 
-def check_finite(values: NDArray[Any], name: str) -> None:
-    """Refuse NaN and infinity, naming the rows.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_rows, ...)
-    name : str
-        What the error calls them.
-
-    Raises
-    ------
-    ValueError
-        If any entry is NaN or infinite.
-    """
-    if values.dtype.kind != "f":
-        return
-    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
-    if len(bad):
-        listing = ", ".join(map(str, bad[:_NAMED_ROWS])) + (
-            ", ..." if len(bad) > _NAMED_ROWS else ""
-        )
-        raise ValueError(
-            f"{name} holds NaN or infinity in {len(bad)} of {len(values)} rows: {listing}. "
-            "Expected finite numbers; impute or drop these rows first."
-        )
-
-
-def select(X: Any, rows: NDArray[np.intp]) -> Any:
-    """Take rows of any container, as a container of the same kind.
-
-    Parameters
-    ----------
-    X : data frame, series, array, list, tuple, mapping of arrays, or torch data set
-    rows : ndarray of int
-
-    Returns
-    -------
-    object
-    """
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    if isinstance(X, list | tuple):
-        return type(X)([X[i] for i in rows])
-    if is_table_or_images(X):
-        return (X if hasattr(X, "__getitem__") else np.asarray(X))[rows]
-    return take(X, rows)
-
-
-def with_labels(y: Any, rows: NDArray[np.intp], labels: NDArray[Any]) -> Any:
-    """Copy targets with new labels in some rows."""
+def with_labels(y: Any, rows: np.ndarray, labels: np.ndarray) -> Any:
+    """Copy targets of any container, with new labels in some rows."""
     if isinstance(y, list | tuple):
         changed = list(y)
         for i, label in zip(rows.tolist(), labels.tolist(), strict=True):
@@ -173,3 +94,20 @@ def with_labels(y: Any, rows: NDArray[np.intp], labels: NDArray[Any]) -> Any:
         labels = labels[:, np.newaxis]
     place[rows] = labels
     return y
+
+
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Refuse NaN and infinity, naming the rows."""
+    if values.dtype.kind != "f":
+        return
+    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{name} holds NaN or infinity in {len(bad)} of {len(values)} rows: "
+            f"{first_rows(bad)}. Expected finite numbers; impute or drop these rows first."
+        )
+
+
+def first_rows(rows: np.ndarray) -> str:
+    """List the first few row numbers, for an error."""
+    return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")

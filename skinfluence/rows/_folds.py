@@ -1,177 +1,38 @@
-"""Rows that validate each other: every training row gets a score without trusted rows."""
+"""Folds of the rows, and scores of several folds on one scale."""
 
-from collections.abc import Callable
-from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from skinfluence.rows._parameters import is_integer, is_real
 from skinfluence.rows._seeds import own_random_state
 
-# score(train, held): scores of the rows `train`, judged by the rows `held`; both row numbers.
-Score: TypeAlias = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[Any]]
+# Row numbers: (trained on, held out).
+Fold: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-def check_validation_rule(validation: Any) -> None:
-    """Refuse a `validation` that is neither "cross" nor a share.
-
-    Parameters
-    ----------
-    validation : "cross" or float
-        What stands in for X_val and y_val.
-
-    Raises
-    ------
-    ValueError
-        With the value and what was expected.
-    """
-    is_share = isinstance(validation, Real) and not isinstance(validation, bool | np.bool_)
-    if not (
-        validation == "cross" if isinstance(validation, str) else is_share and _open(validation)
-    ):
+def check_validation_rule(validation: object) -> None:
+    """Refuse a `validation` that is neither "cross" nor a share of the rows."""
+    is_cross = isinstance(validation, str) and validation == "cross"
+    if not is_cross and not (is_real(validation) and 0 < validation < 1):
         raise ValueError(
             f"Got validation={validation!r}, but expected 'cross' or a float in (0, 1), the share "
             "of rows to hold out. Trusted rows go to fit as X_val and y_val."
         )
 
 
-def _open(share: Any) -> bool:
-    return bool(0 < share < 1)
-
-
-def swapped_scores(
-    score: Score, strata: NDArray[Any], *, validation: str | float = "cross", seed: int
-) -> NDArray[np.float64]:
-    """Score two folds of the rows, each with the other as validation rows.
-
-    Parameters
-    ----------
-    score : callable
-        ``score(train, held)`` gives one score for each of the rows `train`, in that order;
-        `train` and `held` are ascending row numbers and share no row. Called twice.
-    strata : ndarray of shape (n_samples,)
-        Each fold gets its share of every distinct value: class labels, or one value for all.
-    validation : "cross" or float, default="cross"
-        "cross" halves the rows. A float is the share held out; the rows held out are scored with
-        the others as validation rows.
-    seed : int
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        A row's quantile among the scores of its fold, in (0, 1): the folds have scores of two
-        trainings, whose units differ. Equal scores get equal quantiles.
-
-    Raises
-    ------
-    ValueError
-        If a fold would be empty, or `score` gives another number of scores.
-    """
-    check_validation_rule(validation)
-    held = split_rows(strata, 0.5 if isinstance(validation, str) else float(validation), seed)
-    folds = np.flatnonzero(~held), np.flatnonzero(held)
-    merged = np.empty(len(strata))
-    for train, other in (folds, folds[::-1]):
-        merged[train] = quantiles(_checked(score(train, other), len(train)))
-    return merged
-
-
-def out_of_fold_scores(
-    score: Score, strata: NDArray[Any], *, cv: Any, seed: int
-) -> NDArray[np.float64]:
-    """Score each fold of the rows by what was fitted on the other folds.
-
-    Parameters
-    ----------
-    score : callable
-        ``score(train, held)`` gives one score for each of the rows `held`, in that order. Called
-        once for every fold.
-    strata : ndarray of shape (n_samples,)
-        As for `swapped_scores`.
-    cv : int, splitter or list
-        Number of folds, or what has scikit-learn's `split`, or (training rows, held-out rows) of
-        each fold, holding out every row once.
-    seed : int
-        Of the folds, where `cv` is a number.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        A row's quantile among the scores of its fold, in (0, 1).
-
-    Raises
-    ------
-    ValueError
-        If a row is held out never or twice, or a class has too few rows.
-    """
-    merged = np.empty(len(strata))
-    for train, fold in folds_of(strata, cv=cv, seed=seed):
-        merged[fold] = quantiles(_checked(score(train, fold), len(fold)))
-    return merged
-
-
-def folds_of(
-    strata: NDArray[Any], *, cv: Any, seed: int
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Split rows into folds that hold out every row once.
-
-    Parameters
-    ----------
-    strata, cv, seed
-        As for `out_of_fold_scores`.
-
-    Returns
-    -------
-    list of (ndarray of int, ndarray of int)
-        Row numbers trained on and held out.
-
-    Raises
-    ------
-    ValueError
-        If a row is held out never or twice, or a class has too few rows.
-    """
-    n_rows = len(strata)
-    if hasattr(cv, "split"):
-        folds = list(cv.split(np.zeros((n_rows, 1)), strata))
-    elif isinstance(cv, list | tuple):
-        folds = [checked_fold(train, held, n_rows) for train, held in cv]
-    else:
-        _check_classes_suffice(strata, cv)
-        names, codes = np.unique(strata, return_inverse=True)
-        splitter = StratifiedKFold if len(names) > 1 else KFold
-        # codes, because StratifiedKFold refuses numbers in an array of objects
-        folds = list(splitter(cv, shuffle=True, random_state=seed).split(codes, codes))
-    held = np.bincount(np.concatenate([held for _, held in folds]), minlength=n_rows)
-    if (held != 1).any():
-        row = int(np.flatnonzero(held != 1)[0])
-        name = "cv" if isinstance(cv, list | tuple) else f"cv={cv!r}"
-        raise ValueError(
-            f"{name} holds out row {row} {held[row]} times; expected every row once, so that "
-            "each has one score. Use a number, KFold or StratifiedKFold, or the list of folds of "
-            "GroupKFold. Folds in time leave out the earliest rows."
-        )
-    return folds
-
-
-def check_cv(cv: Any) -> None:
-    """Refuse a `cv` that is neither None nor a number of folds nor a splitter nor their list.
-
-    Parameters
-    ----------
-    cv : int, splitter, list or None
-
-    Raises
-    ------
-    ValueError
-        With the value.
-    """
-    is_number = isinstance(cv, Integral) and not isinstance(cv, bool | np.bool_)
-    enough = is_number and int(cv) >= 2
+def check_cv(cv: object) -> None:
+    """Refuse a `cv` that is neither None nor a number of folds, a splitter, nor a list of folds."""
+    enough = is_integer(cv) and cv >= 2
     splits = hasattr(cv, "split") and not isinstance(cv, str)
-    pairs = isinstance(cv, list | tuple) and len(cv) >= 2 and all(map(_is_pair, cv))
+    pairs = (
+        isinstance(cv, list | tuple)
+        and len(cv) >= 2
+        and all(isinstance(fold, list | tuple) and len(fold) == 2 for fold in cv)
+    )
     if cv is not None and not enough and not splits and not pairs:
         raise ValueError(
             f"Got cv={cv!r}, but expected None, a number of folds of at least 2, a splitter "
@@ -180,27 +41,8 @@ def check_cv(cv: Any) -> None:
         )
 
 
-def _is_pair(fold: Any) -> bool:
-    return isinstance(fold, list | tuple) and len(fold) == 2
-
-
-def checked_fold(train: Any, held: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Check a fold given as (training rows, held-out rows).
-
-    Parameters
-    ----------
-    train, held : array-like of int
-    n_rows : int
-
-    Returns
-    -------
-    train, held : ndarray of int
-
-    Raises
-    ------
-    ValueError
-        If they are no row numbers, such as a mask, or share a row.
-    """
+def checked_fold(train: object, held: object, n_rows: int) -> Fold:
+    """Refuse a given fold that holds no row numbers, such as a mask, or shares a row."""
     fold = np.asarray(train), np.asarray(held)
     for rows in fold:
         numbers = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
@@ -219,59 +61,41 @@ def checked_fold(train: Any, held: Any, n_rows: int) -> tuple[NDArray[Any], NDAr
     return fold
 
 
-def place_among(scores: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
-    """Say where scores would stand among the scores of a fold.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_rows,)
-    reference : ndarray of shape (n_reference,)
-        Sorted.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        Quantiles in (0, 1).
-    """
-    below = np.searchsorted(reference, scores, "left")
-    through = np.searchsorted(reference, scores, "right")
-    places: NDArray[np.float64] = (below + through + 1) / (2 * (len(reference) + 1))
-    return places
-
-
-def _check_classes_suffice(strata: NDArray[Any], n_folds: int) -> None:
-    names, counts = np.unique(strata, return_counts=True)
-    few = counts < n_folds
-    if len(names) > 1 and few.any():
-        pairs = zip(names[few].tolist(), counts[few].tolist(), strict=True)
-        listing = ", ".join(f"{name!r} ({count})" for name, count in pairs)
+def folds_of(strata: np.ndarray, *, cv: object, seed: int) -> list[Fold]:
+    """Split rows into folds that hold out every row once, and of each stratum its share."""
+    n_rows = len(strata)
+    if hasattr(cv, "split"):
+        folds = list(cv.split(np.zeros((n_rows, 1)), strata))
+    elif isinstance(cv, list | tuple):
+        folds = [checked_fold(train, held, n_rows) for train, held in cv]
+    else:
+        names, codes, counts = np.unique(strata, return_inverse=True, return_counts=True)
+        _check_classes_suffice(names, counts, cv)
+        splitter = StratifiedKFold if len(names) > 1 else KFold
+        # codes, because StratifiedKFold refuses numbers in an array of objects
+        folds = list(splitter(cv, shuffle=True, random_state=seed).split(codes, codes))
+    held = np.bincount(np.concatenate([held for _, held in folds]), minlength=n_rows)
+    if (held != 1).any():
+        row = int(np.flatnonzero(held != 1)[0])
+        name = "cv" if isinstance(cv, list | tuple) else f"cv={cv!r}"
         raise ValueError(
-            f"cv={n_folds} needs {n_folds} rows of every class, but there are fewer of {listing}. "
-            "Use fewer folds, or leave these classes out."
+            f"{name} holds out row {row} {held[row]} times; expected every row once, so that "
+            "each has one score. Use a number, KFold or StratifiedKFold, or the list of folds of "
+            "GroupKFold. Folds in time leave out the earliest rows."
         )
+    return folds
 
 
-def split_rows(strata: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:
-    """Hold out a share of the rows, and of every stratum.
+def halves_of(strata: np.ndarray, *, validation: str | float, seed: int) -> list[Fold]:
+    """Split rows into two parts, twice: each part once as the one that validates the other."""
+    check_validation_rule(validation)
+    held = split_rows(strata, 0.5 if isinstance(validation, str) else float(validation), seed)
+    parts = np.flatnonzero(~held), np.flatnonzero(held)
+    return [parts, parts[::-1]]
 
-    Parameters
-    ----------
-    strata : ndarray of shape (n_samples,)
-        Their names do not count, only which rows are alike.
-    share : float
-        In (0, 1).
-    seed : int
 
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        True for the rows held out. In every stratum within one row of its share.
-
-    Raises
-    ------
-    ValueError
-        If no row, or every row, would be held out.
-    """
+def split_rows(strata: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]:
+    """Hold out a share of the rows, and of every stratum within one row: True for these."""
     n_rows = len(strata)
     rng = own_random_state(seed)
     _, first, codes = np.unique(strata, return_index=True, return_inverse=True)
@@ -289,27 +113,26 @@ def split_rows(strata: NDArray[Any], share: float, seed: int) -> NDArray[np.bool
     return held
 
 
-def quantiles(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Turn scores into quantiles among themselves.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        Rank over ``n_rows + 1``, ties at their mean rank.
-    """
+def quantiles(scores: np.ndarray) -> NDArray[np.float64]:
+    """Turn scores into quantiles among themselves, in (0, 1); ties at their mean rank."""
     ranks: NDArray[np.float64] = rankdata(scores) / (len(scores) + 1)
     return ranks
 
 
-def _checked(scores: NDArray[Any], n_rows: int) -> NDArray[Any]:
-    scores = np.asarray(scores)
-    if scores.shape != (n_rows,) or not np.isfinite(scores).all():
+def place_among(scores: np.ndarray, reference: np.ndarray) -> NDArray[np.float64]:
+    """Say at which quantile of the sorted scores of a fold scores would stand, in (0, 1)."""
+    below = np.searchsorted(reference, scores, "left")
+    through = np.searchsorted(reference, scores, "right")
+    places: NDArray[np.float64] = (below + through + 1) / (2 * (len(reference) + 1))
+    return places
+
+
+def _check_classes_suffice(names: np.ndarray, counts: np.ndarray, n_folds: object) -> None:
+    few = counts < n_folds
+    if len(names) > 1 and few.any():
+        pairs = zip(names[few].tolist(), counts[few].tolist(), strict=True)
+        listing = ", ".join(f"{name!r} ({count})" for name, count in pairs)
         raise ValueError(
-            f"Expected {n_rows} finite scores of one fold, got shape {scores.shape} with "
-            f"{int((~np.isfinite(scores)).sum())} not finite."
+            f"cv={n_folds} needs {n_folds} rows of every class, but there are fewer of {listing}. "
+            "Use fewer folds, or leave these classes out."
         )
-    return scores

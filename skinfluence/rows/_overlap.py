@@ -3,41 +3,23 @@
 import pickle
 import warnings
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 
 from skinfluence.exceptions import ValidationOverlapWarning
-from skinfluence.rows._containers import n_samples_of
+from skinfluence.rows._containers import Inputs, n_samples_of
 
 # Below this share of distinct rows, equal rows are what the data is like, not a mistake.
 _DISTINCT = 0.5
 _WARN_SHARE = 0.1
 
 
-def check_separate(training: Any, validation: Any) -> None:
-    """Refuse validation rows that are the training rows, in any order, or a part of them.
-
-    At the end of training the mean gradient of the training rows is about zero, so that what is
-    left of it as a direction is noise. Where most training rows have a twin among themselves, as
-    in a table of a few categories, only the whole training set is refused.
-
-    Parameters
-    ----------
-    training, validation : ndarray, dict of arrays, or torch data set
-        Inputs, cast alike; targets are not compared.
-
-    Raises
-    ------
-    ValueError
-        If all validation rows are training rows.
-
-    Warns
-    -----
-    ValidationOverlapWarning
-        If more than a tenth of them are.
-    """
+def check_separate(training: Inputs, validation: Inputs) -> None:
+    """Refuse validation rows that are the training rows, or a part of them, in any order."""
+    # At the end of training the mean gradient of the training rows is about zero, so that what is
+    # left of it as a direction is noise. Where most training rows have a twin among themselves, as
+    # in a table of a few categories, only the whole training set is refused.
     rows, given = Counter(_digests(training)), Counter(_digests(validation))
     n_given = given.total()
     shared = sum(count for digest, count in given.items() if digest in rows)
@@ -57,11 +39,11 @@ def check_separate(training: Any, validation: Any) -> None:
         )
 
 
-def _digests(X: Any) -> list[int]:
+def _digests(X: Inputs) -> list[int]:
     return [hash(_content(_row(X, i))) for i in range(n_samples_of(X))]
 
 
-def _row(X: Any, i: int) -> Any:
+def _row(X: Inputs, i: int) -> object:
     if isinstance(X, Mapping):
         return {key: value[i] for key, value in X.items()}
     row = X[i]
@@ -70,7 +52,7 @@ def _row(X: Any, i: int) -> Any:
     return row
 
 
-def _content(value: Any) -> Any:
+def _content(value: object) -> Hashable:
     """Turn a row into something hashable that equal rows share."""
     if isinstance(value, Mapping):
         return tuple((key, _content(item)) for key, item in value.items())

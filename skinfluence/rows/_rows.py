@@ -1,17 +1,106 @@
-"""Rows as a net takes them."""
+"""Rows: what the user gave, checked and parsed once, and the same as a net takes it."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinfluence.rows._containers import (
+    Inputs,
+    check_inputs,
+    is_table_or_images,
+    n_samples_of,
+    select,
+)
+from skinfluence.rows._targets import (
+    check_targets,
+    classes_and_codes,
+    is_regression_target,
+    one_label_a_row,
+)
 
 
 class Rows(NamedTuple):
-    """Rows as a net takes them.
-
-    Attributes
-    ----------
-    inputs : ndarray, dict of arrays, or torch data set
-    targets : ndarray or None
-        None if a data set holds them.
-    """
+    """Rows as a net takes them: inputs in its dtype, targets as its criterion takes them."""
 
     inputs: Any
-    targets: Any
+    targets: Any  # None if a data set holds them
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """Rows as the user gave them, checked at the door; what is behind it trusts them."""
+
+    inputs: Inputs
+    targets: np.ndarray | None  # labels or numbers as given; None if a data set holds them
+    is_numeric: bool  # numbers rather than classes: by a caller that knows, else by their values
+    feature_names: np.ndarray | None = None
+    groups: NDArray[np.intp] | None = None  # of validation rows, for objectives that compare them
+
+    @classmethod
+    def parse(
+        cls,
+        estimator: object,
+        X: Any,
+        y: Any,
+        *,
+        is_numeric: bool | None = None,
+        groups: Any = None,
+        reset: bool = True,
+    ) -> "GivenRows":
+        """Check what fit got (or, without `reset`, rows to judge) and note its features."""
+        inputs = check_inputs(estimator, X, reset=reset)
+        targets = None
+        if y is not None or is_table_or_images(inputs):
+            targets = check_targets(y, n_samples_of(inputs))
+        if is_numeric is None:
+            is_numeric = targets is not None and is_regression_target(targets)
+        names = getattr(estimator, "feature_names_in_", None)
+        if groups is not None:
+            groups = classes_and_codes(check_targets(groups, n_samples_of(inputs)))[1]
+        return cls(inputs, targets, is_numeric, names, groups)
+
+    def parse_validation(
+        self, estimator: object, X_val: Any, y_val: Any, groups: Any = None
+    ) -> "GivenRows | None":
+        """Check the validation rows that fit got besides these, if any."""
+        if X_val is None:
+            return None
+        return GivenRows.parse(
+            estimator, X_val, y_val, is_numeric=self.is_numeric, groups=groups, reset=False
+        )
+
+    @property
+    def has_arrays(self) -> bool:
+        """Whether the inputs are one array: a table or images."""
+        return isinstance(self.inputs, np.ndarray)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the targets are classes, one a row."""
+        return self.targets is not None and not self.is_numeric and one_label_a_row(self.targets)
+
+    def __len__(self) -> int:
+        return n_samples_of(self.inputs)
+
+    def part(self, rows: np.ndarray) -> "GivenRows":
+        """Take some rows, as arrays without names; their targets are what those of all are."""
+        targets = None if self.targets is None else self.targets[rows]
+        groups = None if self.groups is None else self.groups[rows]
+        inputs = select(self.inputs, rows)
+        return GivenRows(inputs, targets, self.is_numeric, groups=groups)
+
+    def introduce(self, estimator: Any) -> None:
+        """Tell an estimator that is fitted on these rows what scikit-learn would have told it."""
+        if isinstance(self.inputs, np.ndarray):
+            estimator.n_features_in_ = self.inputs.shape[1]
+        if self.feature_names is not None:
+            estimator.feature_names_in_ = self.feature_names
+
+    def strata(self, classifies: bool) -> np.ndarray:
+        """Say which rows are alike for folds: their labels for classes, else all of them."""
+        assert self.targets is not None
+        if classifies and one_label_a_row(self.targets):
+            return self.targets.reshape(-1)
+        return np.zeros(len(self.targets), dtype=np.int64)

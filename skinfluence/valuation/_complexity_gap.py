@@ -17,7 +17,7 @@ from skinfluence.rows._parameters import (
     check_parameter,
     check_positive_integer,
 )
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import own_random_state
 from skinfluence.valuation._kernel_gap import (
     Gaps,
@@ -189,8 +189,8 @@ class ComplexityGap(BaseDetrimentality):
         for name in ("n_repeats", "max_rows", "n_landmarks", "max_bytes"):
             check_positive_integer(name, getattr(self, name))
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
-        return coded_rows(self, X, y, X_val, y_val)
+    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+        return coded_rows(self, rows, validation)
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         extract = feature_map(self, rows, self._seeds[0])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.valuation._kernel_gap import blocks
 from skinfluence.valuation._rows import (
     check_features,
@@ -187,19 +187,19 @@ class KNNShapley(BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return True
 
-    def _trains_folds(self, X_val: Any) -> bool:
+    def _trains_folds(self, X_val: object) -> bool:
         """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
         return False
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
-        rows, validation = coded_rows(self, X, y, X_val, y_val)
+    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+        coded = coded_rows(self, rows, validation)
         if not hasattr(self, "classes_"):
             raise ValueError(
                 "y is a numeric target: it has a fraction or more than 20 distinct floats, but "
                 "KNNShapley counts neighbours with the same label. Bin y into classes, or use "
                 "DataShapley."
             )
-        return rows, validation
+        return coded
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         return score_or_swap(

@@ -29,17 +29,11 @@ from skinfluence import (
     RandomScore,
     SelfConfidence,
 )
-from skinfluence.cleaning._base import _same
+from skinfluence.cleaning._auto import SHARES, _same, fewest_within_one_error
 from skinfluence.cleaning._clean_rows import Cleaned, trajectory_labels
+from skinfluence.exceptions import AmountError
 from skinfluence.nets._labels import Labels
-from skinfluence.nets._predictions import net_predictions
-from skinfluence.rows._worst_rows import (
-    SHARES,
-    AmountError,
-    fewest_within_one_error,
-    places_in_class,
-    worst_rows,
-)
+from skinfluence.rows._worst_rows import places_in_class, worst_rows
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs, regressor
 
 METHOD = SelfConfidence(classifier(max_epochs=12), checkpoints=4, random_state=0)
@@ -499,7 +493,7 @@ def test_outputs_that_no_label_belongs_to_are_never_predicted():
     net = classifier(Biased, module__n_outputs=5)
     method = LossScore(net, checkpoints=3, random_state=0).fit(X, names)
     assert (trajectory_labels(method, X) == names).mean() > 0.9
-    assert (net_predictions(method._trained, X) == names).mean() > 0.9
+    assert (method._trained.predict(X) == names).mean() > 0.9
     cleaner = DetrimentalSampleCleaner(clone(method), cv=2, random_state=0).fit(X, names)
     assert cleaner.losses_[0.0] < 0.2
     values = DataShapley(net.set_params(max_epochs=2), max_permutations=1, random_state=0)

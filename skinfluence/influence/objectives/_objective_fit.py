@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence.objectives._objectives import Given, as_objective
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._rows import Rows
-from skinfluence.rows._targets import check_targets
 from skinfluence.rows._validation_rows import validation_parts
 
 
@@ -44,7 +42,6 @@ class FitsObjective(BaseDetrimentality):
     """Base of the estimators that hold training rows against an objective."""
 
     objective: Any
-    _sensitive_val: NDArray[np.intp] | None
 
     def fit(
         self,
@@ -67,9 +64,7 @@ class FitsObjective(BaseDetrimentality):
         -------
         self
         """
-        X_val, y_val, sensitive_val = validation_parts(X_val, y_val, sensitive_val)
-        self._sensitive_val = self._checked_groups(sensitive_val, X_val)
-        return super().fit(X, y, X_val, y_val)
+        return self._fit_given(X, y, *validation_parts(X_val, y_val, sensitive_val))
 
     def fit_transform(
         self,
@@ -96,9 +91,9 @@ class FitsObjective(BaseDetrimentality):
         scores: NDArray[np.float64] = fitted.detrimentality_
         return scores[:, np.newaxis]
 
-    def _checked_groups(self, sensitive_val: Any, X_val: Any) -> NDArray[np.intp] | None:
+    def _check_groups(self, groups: object, X_val: object) -> None:
         objective = as_objective(self.objective)
-        if objective.needs_groups != (sensitive_val is not None):
+        if objective.needs_groups != (groups is not None):
             raise ValueError(
                 f"{objective!r} compares groups, but sensitive_val is None. Give fit one value for "
                 "every row of X_val; in a Pipeline, route it with "
@@ -107,18 +102,15 @@ class FitsObjective(BaseDetrimentality):
                 else f"Got sensitive_val, but {objective!r} compares no groups. Leave it out, or "
                 "use DemographicParity() or EqualOpportunity()."
             )
-        if sensitive_val is None:
-            return None
-        if X_val is None:
+        if groups is not None and X_val is None:
             raise ValueError(
                 "Got sensitive_val without X_val. It holds the group of every validation row; "
                 "give X_val and y_val with it."
             )
-        groups = check_targets(sensitive_val, n_samples_of(X_val))
-        codes: NDArray[np.intp] = np.unique(groups, return_inverse=True)[1].reshape(-1)
-        return codes
 
     def _objective_gradient(self, net: Any, rows: NetRows, validation: Rows) -> Any:
         """Differentiate the objective at a net; a Tensor (n_parameters,)."""
-        given = Given(net.criterion_, self._trained.labels, validation.targets, self._sensitive_val)
+        given = Given(
+            net.criterion_, self._trained.labels, validation.targets, self._validation_groups
+        )
         return as_objective(self.objective).gradient(rows, given)

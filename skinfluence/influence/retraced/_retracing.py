@@ -17,7 +17,7 @@ from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients._step_scale import step_scale_of, takes_plain_mean
 from skinfluence.influence.retraced._retrace_file import RetraceFile
 from skinfluence.influence.retraced._walk import Retracer, Step, Update, interpolated
-from skinfluence.rows._containers import n_samples_of, take
+from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.trace._training_trace import TrainingTrace
@@ -200,7 +200,7 @@ def retraced_influence(
 
 def _take_rows(rows: Rows, index: NDArray[Any]) -> Rows:
     targets = None if rows.targets is None else rows.targets[index]
-    return Rows(take(rows.inputs, index), targets)
+    return Rows(select(rows.inputs, index), targets)
 
 
 def _batch_of(net: Any, rows: Rows, index: NDArray[Any]) -> tuple[Nested, Tensor]:

@@ -196,10 +196,10 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
             Positive = training on the row lowered the query's loss.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
         if hasattr(self, "folds_"):
+            X = check_inputs(self, X, reset=False)
             return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        return self._retraced(self._trained.rows(X, y), each=True)
+        return self._retraced(self._coded(X, y), each=True)
 
     def _check_parameters(self) -> None:
         check_positive_integer("batch_size", self.batch_size)

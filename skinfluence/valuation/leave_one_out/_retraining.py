@@ -17,7 +17,7 @@ from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
 from skinfluence.gradients._skorch import iter_batches, net_loss_of
 from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
 from skinfluence.nets._training import fit_net
-from skinfluence.rows._containers import n_samples_of, take
+from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import without_recorders
 from skinfluence.valuation._archive import read_archive, write_archive
@@ -117,7 +117,7 @@ class Scratch:
             # the training with all rows has warned already
             warnings.simplefilter("ignore", HeldOutRowsWarning)
             warnings.simplefilter("ignore", LeakyModuleWarning)
-            fit_net(net, take(X, kept), None if y is None else y[kept], self.seed)
+            fit_net(net, select(X, kept), None if y is None else y[kept], self.seed)
             return validation_loss(net, self.validation)
 
 

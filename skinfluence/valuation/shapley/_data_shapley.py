@@ -19,7 +19,7 @@ from skinfluence.rows._parameters import (
     check_parameter,
     check_positive_integer,
 )
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.valuation._rows import as_given, coded_rows, score_or_swap
 from skinfluence.valuation.shapley._sampling import sample_values
@@ -192,12 +192,13 @@ class DataShapley(BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return True
 
-    def _trains_folds(self, X_val: Any) -> bool:
+    def _trains_folds(self, X_val: object) -> bool:
         """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
         return False
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
-        return coded_rows(self, X, y, X_val, y_val, regression=is_regression(self.estimator))
+    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+        regression = is_regression(self.estimator)
+        return coded_rows(self, rows, validation, regression=regression)
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         self.n_permutations_: list[int] = []

@@ -20,10 +20,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.nets._arrays import cast_inputs
 from skinfluence.nets._predictions import predict, predict_codes
 from skinfluence.nets._trained_net import TrainedNet, train_net
-from skinfluence.rows._containers import take
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._containers import select
+from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._callbacks import without_recorders
 
@@ -37,7 +38,9 @@ class _NetClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         codes = np.arange(len(self.classes_))
-        codes = predict_codes(self.trained.net, self.trained.inputs(X), codes).astype(np.intp)
+        codes = predict_codes(self.trained.net, cast_inputs(self.trained.net, X), codes).astype(
+            np.intp
+        )
         return np.asarray(self.classes_[codes])
 
 
@@ -49,7 +52,7 @@ class _NetRegressor(RegressorMixin, BaseEstimator):
         self.n_dims = n_dims
 
     def predict(self, X: Any) -> NDArray[Any]:
-        predicted = predict(self.trained.net, self.trained.inputs(X))
+        predicted = predict(self.trained.net, cast_inputs(self.trained.net, X))
         return predicted.ravel() if self.n_dims == 1 else predicted
 
 
@@ -114,7 +117,7 @@ class ModelUtility:
         if self.classes is not None and (present == present[0]).all():
             dummy = DummyClassifier(strategy="constant", constant=present[:1])
             return dummy.fit(np.zeros((len(y), 1)), y)
-        return fit_model(self.estimator, take(X, subset), present, self.classes, self.seed)
+        return fit_model(self.estimator, select(X, subset), present, self.classes, self.seed)
 
 
 def fit_model(
@@ -140,12 +143,12 @@ def fit_model(
     """
     model = clone(estimator)
     if is_net(model):
-        model = without_recorders(model)
+        model, rows = without_recorders(model), GivenRows(X, y, is_numeric=classes is None)
         if classes is None:
-            return _NetRegressor(train_net(model, X, y, seed), y.ndim)
+            return _NetRegressor(train_net(model, rows, seed), y.ndim)
         if kind_of(model) == "classes" and model.classes is None:
             model.set_params(classes=list(classes))  # a class keeps its output in every subset
-        trained = train_net(model, X, y, seed)
+        trained = train_net(model, rows, seed)
         known = classes if trained.labels is None else trained.labels.classes
         return _NetClassifier(trained, known)
     unset = {

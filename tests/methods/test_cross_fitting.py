@@ -9,13 +9,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, TimeSeriesSplit
 
 from skinfluence import LossScore, OutlierGradientDetector
-from skinfluence.rows._folds import (
-    check_cv,
-    out_of_fold_scores,
-    quantiles,
-    split_rows,
-    swapped_scores,
-)
+from skinfluence.methods._cross_fitting import out_of_fold_scores, swapped_scores
+from skinfluence.rows._folds import check_cv, quantiles, split_rows
 from tests._shared.problems import classifier, noisy_blobs
 
 

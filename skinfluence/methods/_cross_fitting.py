@@ -1,0 +1,100 @@
+"""Scores of every row by what was not fitted on it, or by rows that were not its own."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skinfluence.gradients._skorch import kind_of
+from skinfluence.rows._folds import folds_of, halves_of, quantiles
+from skinfluence.rows._rows import GivenRows
+from skinfluence.trace._callbacks import number_folders
+
+# score(train, held): one score for each of the rows judged, in that order; both row numbers.
+Score: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def cross_fit(method: Any, rows: GivenRows, validation: GivenRows | None) -> NDArray[np.float64]:
+    """Fit a clone of a method on the training rows of each fold; score every row once."""
+    strata = strata_of(rows, method.net)
+    out_of_fold = method._cross_validates()
+    method.folds_, method._fold_rows, method._fold_scores = [], [], []
+
+    def score(train: np.ndarray, held: np.ndarray) -> np.ndarray:
+        judged = rows.part(held)
+        fold = _unfitted_fold(method, len(method.folds_))
+        fold._fit_rows(rows.part(train), validation if out_of_fold else judged)
+        fold._is_fold = False
+        scores: np.ndarray = fold._scores_of(judged) if out_of_fold else fold.detrimentality_
+        method.folds_.append(fold)
+        method._fold_rows.append(train)
+        method._fold_scores.append(np.sort(scores))
+        return scores
+
+    seed = method._seeds[1]
+    if out_of_fold:
+        scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed)
+    else:
+        scores = swapped_scores(score, strata, validation=method.validation, seed=seed)
+    first = method.folds_[0]
+    method._trained = first._trained
+    method.net_ = [fold.net_ for fold in method.folds_]
+    if hasattr(first, "trace_"):
+        method.trace_ = [fold.trace_ for fold in method.folds_]
+    if hasattr(first, "classes_"):
+        method.classes_ = first.classes_
+    return scores
+
+
+def _unfitted_fold(method: Any, number: int) -> Any:
+    fold = clone(method).set_params(random_state=method._seeds[0])
+    if method._cross_validates():
+        fold.set_params(cv=None)
+    fold.set_params(**method._fold_parameters(number))
+    number_folders(fold.net, number)
+    fold._is_fold = True
+    return fold
+
+
+def strata_of(rows: GivenRows, net: Any) -> np.ndarray:
+    """Say which rows are alike where they are split: labels for a classifier, else all of them."""
+    if rows.targets is None:
+        raise ValueError(
+            "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
+            "besides the data set, or give X_val and y_val and leave cv=None."
+        )
+    classifies = not rows.is_numeric if net is None else kind_of(net) in {"classes", "binary"}
+    return rows.strata(classifies)
+
+
+def swapped_scores(
+    score: Score, strata: np.ndarray, *, validation: str | float = "cross", seed: int
+) -> NDArray[np.float64]:
+    """Score two parts of the rows, each with the other as validation rows, by fold quantiles."""
+    merged = np.empty(len(strata))
+    for train, held in halves_of(strata, validation=validation, seed=seed):
+        # quantiles, because the scores of two trainings differ in their units
+        merged[train] = quantiles(_checked(score(train, held), len(train)))
+    return merged
+
+
+def out_of_fold_scores(
+    score: Score, strata: np.ndarray, *, cv: object, seed: int
+) -> NDArray[np.float64]:
+    """Score each fold of the rows by what was fitted on the other folds, by fold quantiles."""
+    merged = np.empty(len(strata))
+    for train, held in folds_of(strata, cv=cv, seed=seed):
+        merged[held] = quantiles(_checked(score(train, held), len(held)))
+    return merged
+
+
+def _checked(scores: np.ndarray, n_rows: int) -> np.ndarray:
+    scores = np.asarray(scores)
+    if scores.shape != (n_rows,) or not np.isfinite(scores).all():
+        raise ValueError(
+            f"Expected {n_rows} finite scores of one fold, got shape {scores.shape} with "
+            f"{int((~np.isfinite(scores)).sum())} not finite."
+        )
+    return scores
