@@ -257,9 +257,9 @@ class OutlierGradientDetector(BaseDetrimentality):
 
     def _fit_detector(
         self,
-        embedding: NDArray[Any],
+        embedding: np.ndarray,
         rows: Rows,
-        trusted: NDArray[Any] | None,
+        trusted: np.ndarray | None,
         validation: Rows | None,
     ) -> NDArray[np.float64]:
         reference = embedding if trusted is None else trusted
@@ -282,7 +282,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _judges_new_rows(self) -> bool:
         return self.detector is None or can_score_rows(self.detector)
 
-    def _codes(self, rows: Rows) -> NDArray[Any]:
+    def _codes(self, rows: Rows) -> np.ndarray:
         if self._trained.labels is None or rows.targets is None:
             raise ValueError(
                 "class_conditional=True needs a classifier and labels given as y; got "
@@ -305,7 +305,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         parameters = [*chosen, self.projection_seed_, self._reading()]
         return computed_once(self.memory, self._trained.key, parameters, compute)
 
-    def _embed(self, rows: Rows) -> NDArray[Any]:
+    def _embed(self, rows: Rows) -> np.ndarray:
         """Give what the detector judges of rows not trained on."""
         return features_of(
             self.net_,

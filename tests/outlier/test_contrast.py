@@ -6,7 +6,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 
 from skinfluence import OutlierGradientDetector
-from skinfluence.outlier._contrast import NeighborContrast
+from skinfluence.outlier._features import NeighborContrast
 from tests._shared.problems import classifier, noisy_blobs, paper_method
 
 
