@@ -54,7 +54,9 @@ class RandomScore(BaseDetrimentality):
     def _check_parameters(self) -> None:
         pass
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+    def _prepare(
+        self, X: object, y: object, X_val: object, y_val: object
+    ) -> tuple[Rows, Rows | None]:
         X = check_inputs(self, X, reset=True)
         if y is not None or is_table_or_images(X):
             y = check_targets(y, n_samples_of(X))
