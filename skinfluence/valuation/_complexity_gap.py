@@ -188,7 +188,9 @@ class ComplexityGap(BaseDetrimentality):
         for name in ("n_repeats", "max_rows", "n_landmarks", "max_bytes"):
             check_positive_integer(name, getattr(self, name))
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+    def _prepare(
+        self, X: object, y: object, X_val: object, y_val: object
+    ) -> tuple[Rows, Rows | None]:
         return coded_rows(self, X, y, X_val, y_val)
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:

@@ -172,7 +172,9 @@ class KNNShapley(BaseDetrimentality):
         """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
         return False
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+    def _prepare(
+        self, X: object, y: object, X_val: object, y_val: object
+    ) -> tuple[Rows, Rows | None]:
         rows, validation = coded_rows(self, X, y, X_val, y_val)
         if not hasattr(self, "classes_"):
             raise ValueError(

@@ -195,7 +195,9 @@ class DataShapley(BaseDetrimentality):
         """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
         return False
 
-    def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
+    def _prepare(
+        self, X: object, y: object, X_val: object, y_val: object
+    ) -> tuple[Rows, Rows | None]:
         return coded_rows(self, X, y, X_val, y_val, regression=is_regression(self.estimator))
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
