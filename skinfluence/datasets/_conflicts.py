@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 
 from skinfluence.rows._containers import check_finite, is_table_or_images, n_samples_of
 from skinfluence.rows._parameters import check_parameter, is_positive_number
-from skinfluence.rows._targets import check_targets
+from skinfluence.rows._targets import check_targets, classes_and_codes
 
 # Entries of the differences that are held at a time.
 _BLOCK = 2**22
@@ -99,7 +99,7 @@ def _class_numbers(y: ArrayLike, n_rows: int) -> NDArray[np.intp]:
             "Got y with numbers that have a fraction, but expected class labels: targets of a "
             "regression nearly always differ. Bin them first, if equal rows should agree."
         )
-    return np.unique(targets, return_inverse=True)[1].reshape(-1)
+    return classes_and_codes(targets)[1]
 
 
 def _equal_rows(X: Any, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -126,7 +126,7 @@ def _equal_rows(X: Any, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.
     return groups.reshape(-1), (distinct - flat.mean(0)) / flat.std(0)
 
 
-def _is_frame(X: Any) -> bool:
+def _is_frame(X: object) -> bool:
     return hasattr(X, "iloc") and hasattr(X, "select_dtypes")
 
 
@@ -137,7 +137,7 @@ def _equal_records(frame: Any) -> NDArray[np.intp]:
             f"X has missing values in {len(missing)} of {len(frame)} rows, the first is row "
             f"{missing[0]}. Whether two of them are equal is not known; impute or drop them."
         )
-    numbers: dict[tuple[Any, ...], int] = {}
+    numbers: dict[tuple[object, ...], int] = {}
     records = frame.itertuples(index=False, name=None)
     return np.array([numbers.setdefault(record, len(numbers)) for record in records])
 

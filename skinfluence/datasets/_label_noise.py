@@ -1,8 +1,5 @@
 """Label noise by kind, on codes (each row's index among the sorted classes), and its checks."""
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
@@ -10,61 +7,39 @@ from scipy.stats import truncnorm
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array
 
-# The kinds of noise that have a name. All take (codes, n_classes, rate, X, rng), codes being each
-# row's index among the sorted classes, and return the codes after the flips, in a new array.
-_Flip: TypeAlias = Callable[
-    [NDArray[np.intp], int, float, ArrayLike | None, np.random.RandomState], NDArray[np.intp]
-]
+# The kinds of noise that have a name.
+KINDS = ("symmetric", "pair", "instance")
+NAMES_OF_KINDS = ", ".join(map(repr, KINDS))
 
 
-def _flip_symmetric(
+def flip(
+    kind: str,
     codes: NDArray[np.intp],
+    *,
     n_classes: int,
     rate: float,
     X: ArrayLike | None,
     rng: np.random.RandomState,
 ) -> NDArray[np.intp]:
-    """Move a share of the rows to any other class.
-
-    Returns
-    -------
-    noisy_codes : ndarray of shape (n_samples,)
-    """
-    rows = _draw_rows(len(codes), rate, rng)
+    """Give the codes after flips of a kind, in a new array."""
+    if kind == "instance":
+        return _flip_by_features(codes, n_classes, rate, _check_features(X, len(codes)), rng)
+    rows = rng.choice(len(codes), size=round(rate * len(codes)), replace=False)
     # A step of 1 to n_classes - 1 around the circle of classes reaches each other class once.
-    return _step(codes, rows, rng.randint(1, n_classes, size=len(rows)), n_classes)
+    steps = 1 if kind == "pair" else rng.randint(1, n_classes, size=len(rows))
+    noisy_codes = codes.copy()
+    noisy_codes[rows] = (codes[rows] + steps) % n_classes
+    return noisy_codes
 
 
-def _flip_pair(
+def _flip_by_features(
     codes: NDArray[np.intp],
     n_classes: int,
     rate: float,
-    X: ArrayLike | None,
+    features: NDArray[np.float64],
     rng: np.random.RandomState,
 ) -> NDArray[np.intp]:
-    """Move a share of the rows to the next class.
-
-    Returns
-    -------
-    noisy_codes : ndarray of shape (n_samples,)
-    """
-    return _step(codes, _draw_rows(len(codes), rate, rng), 1, n_classes)
-
-
-def _flip_instance(
-    codes: NDArray[np.intp],
-    n_classes: int,
-    rate: float,
-    X: ArrayLike | None,
-    rng: np.random.RandomState,
-) -> NDArray[np.intp]:
-    """Move rows as their features say (Xia et al. 2020, Algorithm 2).
-
-    Returns
-    -------
-    noisy_codes : ndarray of shape (n_samples,)
-    """
-    features = _check_features(X, len(codes))
+    """Move rows as their features say (Xia et al. 2020, Algorithm 2)."""
     if rate == 0:
         # Truncation at 0 would leave a mean flip rate of 8 %, where the caller asked for none.
         return codes.copy()
@@ -85,41 +60,10 @@ def _flip_instance(
     return draw_columns(probabilities, rng)
 
 
-KINDS: dict[str, _Flip] = {
-    "symmetric": _flip_symmetric,
-    "pair": _flip_pair,
-    "instance": _flip_instance,
-}
-
-
-def _names_of_kinds() -> str:
-    return ", ".join(map(repr, KINDS))
-
-
-def _draw_rows(n_rows: int, rate: float, rng: np.random.RandomState) -> NDArray[np.intp]:
-    return rng.choice(n_rows, size=round(rate * n_rows), replace=False)
-
-
-def _step(
-    codes: NDArray[np.intp],
-    rows: NDArray[np.intp],
-    steps: NDArray[np.intp] | int,
-    n_classes: int,
-) -> NDArray[np.intp]:
-    noisy_codes = codes.copy()
-    noisy_codes[rows] = (codes[rows] + steps) % n_classes
-    return noisy_codes
-
-
 def draw_columns(
     probabilities: NDArray[np.float64], rng: np.random.RandomState
 ) -> NDArray[np.intp]:
-    """Draw one column index for each row, with that row's probabilities.
-
-    Returns
-    -------
-    columns : ndarray of shape (n_rows,)
-    """
+    """Draw one column index for each row, with that row's probabilities."""
     cumulative = probabilities.cumsum(axis=1)
     # Scaled by the row's own total, which rounding may have left a little off 1: otherwise a draw
     # above the total would fall to the last column even where that has probability 0.
@@ -128,23 +72,8 @@ def draw_columns(
     return columns
 
 
-def check_labels(y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-    """Copy the labels, and find their classes.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_samples,)
-        A copy, for the caller to write to.
-    classes : ndarray of shape (n_classes,)
-        Distinct labels, sorted.
-    codes : ndarray of shape (n_samples,)
-        Index in `classes` of each label.
-
-    Raises
-    ------
-    ValueError
-        If these are not class labels, or all of one class.
-    """
+def check_labels(y: ArrayLike) -> tuple[np.ndarray, np.ndarray, NDArray[np.intp]]:
+    """Copy labels, for the caller to write to; find the sorted classes and each row's code."""
     labels = np.array(y)
     if labels.ndim != 1:
         raise ValueError(
@@ -170,19 +99,8 @@ def check_labels(y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.i
     return labels, classes, codes
 
 
-def _sorted_classes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Find the distinct labels and each label's index among them.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-    codes : ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If labels are missing or cannot be compared with each other.
-    """
+def _sorted_classes(labels: np.ndarray) -> tuple[np.ndarray, NDArray[np.intp]]:
+    """Find the distinct labels, sorted, and each label's index among them."""
     try:
         classes, codes = np.unique(labels, return_inverse=True)
         # NaN and NaT differ from everything, themselves included.
@@ -203,15 +121,14 @@ def _sorted_classes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp
     return classes, codes
 
 
-def flip_of_kind(kind: str) -> _Flip:
-    """Look a kind of noise up by name, or list the names there are."""
+def check_kind(kind: str) -> None:
+    """Refuse a kind of noise that is not known, and list those that are."""
     if kind not in KINDS:
         raise ValueError(
-            f"kind={kind!r} is not a known kind of noise; expected one of {_names_of_kinds()}, or "
+            f"kind={kind!r} is not a known kind of noise; expected one of {NAMES_OF_KINDS}, or "
             "a transition matrix. A typing error or another library's name for it is the usual "
             "cause: use one of these names."
         )
-    return KINDS[kind]
 
 
 def check_rate(rate: float | None, kind: str) -> float:
@@ -230,17 +147,7 @@ def check_rate(rate: float | None, kind: str) -> float:
 
 
 def _check_features(X: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
-    """Flatten the features of each row.
-
-    Returns
-    -------
-    features : ndarray of shape (n_samples, n_features)
-
-    Raises
-    ------
-    ValueError
-        If there are no features, not `n_rows` rows of them, or if some are not finite.
-    """
+    """Flatten the features of each row."""
     if X is None:
         raise ValueError(
             "X is None; kind='instance' expects the features of each row, because they decide "
@@ -270,24 +177,14 @@ def _check_features(X: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
     return features
 
 
-def check_transition_matrix(kind: ArrayLike, classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Check that a matrix holds one probability distribution for each class.
-
-    Returns
-    -------
-    matrix : ndarray of shape (n_classes, n_classes)
-
-    Raises
-    ------
-    ValueError
-        If it does not.
-    """
+def check_transition_matrix(kind: ArrayLike, classes: np.ndarray) -> NDArray[np.float64]:
+    """Check that a matrix holds one probability distribution for each class."""
     matrix = np.asarray(kind, dtype=np.float64)
     n_classes = len(classes)
     if matrix.shape != (n_classes, n_classes):
         raise ValueError(
             f"kind is an array of shape {matrix.shape} and y has {n_classes} classes; expected one "
-            f"of {_names_of_kinds()}, or a transition matrix of shape ({n_classes}, {n_classes}). "
+            f"of {NAMES_OF_KINDS}, or a transition matrix of shape ({n_classes}, {n_classes}). "
             "A class that does not occur in y is the usual cause: drop its row and column, and "
             "make the other rows sum to 1 again."
         )
@@ -311,7 +208,7 @@ def check_transition_matrix(kind: ArrayLike, classes: NDArray[Any]) -> NDArray[n
     return matrix
 
 
-def _name_rows(rows: NDArray[np.intp], classes: NDArray[Any]) -> str:
+def _name_rows(rows: NDArray[np.intp], classes: np.ndarray) -> str:
     names = classes.tolist()
     text = ", ".join(f"row {i} (class {names[i]!r})" for i in rows[:5])
     return text + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")

@@ -8,12 +8,13 @@ from sklearn.datasets import make_blobs, make_moons
 from sklearn.utils import Bunch
 
 from skinfluence.datasets._label_noise import (
-    KINDS,
+    NAMES_OF_KINDS,
+    check_kind,
     check_labels,
     check_rate,
     check_transition_matrix,
     draw_columns,
-    flip_of_kind,
+    flip,
 )
 from skinfluence.rows._seeds import own_random_state
 
@@ -112,14 +113,15 @@ def make_noisy_labels(
     labels, classes, codes = check_labels(y)
     rng = own_random_state(random_state)
     if isinstance(kind, str):
-        flip = flip_of_kind(kind)
-        noisy_codes = flip(codes, len(classes), check_rate(rate, kind), X, rng)
+        check_kind(kind)
+        rate = check_rate(rate, kind)
+        noisy_codes = flip(kind, codes, n_classes=len(classes), rate=rate, X=X, rng=rng)
     else:
         if rate is not None:
             raise ValueError(
                 f"rate={rate!r} was given together with a transition matrix, which holds its own "
                 "rates; expected rate=None. Leave rate out, or name the kind: "
-                f"{', '.join(map(repr, KINDS))}."
+                f"{NAMES_OF_KINDS}."
             )
         noisy_codes = draw_columns(check_transition_matrix(kind, classes)[codes], rng)
     is_noisy = noisy_codes != codes
@@ -246,11 +248,6 @@ def _noisy_bunch(
     n_flips: int,
     rng: np.random.RandomState,
 ) -> Bunch:
-    """Flip `n_flips` training labels and pack everything.
-
-    Returns
-    -------
-    data : sklearn.utils.Bunch
-    """
+    """Flip `n_flips` training labels and pack everything."""
     y_noisy, is_noisy = make_noisy_labels(y, rate=n_flips / len(y), random_state=rng)
     return Bunch(X=X, y=y_noisy, y_clean=y, is_noisy=is_noisy, X_test=X_test, y_test=y_test)

@@ -1,5 +1,6 @@
 """Scores read off training and its outputs: what every comparison must contain."""
 
+from skinfluence.dynamics._checkpoint_mean import LossScore
 from skinfluence.dynamics._confidence import (
     EL2N,
     ConfidenceWeightedEntropy,
@@ -7,7 +8,6 @@ from skinfluence.dynamics._confidence import (
     SelfConfidence,
 )
 from skinfluence.dynamics._grand import GraNd
-from skinfluence.dynamics._loss import LossScore
 from skinfluence.dynamics._random_score import RandomScore
 from skinfluence.dynamics._recorded import AreaUnderMargin, ForgettingEvents
 

@@ -1,31 +1,24 @@
-"""What the scores share that are read off one forward pass, at one checkpoint or several."""
+"""Scores read off one forward pass, at one checkpoint or several; of these, the loss."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from skinfluence.dynamics._formulas import log_softmax
-from skinfluence.gradients._outputs import (
-    class_codes,
-    class_scores,
-    mean_over_states,
-)
+from skinfluence.gradients._net_loss import Nested, NetLoss
+from skinfluence.gradients._outputs import mean_over_states, row_losses
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import check_checkpoints, recorder_of
-from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._training_trace import State
 
 
 class CheckpointMean(BaseDetrimentality):
-    """A function of a row and the net, averaged over checkpoints.
-
-    Higher = more detrimental. A subclass implements `_read`.
-    """
+    """A function of a row and the net, averaged over checkpoints; a subclass implements `_read`."""
 
     def __init__(
         self,
@@ -45,8 +38,8 @@ class CheckpointMean(BaseDetrimentality):
         self.random_state = random_state
 
     @abstractmethod
-    def _read(self, net_loss: Any, X: Any, y: Any) -> NDArray[np.float64]:
-        """Score the rows of a batch at one checkpoint."""
+    def _read(self, net_loss: NetLoss, X: Nested, y: Tensor) -> NDArray[np.float64]:
+        """Score the rows of a batch at one checkpoint; higher = more detrimental."""
 
     def _check_parameters(self) -> None:
         check_checkpoints(self.checkpoints)
@@ -62,7 +55,7 @@ class CheckpointMean(BaseDetrimentality):
         return self._score(rows)
 
     def _score(self, rows: Rows) -> NDArray[np.float64]:
-        states: list[Any] = [None]
+        states: list[State | None] = [None]
         if self.checkpoints != "last":
             states = [point.state for point in self.trace_.evenly_spaced(self.checkpoints)]
         return mean_over_states(
@@ -70,19 +63,83 @@ class CheckpointMean(BaseDetrimentality):
         )
 
 
-class ClassScore(CheckpointMean):
-    """A function of a row's class probabilities and its label, averaged over checkpoints.
+class LossScore(CheckpointMean):
+    """Score training rows by their loss.
 
-    Higher = more detrimental. A subclass names its formula.
+    Answers: is this row mislabelled or hard? It says little about whether removing the row would
+    lower a validation loss. It is the baseline that any other method must beat.
+
+    Parameters
+    ----------
+    net : NeuralNet, FrozenEstimator or None, default=None
+        As for `GradientEmbedding`; any net with a loss. A frozen net must bring a trace if there
+        are several checkpoints.
+    checkpoints : "last", "all" or int, default="last"
+        Score at the end of training, or average over the end of every epoch or of k evenly
+        spaced ones.
+    cv : int, splitter, list of folds or None, default=None
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
+    batch_size : int, default=256
+        Rows per forward pass. It changes memory and speed, not the result.
+    memory : joblib.Memory, str or None, default=None
+        Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
+    random_state : int, RandomState or None, default=None
+        Seed of the training. Global generators are neither used nor changed.
+
+    Attributes
+    ----------
+    detrimentality_ : ndarray of shape (n_samples,)
+        The loss of every training row at its given label, float64; with `cv`, quantiles in (0, 1).
+        Higher = more detrimental.
+    ranking_ : ndarray of shape (n_samples,)
+        Row numbers, most detrimental first.
+    net_ : NeuralNet
+        The trained net.
+    trace_ : TrainingTrace
+        The checkpoints, if there are several.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, for a classifier.
+    folds_ : list of LossScore
+        With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
+    n_features_in_ : int
+        For arrays and data frames.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        For data frames with string column names.
+
+    See Also
+    --------
+    SelfConfidence : The same order, for cross-entropy without class weights.
+    EL2N : The norm of the error, which a few huge losses do not rule.
+
+    Notes
+    -----
+    The loss of a row is the net's own, with class weights, label smoothing and a criterion of the
+    user's; for cross-entropy at one checkpoint ``-log p_y``. A net that has learnt its wrong
+    labels by heart gives them a small loss: the mean over checkpoints remembers when they were
+    large, and is the strongest baseline.
+
+    Cost: one training; one forward pass over the rows for each checkpoint.
+
+    References
+    ----------
+    Arazo, Ortego, Albert, O'Connor, McGuinness. "Unsupervised Label Noise Modeling and Loss
+    Correction". ICML 2019, arXiv 1904.11238, section 3: noisy labels take longer to learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.metrics import roc_auc_score
+    >>> from skinfluence import LossScore
+    >>> from skinfluence.datasets import make_noisy_labels
+    >>> X, y = load_iris(return_X_y=True)
+    >>> y_noisy, is_noisy = make_noisy_labels(y, rate=0.1, random_state=0)
+    >>> scores = LossScore(checkpoints=10, random_state=0).fit(X, y_noisy).detrimentality_
+    >>> bool(roc_auc_score(is_noisy, scores) > 0.9)
+    True
     """
 
-    # formula(log_p, y), as those in `_formulas`
-    _formula: ClassVar[Callable[..., NDArray[np.float64]]]
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_given_net_has_classes(self.net)
-
-    def _read(self, net_loss: Any, X: Any, y: Any) -> NDArray[np.float64]:
-        log_p = log_softmax(class_scores(self.net_, net_loss.forward(X)))
-        return type(self)._formula(log_p, class_codes(y, log_p.shape[1]))
+    def _read(self, net_loss: NetLoss, X: Nested, y: Tensor) -> NDArray[np.float64]:
+        return row_losses(net_loss, X, y)

@@ -1,12 +1,40 @@
 """Scores of how well class probabilities agree with the label given."""
 
-from skinfluence.dynamics._checkpoint_mean import ClassScore
+from abc import abstractmethod
+
+from torch import Tensor
+
+from skinfluence.dynamics._checkpoint_mean import CheckpointMean
 from skinfluence.dynamics._formulas import (
+    Codes,
+    Matrix,
+    Vector,
     confidence_weighted_entropy,
     error_norm,
+    log_softmax,
     normalized_margin,
     self_confidence,
 )
+from skinfluence.gradients._net_loss import Nested, NetLoss
+from skinfluence.gradients._outputs import class_codes, class_scores
+from skinfluence.nets._predictions import check_given_net_has_classes
+
+
+class ClassScore(CheckpointMean):
+    """A function of class probabilities and the label, averaged over checkpoints."""
+
+    @staticmethod
+    @abstractmethod
+    def _formula(log_p: Matrix, y: Codes) -> Vector:
+        """Score rows by their log probabilities and labels, as in `_formulas`."""
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_given_net_has_classes(self.net)
+
+    def _read(self, net_loss: NetLoss, X: Nested, y: Tensor) -> Vector:
+        log_p = log_softmax(class_scores(self.net_, net_loss.forward(X)))
+        return self._formula(log_p, class_codes(y, log_p.shape[1]))
 
 
 class SelfConfidence(ClassScore):

@@ -1,7 +1,8 @@
 """The scores themselves: what logits or class probabilities say about the labels given.
 
 Logits z and log probabilities log p have shape (n_rows, n_classes), labels y shape (n_rows,) with
-values 0, 1, ..., n_classes - 1. Logarithms keep the digits that p near 0 or 1 would lose.
+values 0, 1, ..., n_classes - 1, margins of all epochs shape (n_epochs, n_rows), NaN where a row was
+not seen. Logarithms keep the digits that p near 0 or 1 would lose. Higher = more detrimental.
 """
 
 import numpy as np
@@ -17,16 +18,7 @@ _LARGEST_LOG = 700.0
 
 
 def log_softmax(z: Matrix) -> Matrix:
-    """Turn logits into log probabilities, that of a class near certainty included.
-
-    Parameters
-    ----------
-    z : ndarray of shape (n_rows, n_classes)
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_classes)
-    """
+    """Turn logits into log probabilities, that of a class near certainty included."""
     top = z.argmax(1)[:, np.newaxis]
     shifted = z - np.take_along_axis(z, top, 1)
     others = np.exp(shifted)
@@ -36,17 +28,7 @@ def log_softmax(z: Matrix) -> Matrix:
 
 
 def margin(z: Matrix, y: Codes) -> Vector:
-    """Subtract the largest other entry of a row from that of its label.
-
-    Parameters
-    ----------
-    z : ndarray of shape (n_rows, n_classes)
-    y : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-    """
+    """Subtract the largest other entry of a row from that of its label."""
     others = z.copy()
     np.put_along_axis(others, y[:, np.newaxis], -np.inf, 1)
     difference: Vector = _given(z, y) - others.max(1)
@@ -64,18 +46,8 @@ def normalized_margin(log_p: Matrix, y: Codes) -> Vector:
 
 
 def confidence_weighted_entropy(log_p: Matrix, y: Codes) -> Vector:
-    """Score by ``-log(1 + x) / x``, where x is the entropy over ``log(n_classes) p_y``.
-
-    Parameters
-    ----------
-    log_p : ndarray of shape (n_rows, n_classes)
-    y : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        In [-1, 0]; increasing in x.
-    """
+    """Score by ``-log(1 + x) / x``, where x is the entropy over ``log(n_classes) p_y``."""
+    # in [-1, 0], and increasing in x
     with np.errstate(divide="ignore"):  # log(0) for a class of probability 1
         log_entropy_over_p = logsumexp(log_p + np.log(-log_p), axis=1) - _given(log_p, y)
     log_x = log_entropy_over_p - np.log(np.log(log_p.shape[1]))
@@ -94,35 +66,13 @@ def error_norm(log_p: Matrix, y: Codes) -> Vector:
 
 
 def area_under_margin(margins: Matrix) -> Vector:
-    """Average the margins of each row over the epochs that saw it.
-
-    Parameters
-    ----------
-    margins : ndarray of shape (n_epochs, n_rows)
-        NaN where a row was not seen; no row was seen never.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        Negated, so that higher = more detrimental.
-    """
+    """Average the margins of each row, negated, over the epochs that saw it, those not NaN."""
     area: Vector = np.nanmean(margins, axis=0)
     return -area
 
 
 def forgetting_events(margins: Matrix) -> Vector:
-    """Count how often each row went from right to wrong between the epochs that saw it.
-
-    Parameters
-    ----------
-    margins : ndarray of shape (n_epochs, n_rows)
-        Positive where the net was right, NaN where a row was not seen.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        For a row that was never right, n_epochs, which no count reaches.
-    """
+    """Count how often each row's margin went from > 0 to <= 0 between epochs that saw it."""
     n_epochs, n_rows = margins.shape
     events = np.zeros(n_rows)
     was_right = np.zeros(n_rows, dtype=bool)
@@ -132,6 +82,7 @@ def forgetting_events(margins: Matrix) -> Vector:
         events += was_right & wrong
         was_right = (was_right | right) & ~wrong
         learnt |= right
+    # what was never right has the number of epochs, which no count reaches
     return np.where(learnt, events, float(n_epochs))
 
 

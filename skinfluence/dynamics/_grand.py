@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
-from skinfluence.gradients._passes import Gathered, Trajectory, gather
+from skinfluence.gradients._passes import Trajectory, gather
 from skinfluence.gradients._readings import Norm
 from skinfluence.gradients._trajectory import MeanOf
 from skinfluence.methods._base import BaseDetrimentality
@@ -158,21 +158,21 @@ class GraNd(BaseDetrimentality):
         return self._score(rows)
 
     def _score(self, rows: Rows) -> NDArray[np.float64]:
-        gathered = [self._norms(net, rows) for net in self.nets_]
+        gathered = [
+            gather(
+                net,
+                rows.inputs,
+                rows.targets,
+                lambda *_: Norm(),
+                layers=self.layers,
+                batch_size=self.batch_size,
+                trajectory=self._early,
+            )
+            for net in self.nets_
+        ]
         self.strategy_ = gathered[0].strategy
         mean: NDArray[np.float64] = np.mean([one.values for one in gathered], 0, dtype=np.float64)
         return mean
-
-    def _norms(self, net: Any, rows: Rows) -> Gathered:
-        return gather(
-            net,
-            rows.inputs,
-            rows.targets,
-            lambda *_: Norm(),
-            layers=self.layers,
-            batch_size=self.batch_size,
-            trajectory=self._early,
-        )
 
 
 def _at_epoch(trace: TrainingTrace | None, epoch: int) -> Trajectory:

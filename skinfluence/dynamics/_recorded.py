@@ -17,10 +17,7 @@ from skinfluence.trace._training_trace import TrainingTrace
 
 
 class RecordedMargins(BaseDetrimentality):
-    """A function of the margins of a row in every epoch.
-
-    Higher = more detrimental. A subclass implements `_of_margins`.
-    """
+    """A function of the margins of a row in every epoch."""
 
     def __init__(
         self,
@@ -212,7 +209,7 @@ class ForgettingEvents(RecordedMargins):
         return forgetting_events(self._margins(rows))
 
 
-def _margins(net: Any, table: NDArray[Any], labels: torch.Tensor) -> NDArray[np.float64]:
+def _margins(net: Any, table: np.ndarray, labels: torch.Tensor) -> NDArray[np.float64]:
     """Take the margins of one epoch, NaN for the rows it did not see."""
     margins = np.full(len(table), np.nan)
     seen = np.flatnonzero(~np.isnan(table).any(1))

@@ -5,10 +5,13 @@ from skinfluence.metrics._agreement import (
     leave_one_out_correlation,
     linear_datamodeling_score,
 )
-from skinfluence.metrics._detection import DetectionCurve, detection_curve, recall_at_budget
-from skinfluence.metrics._detection_scorer import make_detection_scorer
-from skinfluence.metrics._paired import PairedDifference
-from skinfluence.metrics._removal import RemovalCurve, removal_curve
+from skinfluence.metrics._detection import (
+    DetectionCurve,
+    detection_curve,
+    make_detection_scorer,
+    recall_at_budget,
+)
+from skinfluence.metrics._removal import PairedDifference, RemovalCurve, removal_curve
 
 __all__ = [
     "DetectionCurve",

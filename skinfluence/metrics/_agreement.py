@@ -1,10 +1,11 @@
 """How well scores predict what happens when other rows are trained on."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, rankdata
+from numpy.typing import ArrayLike
+from scipy.stats import kendalltau, spearmanr
 
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._parameters import check_positive_integer
@@ -75,10 +76,9 @@ def leave_one_out_correlation(
     if k > len(scores):
         raise ValueError(f"Got k={k}, but there are {len(scores)} rows to choose from.")
     tops = [set(np.argsort(-values, kind="stable")[:k].tolist()) for values in (scores, real)]
-    constant = np.ptp(scores) == 0 or np.ptp(real) == 0
     return LeaveOneOutCorrelation(
-        kendall=0.0 if constant else float(kendalltau(scores, real).statistic),
-        spearman=_spearman(scores, real),
+        kendall=_correlation(kendalltau, scores, real),
+        spearman=_correlation(spearmanr, scores, real),
         overlap=len(tops[0] & tops[1]) / k,
     )
 
@@ -133,10 +133,10 @@ def linear_datamodeling_score(influence: ArrayLike, subsets: ArrayLike, losses: 
     check_finite(real, "losses")
     predicted = -(members.astype(np.float64) @ effects.T)
     pairs = zip(predicted.T, real.T, strict=True)
-    return float(np.mean([_spearman(one, two) for one, two in pairs]))
+    return float(np.mean([_correlation(spearmanr, one, two) for one, two in pairs]))
 
 
-def _check_shapes(effects: NDArray[Any], members: NDArray[Any], real: NDArray[Any]) -> None:
+def _check_shapes(effects: np.ndarray, members: np.ndarray, real: np.ndarray) -> None:
     if members.dtype != np.bool_:
         raise ValueError(
             f"Got subsets of dtype {members.dtype}, but expected a boolean array, True where a net "
@@ -155,8 +155,8 @@ def _check_shapes(effects: NDArray[Any], members: NDArray[Any], real: NDArray[An
         )
 
 
-def _spearman(one: NDArray[Any], two: NDArray[Any]) -> float:
-    first, second = rankdata(one), rankdata(two)
-    first, second = first - first.mean(), second - second.mean()
-    size = np.sqrt((first @ first) * (second @ second))
-    return float(first @ second / size) if size > 0 else 0.0
+def _correlation(measure: Callable[..., Any], one: np.ndarray, two: np.ndarray) -> float:
+    """Correlate by one of scipy's measures; numbers that are all equal, without ranks, give 0."""
+    if (one == one[0]).all() or (two == two[0]).all():
+        return 0.0
+    return float(measure(one, two).statistic)

@@ -1,14 +1,15 @@
 """What removing the most detrimental rows does to a model, against random removal."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
+from scipy.stats import t as student_t
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
@@ -16,9 +17,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from skinfluence.exceptions import AmountError
-from skinfluence.metrics._paired import PairedDifference, paired_difference
 from skinfluence.rows._containers import check_finite, n_samples_of, select
 from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
+from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import draw_seeds, own_random_state, seeded
 from skinfluence.rows._targets import check_targets, classes_and_codes
 from skinfluence.rows._worst_rows import number_of_rows, worst_rows
@@ -27,6 +28,21 @@ from skinfluence.rows._worst_rows import number_of_rows, worst_rows
 _Key: TypeAlias = tuple[int, bool, int]
 # Seed of the training, rows that go.
 _Task: TypeAlias = tuple[int, NDArray[np.intp]]
+
+
+class PairedDifference(NamedTuple):
+    """Mean differences over seeds, with an interval.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_budgets,)
+    low, high : ndarray of shape (n_budgets,)
+        Ends of Student's interval for the mean.
+    """
+
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +221,8 @@ def removal_curve(
     shares, sizes = _checked_budgets(budgets, len(scores))
     ranking = np.argsort(-scores, kind="stable")
     _check_no_class_is_emptied(ranking, groups, targets, shares, sizes)
-    data = _Data(X, y, X_test, y_test)
-    training = _Training(estimator, check_scoring(estimator, scoring), data)
+    scorer = check_scoring(estimator, scoring)
+    training = _Training(estimator, scorer, Rows(X, y), Rows(X_test, y_test))
     tasks: dict[_Key, _Task] = {}
     for number, seed, shuffled in _seeds(random_state, n_seeds, len(scores)):
         for size in sizes.tolist():
@@ -223,8 +239,31 @@ def removal_curve(
     )
 
 
+def paired_difference(
+    scores: NDArray[np.float64], others: NDArray[np.float64], *, level: float = 0.95
+) -> PairedDifference:
+    """Take the mean differences over seeds, which are the rows, with Student's intervals."""
+    check_parameter(
+        "level",
+        level,
+        "a float in (0, 1)",
+        holds=lambda value: is_positive_number(value) and value < 1,
+    )
+    n_seeds = len(scores)
+    if n_seeds < 2:
+        raise ValueError(
+            f"An interval over seeds needs at least two of them, got n_seeds={n_seeds}. Raise "
+            "n_seeds; the differences themselves are in `scores`."
+        )
+    differences = scores - others
+    mean = differences.mean(0)
+    error = differences.std(0, ddof=1) / np.sqrt(n_seeds)
+    half = student_t.ppf((1 + level) / 2, n_seeds - 1) * error
+    return PairedDifference(mean, mean - half, mean + half)
+
+
 def _seeds(
-    random_state: Any, n_seeds: int, n_rows: int
+    random_state: object, n_seeds: int, n_rows: int
 ) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
     """Draw, for each number, a seed of trainings and a random order of the rows."""
     seeds = draw_seeds(random_state, 2 * n_seeds)
@@ -233,27 +272,20 @@ def _seeds(
 
 
 @dataclass(frozen=True)
-class _Data:
-    X: Any
-    y: Any
-    X_test: Any
-    y_test: Any
-
-
-@dataclass(frozen=True)
 class _Training:
     """Trains without some rows and scores; sent to other processes."""
 
     estimator: Any
-    scorer: Any
-    data: _Data
+    scorer: Callable[..., object]
+    rows: Rows
+    test: Rows
 
     def score_without(self, seed: int, removed: NDArray[np.intp]) -> float:
-        data = self.data
-        kept = np.setdiff1d(np.arange(n_samples_of(data.X)), removed)
+        X, y = self.rows
+        kept = np.setdiff1d(np.arange(n_samples_of(X)), removed)
         with seeded(seed), threadpool_limits(1):  # rounding must not depend on n_jobs
-            model = _with_seed(self.estimator, seed).fit(select(data.X, kept), select(data.y, kept))
-            score = self.scorer(model, data.X_test, data.y_test)
+            model = _with_seed(self.estimator, seed).fit(select(X, kept), select(y, kept))
+            score = self.scorer(model, *self.test)
         if not isinstance(score, Real) or not np.isfinite(float(score)):
             raise ValueError(
                 f"The score of the model trained without {len(removed)} rows is {score!r}. "
@@ -305,7 +337,7 @@ def _table(
     )
 
 
-def _check_trainable(estimator: Any) -> None:
+def _check_trainable(estimator: object) -> None:
     if isinstance(estimator, FrozenEstimator):
         raise ValueError(
             f"Got the frozen estimator {estimator!r}, which cannot be trained on other rows. Pass "
@@ -313,7 +345,9 @@ def _check_trainable(estimator: Any) -> None:
         )
 
 
-def _checked(X: Any, y: Any, detrimentality: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _checked(
+    X: object, y: object, detrimentality: ArrayLike
+) -> tuple[np.ndarray, NDArray[np.float64]]:
     if issparse(X):
         raise TypeError(
             f"Got X of type {type(X).__name__}, but expected a data frame, an array, a mapping of "
@@ -357,7 +391,7 @@ def _checked_budgets(
 def _check_no_class_is_emptied(
     ranking: NDArray[np.intp],
     groups: NDArray[np.intp],
-    targets: NDArray[Any],
+    targets: np.ndarray,
     shares: NDArray[np.float64],
     sizes: NDArray[np.intp],
 ) -> None:

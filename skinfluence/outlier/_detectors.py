@@ -18,28 +18,8 @@ _SCORES_BY_BATCH = frozenset({"COPOD", "ECOD"})
 MIN_CLASS_ROWS = 10
 
 
-def fit_detector(detector: Any, embedding: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """Fit an outlier detector and read its scores of the rows it was fitted on.
-
-    Parameters
-    ----------
-    detector : PyOD or scikit-learn detector, or Pipeline ending in one
-        Fitted in place. A `random_state` that is None is set.
-    embedding : ndarray of shape (n_samples, n_features)
-    seed : int
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Higher = more outlying, whatever the detector's own sign.
-
-    Raises
-    ------
-    TypeError
-        If it is no outlier detector.
-    ValueError
-        If its contamination is out of range, or its scores are not finite.
-    """
+def fit_detector(detector: Any, embedding: np.ndarray, seed: int) -> NDArray[np.float64]:
+    """Fit a detector in place and read its scores of these rows; higher = more outlying."""
     check_detector(detector)
     unset = {
         name: seed
@@ -59,19 +39,8 @@ def fit_detector(detector: Any, embedding: NDArray[Any], seed: int) -> NDArray[n
     return _finite(detector, _training_scores(detector, embedding))
 
 
-def score_rows(detector: Any, embedding: NDArray[Any]) -> NDArray[np.float64]:
-    """Score rows by a fitted detector.
-
-    Parameters
-    ----------
-    detector : fitted PyOD or scikit-learn detector, or Pipeline ending in one
-    embedding : ndarray of shape (n_samples, n_features)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Higher = more outlying. A row's score does not depend on the other rows.
-    """
+def score_rows(detector: Any, embedding: np.ndarray) -> NDArray[np.float64]:
+    """Score rows, each by itself, by a fitted detector; higher = more outlying."""
     final = _final(detector)
     if type(final).__name__ in _SCORES_BY_BATCH:
         rows = [detector.decision_function(embedding[i : i + 1]) for i in range(len(embedding))]
@@ -81,34 +50,15 @@ def score_rows(detector: Any, embedding: NDArray[Any]) -> NDArray[np.float64]:
     return _finite(detector, -_normality(detector, embedding))
 
 
-def can_score_rows(detector: Any) -> bool:
-    """Tell whether a detector scores rows it was not fitted on.
-
-    Parameters
-    ----------
-    detector : detector
-
-    Returns
-    -------
-    bool
-        False for scikit-learn's LocalOutlierFactor with ``novelty=False``.
-    """
+def can_score_rows(detector: object) -> bool:
+    """Tell whether a detector scores rows it was not fitted on."""
+    # scikit-learn's LocalOutlierFactor with novelty=False does not
     final = _final(detector)
     return hasattr(final, "decision_function") or hasattr(final, "score_samples")
 
 
-def check_detector(detector: Any) -> None:
-    """Refuse what is no detector instance, or one whose contamination is out of range.
-
-    Parameters
-    ----------
-    detector : object
-
-    Raises
-    ------
-    TypeError
-        If it is no instance with `fit` and `get_params`.
-    """
+def check_detector(detector: object) -> None:
+    """Refuse what is no detector instance, or one whose contamination is out of range."""
     if not (hasattr(detector, "fit") and hasattr(detector, "get_params")) or isinstance(
         detector, type
     ):
@@ -122,7 +72,7 @@ def check_detector(detector: Any) -> None:
         check_contamination(own)
 
 
-def _training_scores(detector: Any, embedding: NDArray[Any]) -> NDArray[Any]:
+def _training_scores(detector: Any, embedding: np.ndarray) -> np.ndarray:
     # Never by scoring the rows again: in KNN and LOF a training row would be its own neighbour.
     final = _final(detector)
     if hasattr(final, "decision_scores_"):
@@ -138,14 +88,14 @@ def _training_scores(detector: Any, embedding: NDArray[Any]) -> NDArray[Any]:
     return -_normality(detector, embedding)
 
 
-def _normality(detector: Any, embedding: NDArray[Any]) -> NDArray[Any]:
+def _normality(detector: Any, embedding: np.ndarray) -> np.ndarray:
     """Scikit-learn's own sign: higher = more normal."""
     if hasattr(detector, "score_samples"):
         return np.asarray(detector.score_samples(embedding))
     return np.asarray(detector.decision_function(embedding))
 
 
-def _finite(detector: Any, scores: NDArray[Any]) -> NDArray[np.float64]:
+def _finite(detector: object, scores: np.ndarray) -> NDArray[np.float64]:
     scores = np.asarray(scores, dtype=np.float64).reshape(-1)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
@@ -157,59 +107,29 @@ def _finite(detector: Any, scores: NDArray[Any]) -> NDArray[np.float64]:
     return scores
 
 
-def _final(detector: Any) -> Any:
+def _final(detector: object) -> Any:
     return detector[-1] if isinstance(detector, Pipeline) else detector
 
 
-def _name(detector: Any) -> str:
+def _name(detector: object) -> str:
     return type(_final(detector)).__name__
 
 
 class ClassConditionalDetector:
-    """One clone of a detector for every class, and one for all classes where a class is small.
-
-    Parameters
-    ----------
-    detector : detector
-        Cloned, never fitted itself.
-    seed : int
-
-    Attributes
-    ----------
-    by_class_ : dict of object to detector
-        By class code; small classes share the detector of all classes.
-    """
+    """One clone of a detector for every class, and one for all classes where a class is small."""
 
     def __init__(self, detector: Any, seed: int) -> None:
-        self.detector = detector
+        self.detector = detector  # cloned, never fitted itself
         self.seed = seed
 
     def fit(
-        self, embedding: NDArray[Any], codes: NDArray[Any], classes: NDArray[Any]
+        self, embedding: np.ndarray, codes: np.ndarray, classes: np.ndarray
     ) -> NDArray[np.float64]:
-        """Fit on rows and their classes; give the scores of these rows.
-
-        Parameters
-        ----------
-        embedding : ndarray of shape (n_samples, n_features)
-        codes : ndarray of shape (n_samples,)
-        classes : ndarray
-            All codes there are; those without rows here are small too.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            In the unit of each class's own detector.
-
-        Warns
-        -----
-        SmallClassWarning
-            Naming the classes judged by the detector of all classes.
-        """
+        """Fit on rows and their classes, out of all classes; give the scores of these rows."""
         scores = np.empty(len(embedding))
         counts = {code: int((codes == code).sum()) for code in classes.tolist()}
         small = [code for code, count in counts.items() if count < MIN_CLASS_ROWS]
-        self.by_class_ = {}
+        self.by_class_ = {}  # by class code; small classes share the detector of all classes
         if small:
             listing = ", ".join(f"{code} ({counts[code]} rows)" for code in small)
             warnings.warn(
@@ -230,18 +150,8 @@ class ClassConditionalDetector:
                 scores[rows] = fit_detector(self.by_class_[code], embedding[rows], self.seed)
         return scores
 
-    def score(self, embedding: NDArray[Any], codes: NDArray[Any]) -> NDArray[np.float64]:
-        """Score rows, each by the detector of its class.
-
-        Parameters
-        ----------
-        embedding : ndarray of shape (n_samples, n_features)
-        codes : ndarray of shape (n_samples,)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
+    def score(self, embedding: np.ndarray, codes: np.ndarray) -> NDArray[np.float64]:
+        """Score rows, each by the detector of its class."""
         scores = np.empty(len(embedding))
         for code in np.unique(codes).tolist():
             rows = codes == code

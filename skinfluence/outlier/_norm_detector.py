@@ -105,7 +105,7 @@ class NormDetector(BaseEstimator):
         """
         return (self.decision_function(X) > self.threshold_).astype(np.int64)
 
-    def _norms(self, X: NDArray[Any]) -> NDArray[np.float64]:
+    def _norms(self, X: np.ndarray) -> NDArray[np.float64]:
         norms: NDArray[np.float64] = np.linalg.norm(X.astype(np.float64), ord=self.ord, axis=1)
         return norms
 
@@ -121,14 +121,14 @@ class NormDetector(BaseEstimator):
         check_contamination(self.contamination)
 
 
-def norms_of(detector: NormDetector, values: NDArray[Any]) -> NDArray[np.float64]:
+def norms_of(detector: NormDetector, values: np.ndarray) -> NDArray[np.float64]:
     """Take norms, unless the values are norms read off factors."""
     norms = values if values.ndim == 1 else detector._norms(values)
     return np.asarray(norms, dtype=np.float64)
 
 
 def fit_norm_detector(
-    detector: NormDetector, values: NDArray[Any], trusted: NDArray[Any] | None
+    detector: NormDetector, values: np.ndarray, trusted: np.ndarray | None
 ) -> NDArray[np.float64]:
     """Fit on trusted rows, or on those to be judged; give the norms of the latter."""
     detector._check_parameters()

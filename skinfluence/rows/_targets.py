@@ -1,6 +1,7 @@
 """Targets: checked, and classes told from numbers."""
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skinfluence.rows._containers import check_finite, first_rows
@@ -45,7 +46,7 @@ def check_class_labels(targets: np.ndarray) -> np.ndarray:
     return labels
 
 
-def classes_and_codes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def classes_and_codes(labels: np.ndarray) -> tuple[np.ndarray, NDArray[np.intp]]:
     """Sort the classes of labels, and number every label by its place among them."""
     try:
         classes, codes = np.unique(labels, return_inverse=True)

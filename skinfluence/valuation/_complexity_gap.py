@@ -22,7 +22,6 @@ from skinfluence.rows._seeds import own_random_state
 from skinfluence.valuation._kernel_gap import (
     Gaps,
     Solution,
-    exact_bytes,
     gaps,
     low_rank_bytes,
     ntk,
@@ -208,7 +207,7 @@ class ComplexityGap(BaseDetrimentality):
         self.partial_terms_ = found.terms
         return found.total
 
-    def _regression_gaps(self, Z: NDArray[Any], y: NDArray[np.float64]) -> Gaps:
+    def _regression_gaps(self, Z: np.ndarray, y: NDArray[np.float64]) -> Gaps:
         if self.mode == "subsample":
             raise ValueError(
                 "mode='subsample' draws rows of other classes, but y is a numeric target. Use "
@@ -219,13 +218,13 @@ class ComplexityGap(BaseDetrimentality):
         targets = (y - y.mean(axis=0)) / np.where(scale > 0, scale, 1)
         return gaps(self._solve(Z, targets, np.zeros(len(y)), self._seeds[1]), targets)
 
-    def _one_vs_all_gaps(self, Z: NDArray[Any], codes: NDArray[np.intp]) -> Gaps:
+    def _one_vs_all_gaps(self, Z: np.ndarray, codes: NDArray[np.intp]) -> Gaps:
         targets = _signs(codes[:, np.newaxis] == np.arange(len(self.classes_)))
         weights, precisions = self._solve(Z, targets, codes, self._seeds[1])
         own = weights[np.arange(len(codes)), codes]
         return gaps(Solution(own, precisions), np.ones(len(codes)))
 
-    def _subsample_gaps(self, Z: NDArray[Any], codes: NDArray[np.intp]) -> Gaps:
+    def _subsample_gaps(self, Z: np.ndarray, codes: NDArray[np.intp]) -> Gaps:
         rng = own_random_state(self._seeds[1])
         total, terms = np.zeros(len(codes)), np.zeros((len(codes), 3))
         for _ in range(self.n_repeats):
@@ -241,16 +240,19 @@ class ComplexityGap(BaseDetrimentality):
                 terms[own] += found.terms[: len(own)]
         return Gaps(total / self.n_repeats, terms / self.n_repeats)
 
-    def _solve(
-        self, Z: NDArray[Any], targets: NDArray[Any], strata: NDArray[Any], seed: int
-    ) -> Solution:
+    def _solve(self, Z: np.ndarray, targets: np.ndarray, strata: np.ndarray, seed: int) -> Solution:
         kernel = self.kernel if callable(self.kernel) else ntk
         n_rows = len(Z)
         n_landmarks = min(self.n_landmarks, n_rows)
+        low_rank = low_rank_bytes(n_rows, n_landmarks)
         if n_rows <= self.max_rows:
-            self._check_bytes(n_rows, exact_bytes(n_rows, Z.dtype), low_rank_bytes)
+            fix = (
+                f"Set max_rows below {n_rows} for the low-rank route ({low_rank:,} bytes with "
+                f"n_landmarks={self.n_landmarks}), use mode='subsample' or dtype='float32'"
+            )
+            self._check_bytes(n_rows, n_rows**2 * Z.itemsize, fix)
             return solve_exact(Z, targets, kernel, self.jitter)
-        self._check_bytes(n_rows, low_rank_bytes(n_rows, n_landmarks), None)
+        self._check_bytes(n_rows, low_rank, "Lower n_landmarks")
         beyond = f"{n_rows} rows are more than max_rows={self.max_rows}: the low-rank route."
         check_number("jitter", self.jitter, low=0, open=True, fix=beyond)
         warnings.warn(
@@ -266,20 +268,12 @@ class ComplexityGap(BaseDetrimentality):
             landmarks = np.flatnonzero(split_rows(strata, n_landmarks / n_rows, seed))
         return solve_low_rank(Z, targets, kernel, self.jitter, landmarks)
 
-    def _check_bytes(self, n_rows: int, needed: int, low_rank: Any) -> None:
-        if needed <= self.max_bytes:
-            return
-        fix = "Lower n_landmarks"
-        if low_rank is not None:
-            alternative = low_rank(n_rows, min(self.n_landmarks, n_rows))
-            fix = (
-                f"Set max_rows below {n_rows} for the low-rank route ({alternative:,} bytes with "
-                f"n_landmarks={self.n_landmarks}), use mode='subsample' or dtype='float32'"
+    def _check_bytes(self, n_rows: int, needed: int, fix: str) -> None:
+        if needed > self.max_bytes:
+            raise ValueError(
+                f"The kernel matrix of {n_rows} rows takes {needed:,} bytes, more than "
+                f"max_bytes={self.max_bytes:,}. {fix}, or raise max_bytes."
             )
-        raise ValueError(
-            f"The kernel matrix of {n_rows} rows takes {needed:,} bytes, more than "
-            f"max_bytes={self.max_bytes:,}. {fix}, or raise max_bytes."
-        )
 
 
 def _signs(positive: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -11,14 +11,14 @@ serves any number of targets.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import LinAlgError, cholesky, get_lapack_funcs, solve_triangular
 
 # kernel(A, B) of shape (len(A), len(B)).
-Kernel: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], Any]
+Kernel: TypeAlias = Callable[[np.ndarray, np.ndarray], ArrayLike]
 # Rows of a block: large enough for BLAS, small beside an n x n matrix.
 _BLOCK = 256
 # Of a row's variance given the others, in units of its noise: less is lost to rounding.
@@ -26,49 +26,25 @@ _RESOLUTION = 1e-10
 
 
 class Solution(NamedTuple):
-    """The inverse of the kernel matrix, as far as complexity gaps need it.
+    """The inverse of the kernel matrix, as far as complexity gaps need it."""
 
-    Attributes
-    ----------
-    weights : ndarray of shape (n_rows, n_targets)
-        ``a = H^-1 Y``.
-    precisions : ndarray of shape (n_rows,)
-        ``D = diag(H^-1)``: one over the part of a row's kernel that the others do not explain.
-    """
-
-    weights: NDArray[Any]
-    precisions: NDArray[Any]
+    # a = H^-1 Y, of shape (n_rows, n_targets)
+    weights: np.ndarray
+    # D = diag(H^-1): one over the part of a row's kernel that the others do not explain
+    precisions: np.ndarray
 
 
 class Gaps(NamedTuple):
-    """Complexity gaps and the three terms they are the sum of.
+    """Complexity gaps and the three terms they are the sum of."""
 
-    Attributes
-    ----------
-    total : ndarray of shape (n_rows,)
-        ``D (y - f)**2``, with f what the other rows predict. Large = irregular or mislabelled.
-    terms : ndarray of shape (n_rows, 3)
-        ``D f**2``, ``D y**2`` and ``-2 D y f``; the last is negative where f has y's sign.
-    """
-
+    # D (y - f)**2, with f what the other rows predict; large = irregular or mislabelled
     total: NDArray[np.float64]
+    # D f**2, D y**2 and -2 D y f, of shape (n_rows, 3); the last is negative where f has y's sign
     terms: NDArray[np.float64]
 
 
-def unit_rows(X: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Divide rows by their Euclidean norms, without overflow; zero rows stay zero.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features)
-        Finite.
-    dtype : numpy dtype
-        Of the result.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_features)
-    """
+def unit_rows(X: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Divide finite rows by their Euclidean norms, without overflow; zero rows stay zero."""
     X = np.asarray(X, dtype=np.result_type(X.dtype, dtype))
     largest = np.abs(X).max(axis=1, keepdims=True, initial=0)
     scaled = X / np.where(largest > 0, largest, 1)
@@ -76,30 +52,13 @@ def unit_rows(X: NDArray[Any], dtype: Any) -> NDArray[Any]:
     return np.asarray(scaled / np.where(norms > 0, norms, 1), dtype=dtype)
 
 
-def ntk(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
-    """Compute the kernel of an infinitely wide two-layer ReLU net, first layer trained.
-
-    ``s (pi - arccos s) / (2 pi)`` with s the inner product: 1/2 for equal rows, 0 for orthogonal
-    ones and where a row is zero.
-
-    Parameters
-    ----------
-    A : ndarray of shape (n_a, n_features)
-    B : ndarray of shape (n_b, n_features)
-        Rows of norm 1 or 0, as `unit_rows` makes them.
-
-    Returns
-    -------
-    ndarray of shape (n_a, n_b)
-        In their dtype.
-
-    References
-    ----------
-    Arora, Du, Hu, Li, Wang. "Fine-Grained Analysis of Optimization and Generalization for
-    Overparameterized Two-Layer Neural Networks". ICML 2019, equation 3.
-    """
-    cosines: NDArray[Any] = A @ B.T
-    angles: NDArray[Any] = np.clip(cosines, -1, 1)  # rounding gives 1 + 2e-16, whose arccos is NaN
+def ntk(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Compute the kernel of an infinitely wide two-layer ReLU net, first layer trained."""
+    # Arora et al., "Fine-Grained Analysis of Optimization and Generalization for Overparameterized
+    # Two-Layer Neural Networks", ICML 2019, equation 3: s (pi - arccos s) / (2 pi) with s the
+    # inner product of rows of norm 1 or 0. 1/2 for equal rows, 0 for orthogonal or zero ones.
+    cosines: np.ndarray = A @ B.T
+    angles: np.ndarray = np.clip(cosines, -1, 1)  # rounding gives 1 + 2e-16, whose arccos is NaN
     np.arccos(angles, out=angles)
     np.subtract(np.pi, angles, out=angles)
     angles *= cosines
@@ -107,20 +66,8 @@ def ntk(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
     return angles
 
 
-def gaps(solution: Solution, targets: NDArray[Any]) -> Gaps:
-    """Read complexity gaps off a solution.
-
-    Parameters
-    ----------
-    solution : Solution
-        Its weights for the targets that count: of shape (n_rows,) or (n_rows, n_targets).
-    targets : ndarray of the shape of the weights
-        Gaps of several targets are summed.
-
-    Returns
-    -------
-    Gaps
-    """
+def gaps(solution: Solution, targets: np.ndarray) -> Gaps:
+    """Read gaps off weights for these targets, of the same shape; those of a row are summed."""
     a = np.asarray(solution.weights, dtype=np.float64).reshape(len(targets), -1)
     y = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
     D = np.asarray(solution.precisions, dtype=np.float64)[:, np.newaxis]
@@ -129,32 +76,10 @@ def gaps(solution: Solution, targets: NDArray[Any]) -> Gaps:
     return Gaps((a**2 / D).sum(1), terms)
 
 
-def solve_exact(Z: NDArray[Any], targets: NDArray[Any], kernel: Kernel, jitter: float) -> Solution:
-    """Factor the whole kernel matrix once, in place.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (n_rows, n_features)
-    targets : ndarray of shape (n_rows, n_targets)
-    kernel : callable
-    jitter : float
-        Added to the diagonal.
-
-    Returns
-    -------
-    Solution
-        In the dtype of `Z`.
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not positive definite, or `kernel` gives no such matrix.
-
-    Notes
-    -----
-    Memory: one n x n matrix. ``H = L L'``; L is overwritten by its inverse, whose columns have
-    the squared norms D. That is 2/3 n**3 operations, whatever the number of targets.
-    """
+def solve_exact(Z: np.ndarray, targets: np.ndarray, kernel: Kernel, jitter: float) -> Solution:
+    """Factor the whole kernel matrix once, in place; the solution has the dtype of the rows."""
+    # Memory: one n x n matrix. H = L L'; L is overwritten by its inverse, whose columns have the
+    # squared norms D. That is 2/3 n**3 operations, whatever the number of targets.
     n_rows = len(Z)
     H = np.empty((n_rows, n_rows), dtype=Z.dtype)
     for rows in blocks(n_rows):
@@ -179,42 +104,17 @@ def solve_exact(Z: NDArray[Any], targets: NDArray[Any], kernel: Kernel, jitter: 
 
 
 def solve_low_rank(
-    Z: NDArray[Any],
-    targets: NDArray[Any],
+    Z: np.ndarray,
+    targets: np.ndarray,
     kernel: Kernel,
     jitter: float,
     landmarks: NDArray[np.intp],
 ) -> Solution:
-    """Solve with the kernel matrix seen through some of its rows.
-
-    ``H = F F' + Lambda``: F F' is the Nystroem approximation from the landmarks, and the diagonal
-    matrix Lambda holds the jitter and what F F' lacks on the diagonal, so that the diagonal is
-    exact. The Woodbury identity inverts that. With all rows as landmarks it is `solve_exact`.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (n_rows, n_features)
-    targets : ndarray of shape (n_rows, n_targets)
-    kernel : callable
-    jitter : float
-        Added to the diagonal; above 0.
-    landmarks : ndarray of shape (n_landmarks,)
-        Row numbers.
-
-    Returns
-    -------
-    Solution
-        Float64 arithmetic on kernel values of the dtype of `Z`.
-
-    Raises
-    ------
-    ValueError
-        If `jitter` is too small to tell anything from rounding.
-
-    Notes
-    -----
-    Memory: one n x n_landmarks matrix of float64. Time: n n_landmarks**2.
-    """
+    """Solve in float64 with the kernel matrix seen through some of its rows, the landmarks."""
+    # H = F F' + Lambda: F F' is the Nystroem approximation from the landmarks, and the diagonal
+    # matrix Lambda (`noise`) holds the jitter and what F F' lacks on the diagonal, so that the
+    # diagonal is exact. The Woodbury identity inverts that. With all rows as landmarks it is
+    # `solve_exact`. Memory: one n x n_landmarks matrix. Time: n n_landmarks**2.
     n_rows = len(Z)
     chosen = Z[landmarks]
     root = _inverse_root(_values(kernel, chosen, chosen), Z.dtype)
@@ -244,23 +144,9 @@ def solve_low_rank(
 
 
 def blocks(n_rows: int, size: int = _BLOCK) -> Iterator[slice]:
-    """Cut rows into blocks.
-
-    Parameters
-    ----------
-    n_rows, size : int
-
-    Yields
-    ------
-    slice
-    """
+    """Cut rows into blocks."""
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
-
-
-def exact_bytes(n_rows: int, dtype: Any) -> int:
-    """Count the bytes of the matrix `solve_exact` makes."""
-    return int(n_rows**2 * np.dtype(dtype).itemsize)
 
 
 def low_rank_bytes(n_rows: int, n_landmarks: int) -> int:
@@ -268,13 +154,13 @@ def low_rank_bytes(n_rows: int, n_landmarks: int) -> int:
     return 8 * (n_rows + 4 * n_landmarks) * n_landmarks
 
 
-def _diagonal(Z: NDArray[Any], kernel: Kernel) -> NDArray[np.float64]:
+def _diagonal(Z: np.ndarray, kernel: Kernel) -> NDArray[np.float64]:
     if kernel is ntk:
         return np.full(len(Z), 0.5)
     return np.array([_values(kernel, row, row).item() for row in Z[:, np.newaxis]])
 
 
-def _values(kernel: Kernel, A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
+def _values(kernel: Kernel, A: np.ndarray, B: np.ndarray) -> np.ndarray:
     values = np.asarray(kernel(A, B))
     if values.shape != (len(A), len(B)) or not np.isfinite(values).all():
         raise ValueError(
@@ -284,15 +170,15 @@ def _values(kernel: Kernel, A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
     return values
 
 
-def _factor(H: NDArray[Any], jitter: float) -> NDArray[Any]:
+def _factor(H: np.ndarray, jitter: float) -> np.ndarray:
     try:
-        L: NDArray[Any] = cholesky(H, lower=True, overwrite_a=True, check_finite=False)
+        L: np.ndarray = cholesky(H, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError as error:
         raise ValueError(_not_definite(jitter)) from error
     return L
 
 
-def _inverse_root(K: NDArray[Any], dtype: Any) -> NDArray[np.float64]:
+def _inverse_root(K: np.ndarray, dtype: np.dtype) -> NDArray[np.float64]:
     """Find R with ``R R' = K^-1``, where K has rank; duplicates among landmarks drop out."""
     values, vectors = np.linalg.eigh(K.astype(np.float64))
     kept = values > len(K) * np.finfo(dtype).eps * values[-1]  # directions below are rounding

@@ -22,34 +22,15 @@ _BLOCK_DISTANCES = 2**22
 
 
 def knn_shapley_values(
-    X: NDArray[Any], y: NDArray[Any], X_val: NDArray[Any], y_val: NDArray[Any], *, k: int
+    X: np.ndarray, y: np.ndarray, X_val: np.ndarray, y_val: np.ndarray, *, k: int
 ) -> NDArray[np.float64]:
-    """Compute each training row's Shapley value in the k-nearest-neighbour utility.
-
-    The utility of a subset S of the training rows is the share of right votes, averaged over
-    the validation rows: ``U(S) = mean_v 1/k sum_{j <= min(k, |S|)} [y of v's j-th neighbour in S
-    is y_v]``, with ``U({}) = 0``. Values sum to ``U`` of all rows.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples,)
-    X_val : ndarray of shape (n_validation, n_features)
-    y_val : ndarray of shape (n_validation,)
-    k : int
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Large = helpful. Of rows at the same distance the first counts as nearer.
-
-    Notes
-    -----
-    Jia et al., theorem 1: with rows sorted by distance, nearest first, and m_j telling whether
-    row j has the validation row's label,
-
-        s_n = m_n / max(n, k),  s_j = s_{j+1} + (m_j - m_{j+1}) / k * min(k, j) / j.
-    """
+    """Compute each training row's Shapley value in the utility of k neighbours; large = helpful."""
+    # The utility of a subset S of the training rows is the share of right votes, averaged over
+    # the validation rows v: U(S) = mean_v 1/k sum_{j <= min(k, |S|)} [y of v's j-th neighbour in S
+    # is y_v], with U({}) = 0. Jia et al., theorem 1: with rows sorted by distance, nearest first
+    # (of equally distant ones the first is nearer), and m_j telling whether row j has the
+    # validation row's label,
+    #     s_n = m_n / max(n, k),  s_j = s_{j+1} + (m_j - m_{j+1}) / k * min(k, j) / j.
     n_rows = len(X)
     position = np.arange(1, n_rows)
     steps = np.minimum(k, position) / (k * position)
@@ -75,8 +56,8 @@ def _nearest_first(distances: NDArray[np.float64]) -> NDArray[np.intp]:
     return order
 
 
-def _distances(A: NDArray[Any], B: NDArray[Any]) -> NDArray[np.float64]:
-    """Squared distances, less a constant for each row of `A`; float64 block by block."""
+def _distances(A: np.ndarray, B: np.ndarray) -> NDArray[np.float64]:
+    """Square distances, less a constant for each row of `A`; float64 block by block."""
     center = B.mean(axis=0, dtype=np.float64)  # far from the origin the square would drown them
     A = A - center
     distances = np.empty((len(A), len(B)))

@@ -20,7 +20,7 @@ from skorch.helper import SliceDict
 from torch import nn
 
 from skinfluence.metrics import RemovalCurve, removal_curve
-from skinfluence.metrics._paired import paired_difference
+from skinfluence.metrics._removal import paired_difference
 from skinfluence.rows._seeds import draw_seeds, seeded
 from skinfluence.rows._worst_rows import AmountError
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs

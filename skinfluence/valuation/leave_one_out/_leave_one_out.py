@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
@@ -22,6 +22,7 @@ from skinfluence.trace._recorder import TraceRecorder
 from skinfluence.valuation.leave_one_out._replay import prepare_replay
 from skinfluence.valuation.leave_one_out._retraining import (
     BATCH_SIZE,
+    LossesWithout,
     LossFile,
     leave_out,
     scratch_of,
@@ -221,7 +222,7 @@ class LeaveOneOut(BaseDetrimentality):
             fix="Another fit could not repeat the training otherwise.",
         )
 
-    def _check_validation(self, X_val: Any) -> None:
+    def _check_validation(self, X_val: object) -> None:
         super()._check_validation(X_val)
         if self.subset is not None and X_val is None:
             raise ValueError(
@@ -236,7 +237,7 @@ class LeaveOneOut(BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return True
 
-    def _fold_parameters(self, number: int) -> dict[str, Any]:
+    def _fold_parameters(self, number: int) -> dict[str, Path]:
         if self.path is None:
             return {}
         path = Path(self.path)
@@ -247,10 +248,9 @@ class LeaveOneOut(BaseDetrimentality):
         n_samples = n_samples_of(rows.inputs)
         self.rows_ = _rows_to_leave_out(self.subset, n_samples)
         file = None
+        self.losses_without_ = np.full(n_samples, np.nan)
         if self.path is not None:
             file = LossFile(Path(self.path), self._fingerprint(rows, validation))
-        self.losses_without_ = np.full(n_samples, np.nan)
-        if file is not None:
             self.losses_without_ = file.read(n_samples)
         with preserved_random_state(), plain_kernels():
             losses_without, size = self._trainings(rows, validation)
@@ -266,7 +266,7 @@ class LeaveOneOut(BaseDetrimentality):
             )
         return self.loss_ - self.losses_without_[self.rows_]
 
-    def _trainings(self, rows: Rows, validation: Rows) -> tuple[Any, int]:
+    def _trainings(self, rows: Rows, validation: Rows) -> tuple[LossesWithout, int]:
         """Set `loss_`; give the function that leaves rows out, and how many it takes at once."""
         if self.retrain == "scratch":
             self.loss_ = validation_loss(self.net_, validation)
@@ -298,7 +298,7 @@ class LeaveOneOut(BaseDetrimentality):
         self.ranking_ = self.rows_[self.ranking_]
 
 
-def _rows_to_leave_out(subset: Any, n_samples: int) -> NDArray[np.intp]:
+def _rows_to_leave_out(subset: ArrayLike | None, n_samples: int) -> NDArray[np.intp]:
     if subset is None:
         return np.arange(n_samples)
     rows = np.asarray(subset)

@@ -6,26 +6,24 @@ optimiser steps the stack, which for optimisers that treat every number alone is
 step of each. What cannot be stacked is replayed one row at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors
 from skinfluence.gradients._skorch import net_loss_of
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients._step_scale import step_scale_of
+from skinfluence.gradients.routes._per_row import LossModule
 from skinfluence.trace._training_trace import State, TrainingTrace
-from skinfluence.valuation.leave_one_out._stacks import (
-    Batch,
-    mean_loss,
-    stacked_gradients,
-    stacked_losses,
-)
+
+Batch: TypeAlias = tuple[Nested, Tensor]
 
 # Stands for no row: the whole training.
 NO_ROW = -1
@@ -54,60 +52,26 @@ _SINGLE_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Replay:
-    """A training and its data, ready to be run again.
+    """A training and its data, ready to be run again."""
 
-    Attributes
-    ----------
-    net : NeuralNet
-        As training left it; not written to.
-    trace : TrainingTrace
-        With the order of the rows.
-    rows : (nested tensors, Tensor)
-        All training rows, in the order that the trace numbers them.
-    validation : list of (nested tensors, Tensor)
-        Batches of rows whose mean loss is asked for.
-    scales : list of float
-        What the sum of the rows' losses is multiplied by at each step: 1/|S_t| for a mean.
-    stacked : bool
-        Whether many trainings run at once.
-    """
-
-    net: Any
-    trace: TrainingTrace
-    rows: Batch
-    validation: list[Batch]
+    net: Any  # as training left it; not written to
+    trace: TrainingTrace  # with the order of the rows
+    rows: Batch  # all training rows, in the order that the trace numbers them
+    validation: list[Batch]  # whose mean loss is asked for
+    # what the sum of the rows' losses is multiplied by at each step: 1/|S_t| for a mean
     scales: list[float]
-    stacked: bool = True
+    stacked: bool = True  # whether many trainings run at once
 
     @property
     def stack_size(self) -> int:
-        """Say how many rows to leave out in one call of `losses_without`.
-
-        Returns
-        -------
-        int
-        """
+        """Say how many rows to leave out in one call of `losses_without`."""
         return _stack_size(self.trace) if self.stacked else 1
 
-    def losses_without(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """Train without each of some rows.
-
-        Safe to call from several threads at once.
-
-        Parameters
-        ----------
-        rows : ndarray of int
-            `NO_ROW` leaves none out.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            The mean loss of the validation rows at the end of each training.
-        """
+    def losses_without(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Give the validation loss of trainings without each of some rows; safe in threads."""
         net_loss = _private_loss(self.net, self.trace)
         if self.stacked:
-            ends = _run_stack(self, net_loss, rows)
-            return stacked_losses(net_loss, ends, self.validation)
+            return _stacked_losses(net_loss, _run_stack(self, net_loss, rows), self.validation)
         losses = []
         for row in rows.tolist():
             _run_one(self, net_loss, row)
@@ -115,25 +79,12 @@ class Replay:
         return np.array(losses)
 
     def whole(self) -> tuple[float, float]:
-        """Replay the training with no row left out, and make sure that it ends where it did.
-
-        Returns
-        -------
-        loss : float
-            Mean, of the validation rows.
-        distance : float
-            How far the replay ends from the trained net, relative to the way from its start.
-
-        Raises
-        ------
-        ValueError
-            If that is more than rounding.
-        """
+        """Replay with no row left out; give the validation loss, and how far off it ends."""
         net_loss = _private_loss(self.net, self.trace)
         if self.stacked:
             stacks = _run_stack(self, net_loss, np.array([NO_ROW]))
-            loss = float(stacked_losses(net_loss, stacks, self.validation)[0])
-            end = {name: stack.detach()[0].cpu() for name, stack in stacks.items()}
+            loss = float(_stacked_losses(net_loss, stacks, self.validation)[0])
+            end = {name: stack[0].cpu() for name, stack in stacks.items()}
         else:
             _run_one(self, net_loss, NO_ROW)
             loss = mean_loss(net_loss, self.validation)
@@ -142,21 +93,7 @@ class Replay:
 
 
 def prepare_replay(net: Any, trace: TrainingTrace, rows: Batch, validation: list[Batch]) -> Replay:
-    """Get ready to replay a training.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        As training left it.
-    trace : TrainingTrace
-    rows : (nested tensors, Tensor)
-        All training rows.
-    validation : list of (nested tensors, Tensor)
-
-    Returns
-    -------
-    Replay
-    """
+    """Get ready to replay the training of a net."""
     net_loss = _private_loss(net, trace)
     device = next(net_loss.module.parameters()).device
 
@@ -167,6 +104,13 @@ def prepare_replay(net: Any, trace: TrainingTrace, rows: Batch, validation: list
     scales = _scales(net, net_loss, trace, rows)
     replay = Replay(net, trace, rows, validation, scales)
     return replace(replay, stacked=_can_stack(replay))
+
+
+def mean_loss(net_loss: NetLoss, batches: list[Batch]) -> float:
+    """Average the losses of rows."""
+    with torch.no_grad():
+        total = sum(float(net_loss(X, y)) for X, y in batches)
+    return total / sum(len(y) for _, y in batches)
 
 
 def _private_loss(net: Any, trace: TrainingTrace) -> NetLoss:
@@ -234,7 +178,7 @@ def _run_one(replay: Replay, net_loss: NetLoss, row: int) -> None:
         optimizer.step(loss)
 
 
-def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[Any]) -> dict[str, nn.Parameter]:
+def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[np.intp]) -> dict[str, Tensor]:
     """Train without each of some rows, all at once; the same steps as `_run_one`."""
     state, device = replay.trace.initial_state, replay.rows[1].device
     used = _used(replay, net_loss)
@@ -242,7 +186,7 @@ def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[Any]) -> dict[st
         name: nn.Parameter(state[name].to(device).expand(len(rows), *parameter.shape).clone())
         for name, parameter in _trainable(net_loss).items()
     }
-    gradients_of = stacked_gradients(net_loss)
+    gradients_of = _stacked_gradients(net_loss)
     optimizer = _optimizer(replay.net, stacks)
     left_out = torch.as_tensor(rows, device=device)[:, None]
     for t, index in enumerate(_steps(replay.trace, device)):
@@ -254,7 +198,41 @@ def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[Any]) -> dict[st
         for name in used:
             stacks[name].grad = gradients[name]
         optimizer.step()
-    return stacks
+    return {name: stack.detach() for name, stack in stacks.items()}
+
+
+def _stacked_gradients(net_loss: NetLoss) -> Callable[..., dict[str, Tensor]]:
+    """Differentiate one batch's loss for a stack of nets."""
+    loss_module = LossModule(net_loss)
+
+    # kept: (n_nets, n_rows) outside of vmap, which rows count for each net
+    def loss(
+        parameters: dict[str, Tensor], X: Nested, y: Tensor, kept: Tensor, scale: float
+    ) -> Tensor:
+        return (_losses(loss_module, parameters, X, y) * kept).sum() * scale
+
+    return vmap(grad(loss), in_dims=(0, None, None, 0, None))
+
+
+def _stacked_losses(
+    net_loss: NetLoss, stacks: dict[str, Tensor], batches: list[Batch]
+) -> NDArray[np.float64]:
+    """Average the losses of rows for each net of a stack: (n_nets,)."""
+    loss_module = LossModule(net_loss)
+
+    def loss(parameters: dict[str, Tensor], X: Nested, y: Tensor) -> Tensor:
+        return _losses(loss_module, parameters, X, y).sum()
+
+    with torch.no_grad():
+        totals = [vmap(loss, in_dims=(0, None, None))(stacks, X, y) for X, y in batches]
+    mean = torch.stack(totals).sum(0).double() / sum(len(y) for _, y in batches)
+    return np.asarray(mean.cpu().numpy())
+
+
+def _losses(loss_module: LossModule, parameters: dict[str, Tensor], X: Nested, y: Tensor) -> Tensor:
+    named = {f"module.{name}": value for name, value in parameters.items()}
+    losses: Tensor = functional_call(loss_module, named, (X, y))
+    return losses
 
 
 def _used(replay: Replay, net_loss: NetLoss) -> list[str]:
@@ -290,7 +268,7 @@ def _can_stack(replay: Replay) -> bool:
     stacks = {name: torch.stack([p.detach()] * 2) for name, p in parameters.items()}
     try:
         with torch.no_grad():
-            found = stacked_gradients(net_loss)(stacks, X, y, kept, 1.0)
+            found = _stacked_gradients(net_loss)(stacks, X, y, kept, 1.0)
     except (RuntimeError, NotImplementedError, ValueError):  # what vmap has no rule for
         return False
     return _agree(expected, [found[name][0] for name in parameters])

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,10 @@ from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import without_recorders
 from skinfluence.valuation._archive import read_archive, write_archive
-from skinfluence.valuation.leave_one_out._stacks import mean_loss
+from skinfluence.valuation.leave_one_out._replay import mean_loss
 
 # losses(rows): the validation loss of a training without each of these rows.
-LossesWithout = Callable[[NDArray[Any]], NDArray[np.float64]]
+LossesWithout: TypeAlias = Callable[[NDArray[np.intp]], NDArray[np.float64]]
 
 BATCH_SIZE = 256  # of passes over validation rows
 # So often, in seconds, what is done is written to the file and progress printed.
@@ -79,34 +79,15 @@ class LossFile:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Trainings from scratch on all rows but one.
+    """Trainings from scratch on all rows but one."""
 
-    Attributes
-    ----------
-    net : NeuralNet
-        Unfitted.
-    rows, validation : Rows
-        As the net takes them.
-    seed : int
-        Of every training.
-    """
-
-    net: Any
+    net: Any  # unfitted
     rows: Rows
     validation: Rows
-    seed: int
+    seed: int  # of every training
 
-    def losses_without(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """Train without each of some rows; see `LossesWithout`.
-
-        Parameters
-        ----------
-        rows : ndarray of int
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
+    def losses_without(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Train without each of some rows; see `LossesWithout`."""
         return np.array([self._loss_without(row) for row in rows.tolist()])
 
     def _loss_without(self, row: int) -> float:
@@ -122,44 +103,20 @@ class Scratch:
 
 
 def scratch_of(net: Any, trained: TrainedNet, rows: Rows, validation: Rows, seed: int) -> Scratch:
-    """Get ready to train from scratch as a net was trained.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Unfitted.
-    trained : TrainedNet
-        The same, trained on all rows.
-    rows, validation : Rows
-    seed : int
-
-    Returns
-    -------
-    Scratch
-    """
+    """Get ready to train an unfitted net as it was trained on all rows."""
     targets = fitting_outputs(trained.net, trained.labels, rows.inputs, rows.targets)
     # these trainings would take the place of the one that is to be recorded
     return Scratch(without_recorders(net), Rows(rows.inputs, targets), validation, seed)
 
 
 def validation_loss(net: Any, rows: Rows) -> float:
-    """Average a trained net's losses of rows.
-
-    Parameters
-    ----------
-    net : NeuralNet
-    rows : Rows
-
-    Returns
-    -------
-    float
-    """
+    """Average a trained net's losses of rows."""
     return mean_loss(net_loss_of(net), list(iter_batches(net, *rows, BATCH_SIZE)))
 
 
 def leave_out(
     losses_without: LossesWithout,
-    rows: NDArray[Any],
+    rows: NDArray[np.intp],
     losses: NDArray[np.float64],
     *,
     size: int,
@@ -168,25 +125,10 @@ def leave_out(
     file: LossFile | None,
     verbose: int,
 ) -> None:
-    """Leave out row after row, noting and keeping the losses as they come.
-
-    Parameters
-    ----------
-    losses_without : callable
-    rows : ndarray of int
-        Which rows to leave out.
-    losses : ndarray of shape (n_samples,)
-        Filled in place, so that what is computed outlives an interruption; rows that are not NaN
-        are left alone.
-    size : int
-        Rows in one call.
-    n_jobs : int or None
-    threads : bool
-        Whether calls may run in threads; else in processes.
-    file : LossFile or None
-        Written every second or so, and whatever ends the run.
-    verbose : int
-    """
+    """Leave out rows, `size` in a call, in threads or in processes, and keep the losses."""
+    # `losses` of all rows are filled in place, so that what is computed outlives an interruption;
+    # rows that are not NaN are left alone. The file is written every second or so, and whatever
+    # ends the run.
     todo = rows[np.isnan(losses[rows])]
     parts = [todo[start : start + size] for start in range(0, len(todo), size)]
     began = written = time.monotonic()
@@ -213,7 +155,7 @@ def leave_out(
 
 def _computed(
     losses_without: LossesWithout,
-    parts: Sequence[NDArray[Any]],
+    parts: Sequence[NDArray[np.intp]],
     n_jobs: int | None,
     threads: bool,
 ) -> Iterator[NDArray[np.float64]]:

@@ -22,8 +22,7 @@ from skinfluence.rows._parameters import (
 from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.valuation._rows import as_given, coded_rows, score_or_swap
-from skinfluence.valuation.shapley._sampling import sample_values
-from skinfluence.valuation.shapley._semivalues import position_weights
+from skinfluence.valuation.shapley._semivalues import position_weights, sample_values
 from skinfluence.valuation.shapley._utility import ModelUtility, default_estimator, is_regression
 
 

@@ -8,11 +8,13 @@ from typing import NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
+from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from skinfluence.rows._seeds import draw_seeds
 from skinfluence.valuation._archive import read_archive, write_archive
 
-# utility(rows): how good a model is that was trained on these rows; large = good.
+# utility(rows): how good a model is that was trained on these rows, ascending; large = good.
 Utility: TypeAlias = Callable[[NDArray[np.intp]], float]
 # Sequences of permutations whose means are compared, to tell how far sampling has come.
 N_CHAINS = 10
@@ -24,103 +26,21 @@ _PATIENCE = 5
 
 
 class Gains(NamedTuple):
-    """What each row of a permutation added to the rows before it.
+    """What each row of a permutation added to the rows before it."""
 
-    Attributes
-    ----------
-    order : ndarray of shape (n_rows,)
-        Row numbers.
-    gains : ndarray of shape (n_rows,)
-        In that order; 0 for the rows left out.
-    """
-
-    order: NDArray[np.intp]
-    gains: NDArray[np.float64]
-
-
-def permutation_gains(
-    utility: Utility,
-    n_rows: int,
-    *,
-    empty: float,
-    full: float,
-    truncation: float | None,
-    seed: int,
-) -> Gains:
-    """Add rows one by one in a random order, and note what each adds to the utility.
-
-    Parameters
-    ----------
-    utility : callable
-        Gets ascending row numbers.
-    n_rows : int
-    empty, full : float
-        Utility of no row, and of all.
-    truncation : float or None
-        Once the utility has stayed this close to `full`, the rest adds nothing.
-    seed : int
-        Of the order.
-
-    Returns
-    -------
-    Gains
-
-    Notes
-    -----
-    Linear algebra runs on one thread, or rounding would depend on how many there are.
-    """
-    order = np.random.RandomState(seed).permutation(n_rows)
-    gains = np.zeros(n_rows)
-    before, near = empty, 0
-    with threadpool_limits(1):
-        for position in range(n_rows):
-            after = utility(np.sort(order[: position + 1]))
-            gains[position] = after - before
-            before = after
-            near = near + 1 if truncation is not None and abs(full - after) <= truncation else 0
-            if near == _PATIENCE:
-                break
-    return Gains(order, gains)
-
-
-def position_weights(n_rows: int, alpha: float, beta: float) -> NDArray[np.float64]:
-    """Weigh positions in a permutation so that the mean gain is the Beta(alpha, beta) semivalue.
-
-    Parameters
-    ----------
-    n_rows : int
-    alpha, beta : float
-        Above 0. (1, 1) is Shapley's: all weights 1. Large `alpha` stresses small subsets.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        ``n C(n-1, j-1) B(j+beta-1, n-j+alpha) / B(alpha, beta)`` for j = 1, ..., n: mean 1.
-    """
-    j = np.arange(1, n_rows + 1)
-    log_subsets = gammaln(n_rows) - gammaln(j) - gammaln(n_rows - j + 1)
-    log_weights = betaln(j + beta - 1, n_rows - j + alpha) - betaln(alpha, beta)
-    weights: NDArray[np.float64] = n_rows * np.exp(log_subsets + log_weights)
-    return weights
+    order: NDArray[np.intp]  # row numbers
+    gains: NDArray[np.float64]  # in that order; 0 for the rows left out
 
 
 @dataclass
 class Progress:
-    """Sums over the permutations so far, by chain.
+    """Sums over the permutations so far, by chain: the p-th one belongs to p % n_chains."""
 
-    Attributes
-    ----------
-    sums, squares : ndarray of shape (n_chains, n_rows)
-        Of the weighted gains of each row.
-    n_permutations : int
-        The p-th one belongs to chain ``p % n_chains``.
-    statistics : list of float
-        `gelman_rubin` after every full round of one permutation a chain, from the fifth on.
-    """
-
+    # of the weighted gains and their squares: (n_chains, n_rows)
     sums: NDArray[np.float64]
     squares: NDArray[np.float64]
     n_permutations: int = 0
+    # `gelman_rubin` after every full round of one permutation a chain, from the fifth on
     statistics: list[float] = field(default_factory=list)
 
     @classmethod
@@ -153,22 +73,89 @@ class Progress:
         return self.statistics[-1] <= tolerance
 
 
+def sample_values(
+    utility: Utility,
+    weights: NDArray[np.float64],
+    *,
+    truncation: float | None,
+    max_permutations: int,
+    tolerance: float | None,
+    seed: int,
+    n_jobs: int | None,
+    checkpoint: Path | None,
+    fingerprint: str,
+    verbose: int,
+) -> Progress:
+    """Sample permutations, in parallel, until the chains agree or there are enough."""
+    # `weights` are those of the positions in a permutation; the p-th permutation depends on `seed`
+    # and p alone. The checkpoint is read if it is there, and written after every full round.
+    n_rows = len(weights)
+    progress = Progress.start(n_rows)
+    if checkpoint is not None and checkpoint.exists():
+        progress = load_progress(checkpoint, fingerprint)
+    if progress.is_done(max_permutations, tolerance):
+        return progress
+    empty, full = utility(np.arange(0)), utility(np.arange(n_rows))
+    seeds = draw_seeds(seed, max_permutations)
+    with Parallel(n_jobs=n_jobs) as parallel:
+        while not progress.is_done(max_permutations, tolerance):
+            start = progress.n_permutations
+            stop = min(start - start % N_CHAINS + N_CHAINS, max_permutations)
+            found = parallel(
+                delayed(permutation_gains)(
+                    utility, n_rows, empty=empty, full=full, truncation=truncation, seed=one
+                )
+                for one in seeds[start:stop]
+            )
+            for gains in found:
+                progress.add(gains, weights)
+            if checkpoint is not None:
+                save_progress(checkpoint, progress, fingerprint)
+            if verbose:
+                last = f"{progress.statistics[-1]:.4f}" if progress.statistics else "not yet"
+                print(f"{stop} of {max_permutations} permutations, Gelman-Rubin {last}")
+    return progress
+
+
+def permutation_gains(
+    utility: Utility,
+    n_rows: int,
+    *,
+    empty: float,
+    full: float,
+    truncation: float | None,
+    seed: int,
+) -> Gains:
+    """Add rows in a random order, from the utility `empty` to `full`, and note what each adds."""
+    order = np.random.RandomState(seed).permutation(n_rows)
+    gains = np.zeros(n_rows)
+    before, near = empty, 0
+    with threadpool_limits(1):  # or rounding would depend on how many threads there are
+        for position in range(n_rows):
+            after = utility(np.sort(order[: position + 1]))
+            gains[position] = after - before
+            before = after
+            near = near + 1 if truncation is not None and abs(full - after) <= truncation else 0
+            if near == _PATIENCE:
+                break
+    return Gains(order, gains)
+
+
+def position_weights(n_rows: int, alpha: float, beta: float) -> NDArray[np.float64]:
+    """Weigh positions so that the mean gain is the Beta(alpha, beta) semivalue; mean 1."""
+    # n C(n-1, j-1) B(j+beta-1, n-j+alpha) / B(alpha, beta) for j = 1, ..., n. All weights are 1 for
+    # (1, 1), which is Shapley's; a large alpha stresses small subsets.
+    j = np.arange(1, n_rows + 1)
+    log_subsets = gammaln(n_rows) - gammaln(j) - gammaln(n_rows - j + 1)
+    log_weights = betaln(j + beta - 1, n_rows - j + alpha) - betaln(alpha, beta)
+    weights: NDArray[np.float64] = n_rows * np.exp(log_subsets + log_weights)
+    return weights
+
+
 def gelman_rubin(sums: NDArray[np.float64], squares: NDArray[np.float64], n_draws: int) -> float:
-    """Compare the spread between chains with that within them.
-
-    Parameters
-    ----------
-    sums, squares : ndarray of shape (n_chains, n_rows)
-        Of the draws of each chain.
-    n_draws : int
-        Of each chain; at least 2.
-
-    Returns
-    -------
-    float
-        The largest ``sqrt(V / W)`` of any row, with W the mean variance within a chain and
-        ``V = (T-1)/T W + var(chain means)``. Near 1: the chains agree.
-    """
+    """Compare the spread between chains with that within them; near 1: the chains agree."""
+    # the largest sqrt(V / W) of any row, with W the mean variance within a chain of T draws and
+    # V = (T-1)/T W + var(chain means)
     means = sums / n_draws
     within = np.maximum(squares / n_draws - means**2, 0).mean(0) * n_draws / (n_draws - 1)
     between = means.var(axis=0, ddof=1)

@@ -1,5 +1,6 @@
 """How good a model is that was trained on some of the rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,31 +17,30 @@ from sklearn.base import (
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.nets._arrays import cast_inputs
 from skinfluence.nets._predictions import predict, predict_codes
 from skinfluence.nets._trained_net import TrainedNet, train_net
-from skinfluence.rows._containers import select
+from skinfluence.rows._containers import Inputs, select
 from skinfluence.rows._rows import GivenRows, Rows
-from skinfluence.rows._seeds import seeded
+from skinfluence.rows._seeds import seed_unset, seeded
 from skinfluence.trace._callbacks import without_recorders
 
 
 class _NetClassifier(ClassifierMixin, BaseEstimator):
     """A trained net that predicts the user's labels."""
 
-    def __init__(self, trained: TrainedNet, classes: NDArray[Any]) -> None:
+    def __init__(self, trained: TrainedNet, classes: np.ndarray) -> None:
         self.trained = trained
         self.classes_ = classes
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: object) -> np.ndarray:
         codes = np.arange(len(self.classes_))
-        codes = predict_codes(self.trained.net, cast_inputs(self.trained.net, X), codes).astype(
-            np.intp
-        )
+        net = self.trained.net
+        codes = predict_codes(net, cast_inputs(net, X), codes).astype(np.intp)
         return np.asarray(self.classes_[codes])
 
 
@@ -51,54 +51,24 @@ class _NetRegressor(RegressorMixin, BaseEstimator):
         self.trained = trained
         self.n_dims = n_dims
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any) -> np.ndarray:
         predicted = predict(self.trained.net, cast_inputs(self.trained.net, X))
         return predicted.ravel() if self.n_dims == 1 else predicted
 
 
 @dataclass(frozen=True)
 class ModelUtility:
-    """Score on validation rows, of a model trained on some of the training rows.
+    """Score on validation rows, of a model trained on some of the training rows."""
 
-    Attributes
-    ----------
-    estimator : estimator
-        Cloned for every subset.
-    rows, validation : Rows
-        Inputs, and targets as the user gave them.
-    classes : ndarray of shape (n_classes,) or None
-        None for a regression.
-    scorer : callable
-        ``scorer(model, X, y)``, large = good.
-    seed : int
-        Of every training.
-    """
-
-    estimator: Any
-    rows: Rows
+    estimator: Any  # cloned for every subset
+    rows: Rows  # targets as the user gave them
     validation: Rows
-    classes: NDArray[Any] | None
-    scorer: Any
-    seed: int
+    classes: np.ndarray | None  # None for a regression
+    scorer: Callable[..., float]  # scorer(model, X, y), large = good
+    seed: int  # of every training
 
     def __call__(self, subset: NDArray[np.intp]) -> float:
-        """Train on a subset and score.
-
-        Parameters
-        ----------
-        subset : ndarray of shape (n_chosen,)
-            Row numbers. None: the model knows the shares of the classes, or the mean of the
-            target, of all rows. One class only: it always predicts that.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        ValueError
-            If the score is not a finite number.
-        """
+        """Train on rows and score."""
         score = float(self.scorer(self._model(subset), *self.validation))
         if not np.isfinite(score):
             raise ValueError(
@@ -111,36 +81,19 @@ class ModelUtility:
     def _model(self, subset: NDArray[np.intp]) -> Any:
         X, y = self.rows
         present = y[subset]
-        if len(subset) == 0:
+        if len(subset) == 0:  # it knows the shares of the classes, or the mean of the target
             dummy = DummyRegressor() if self.classes is None else DummyClassifier()
             return dummy.fit(np.zeros((len(y), 1)), y)
         if self.classes is not None and (present == present[0]).all():
             dummy = DummyClassifier(strategy="constant", constant=present[:1])
             return dummy.fit(np.zeros((len(y), 1)), y)
-        return fit_model(self.estimator, select(X, subset), present, self.classes, self.seed)
+        return _fit_model(self.estimator, select(X, subset), present, self.classes, self.seed)
 
 
-def fit_model(
-    estimator: Any, X: Any, y: NDArray[Any], classes: NDArray[Any] | None, seed: int
+def _fit_model(
+    estimator: Any, X: Inputs, y: np.ndarray, classes: np.ndarray | None, seed: int
 ) -> Any:
-    """Fit a clone of a scikit-learn estimator or a skorch net, seeded.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A `random_state` it leaves unset is set.
-    X : array or dict of arrays
-    y : ndarray of shape (n_chosen,)
-        As the user gave it.
-    classes : ndarray of shape (n_classes,) or None
-        All there are, of which `y` may miss some.
-    seed : int
-
-    Returns
-    -------
-    estimator
-        Fitted, with `predict`. Global generators are as before.
-    """
+    """Fit a seeded clone of an estimator or a skorch net; `y` may miss some of the classes."""
     model = clone(estimator)
     if is_net(model):
         model, rows = without_recorders(model), GivenRows(X, y, is_numeric=classes is None)
@@ -151,32 +104,13 @@ def fit_model(
         trained = train_net(model, rows, seed)
         known = classes if trained.labels is None else trained.labels.classes
         return _NetClassifier(trained, known)
-    unset = {
-        name: seed
-        for name, value in model.get_params().items()
-        if name.split("__")[-1] == "random_state" and value is None
-    }
+    seed_unset(model, seed)
     with seeded(seed):  # for what draws from the global generators all the same
-        return model.set_params(**unset).fit(X, y)
+        return model.fit(X, y)
 
 
-def is_regression(estimator: Any) -> bool | None:
-    """Tell regressors from classifiers.
-
-    Parameters
-    ----------
-    estimator : estimator or None
-
-    Returns
-    -------
-    bool or None
-        None for no estimator: the target decides.
-
-    Raises
-    ------
-    TypeError
-        If it is neither, or frozen.
-    """
+def is_regression(estimator: object) -> bool | None:
+    """Tell regressors from classifiers; without an estimator, None: the target decides."""
     if estimator is None:
         return None
     if isinstance(estimator, FrozenEstimator):
@@ -195,7 +129,7 @@ def is_regression(estimator: Any) -> bool | None:
     )
 
 
-def default_estimator(*, regression: bool) -> Any:
+def default_estimator(*, regression: bool) -> Pipeline:
     """Make a linear model on standardised features."""
     model = Ridge() if regression else LogisticRegression(max_iter=1000)
     return make_pipeline(StandardScaler(), model)
