@@ -8,17 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinfluence.dynamics._formulas import log_softmax
-from skinfluence.gradients._outputs import (
-    class_codes,
-    class_scores,
-    mean_over_states,
-)
+from skinfluence.gradients._outputs import class_codes, class_scores, mean_over_states
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.methods._gradient_parameters import check_checkpoints, recorder_of
+from skinfluence.methods._gradient_parameters import needs_of_checkpoints
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import Rows
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 
 
 class CheckpointMean(BaseDetrimentality):
@@ -52,8 +48,8 @@ class CheckpointMean(BaseDetrimentality):
         check_checkpoints(self.checkpoints)
         check_positive_integer("batch_size", self.batch_size)
 
-    def _recorder(self) -> TraceRecorder | None:
-        return recorder_of(self.checkpoints)
+    def _trace_needs(self) -> TraceNeeds | None:
+        return needs_of_checkpoints(self.checkpoints)
 
     def _judges_new_rows(self) -> bool:
         return True

@@ -25,7 +25,7 @@ from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._callbacks import number_folders
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
 
 
 def _judges_new_rows(estimator: Any) -> bool:
@@ -131,7 +131,7 @@ class BaseDetrimentality(
 
     def _prepare(self, X: Any, y: Any, X_val: Any, y_val: Any) -> tuple[Rows, Rows | None]:
         """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
-        rows = fit_net_of(self, X, y, self._seeds[0], self._recorder())
+        rows = fit_net_of(self, X, y, self._seeds[0], self._trace_needs())
         if X_val is None:
             return rows, None
         validation = self._trained.rows(check_inputs(self, X_val, reset=False), y_val)
@@ -312,7 +312,7 @@ class BaseDetrimentality(
         """Score other rows; needed where `_judges_new_rows` says True."""
         raise NotImplementedError
 
-    def _recorder(self) -> TraceRecorder | None:
+    def _trace_needs(self) -> TraceNeeds | None:
         """Say what the method, as it is set, needs of the training."""
         return None
 

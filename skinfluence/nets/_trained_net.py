@@ -22,8 +22,8 @@ from skinfluence.rows._containers import check_inputs, is_table_or_images, n_sam
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import check_class_labels, check_targets, is_regression_target
 from skinfluence.trace._callbacks import records_as_much, trace_of
-from skinfluence.trace._needs import check_trace
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
+from skinfluence.trace._recorder import recorder_for
 from skinfluence.trace._training_trace import TrainingTrace
 
 
@@ -123,9 +123,7 @@ class TrainedNet:
         return cast_targets(self.net, predicted)
 
 
-def fit_net_of(
-    estimator: Any, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
-) -> Rows:
+def fit_net_of(estimator: Any, X: Any, y: Any, seed: int, needs: TraceNeeds | None = None) -> Rows:
     """Train the net of an estimator and set what every estimator with a net has.
 
     Parameters
@@ -135,7 +133,7 @@ def fit_net_of(
         and `n_features_in_` and `feature_names_in_` where scikit-learn would set them.
     X, y : what the user gave
     seed : int
-    recorder : TraceRecorder, optional
+    needs : TraceNeeds, optional
         What to record of the training.
 
     Returns
@@ -145,10 +143,8 @@ def fit_net_of(
     X = check_inputs(estimator, X, reset=True)
     default = getattr(estimator, "_default_net", default_net)
     memory = getattr(estimator, "memory", None)
-    trained = train_net(
-        estimator.net, X, y, seed, recorder=recorder, default=default, memory=memory
-    )
-    hand_over(trained, estimator, traced=recorder is not None)
+    trained = train_net(estimator.net, X, y, seed, needs=needs, default=default, memory=memory)
+    hand_over(trained, estimator, traced=needs is not None)
     return trained.rows(X, y)
 
 
@@ -233,7 +229,7 @@ def train_net(
     y: Any,
     seed: int,
     *,
-    recorder: TraceRecorder | None = None,
+    needs: TraceNeeds | None = None,
     default: Callable[..., Any] = default_net,
     max_epochs: int | None = None,
     memory: Any = None,
@@ -249,9 +245,9 @@ def train_net(
     y : array-like or None
         None only for a torch data set, which holds its targets.
     seed : int
-    recorder : TraceRecorder, optional
-        Records the training, unless a recorder among the net's own callbacks records as much. A
-        frozen net must bring that much.
+    needs : TraceNeeds, optional
+        What to record of the training, unless a recorder among the net's own callbacks records as
+        much. A frozen net must bring that much.
     default : callable, default=default_net
         Makes the net where there is none.
     max_epochs : int, optional
@@ -272,7 +268,7 @@ def train_net(
     """
     checked = None if y is None and not is_table_or_images(X) else check_targets(y, n_samples_of(X))
     if isinstance(net, FrozenEstimator):
-        return _frozen(net.estimator, X, checked, recorder)
+        return _frozen(net.estimator, X, checked, needs)
     if net is None:
         if checked is None or not is_table_or_images(X):
             raise ValueError(
@@ -289,7 +285,7 @@ def train_net(
     net = clone(net)
     if max_epochs is not None:
         net.set_params(max_epochs=max_epochs)
-    return _trained(net, X, checked, seed, recorder=recorder, memory=memory)
+    return _trained(net, X, checked, seed, needs=needs, memory=memory)
 
 
 def _trained(
@@ -298,7 +294,7 @@ def _trained(
     y: NDArray[Any] | None,
     seed: int,
     *,
-    recorder: TraceRecorder | None,
+    needs: TraceNeeds | None,
     memory: Any,
 ) -> TrainedNet:
     labels = labels_in(net, y)
@@ -308,8 +304,7 @@ def _trained(
     target = fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
         X = np.require(X, requirements=["C", "W"])
-    if recorder is not None and records_as_much(net, recorder):
-        recorder = None
+    recorder = None if needs is None or records_as_much(net, needs) else recorder_for(needs)
 
     def train() -> TrainingTrace | None:
         fit_net(net, X, target, seed, recorder)
@@ -319,7 +314,7 @@ def _trained(
     return TrainedNet(net, labels, _residual(net, X, target), trace, key)
 
 
-def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | None) -> TrainedNet:
+def _frozen(net: Any, X: Any, y: NDArray[Any] | None, needs: TraceNeeds | None) -> TrainedNet:
     if not is_net(net):
         raise TypeError(
             f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "
@@ -336,8 +331,8 @@ def _frozen(net: Any, X: Any, y: NDArray[Any] | None, recorder: TraceRecorder | 
     target = None if y is None else _encoded(net, labels, y)
     target = fitting_outputs(net, labels, X, target)
     trace = trace_of(net)
-    if recorder is not None:
-        check_trace(trace, recorder, X, target)
+    if needs is not None:
+        needs.check_trace(trace, X, target)
     return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 

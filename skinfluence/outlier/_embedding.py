@@ -15,7 +15,7 @@ from skinfluence.gradients._passes import Gathered
 from skinfluence.methods._gradient_parameters import (
     check_combine,
     check_gradient_settings,
-    recorder_of,
+    needs_of_checkpoints,
     trajectory_of,
 )
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
@@ -189,7 +189,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = fit_net_of(self, X, y, train_seed, recorder_of(self.checkpoints, self.combine))
+        needs = needs_of_checkpoints(self.checkpoints, self.combine)
+        rows = fit_net_of(self, X, y, train_seed, needs)
         self.embedding_, self.strategy_ = self._gather(rows)
         return self.embedding_
 
