@@ -10,10 +10,10 @@ from torch import Tensor
 from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._outputs import mean_over_states, row_losses
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.methods._gradient_parameters import check_checkpoints, recorder_of
+from skinfluence.methods._gradient_parameters import needs_of_checkpoints
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import Rows
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._training_trace import State
 
 
@@ -45,8 +45,8 @@ class CheckpointMean(BaseDetrimentality):
         check_checkpoints(self.checkpoints)
         check_positive_integer("batch_size", self.batch_size)
 
-    def _recorder(self) -> TraceRecorder | None:
-        return recorder_of(self.checkpoints)
+    def _trace_needs(self) -> TraceNeeds | None:
+        return needs_of_checkpoints(self.checkpoints)
 
     def _judges_new_rows(self) -> bool:
         return True

@@ -12,7 +12,7 @@ from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import Rows
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._training_trace import TrainingTrace
 
 
@@ -36,8 +36,8 @@ class RecordedMargins(BaseDetrimentality):
         check_positive_integer("max_bytes", self.max_bytes)
         check_given_net_has_classes(self.net)
 
-    def _recorder(self) -> TraceRecorder:
-        return TraceRecorder(logits=True, max_bytes=self.max_bytes)
+    def _trace_needs(self) -> TraceNeeds:
+        return TraceNeeds(logits=True, max_bytes=self.max_bytes)
 
     def _margins(self, rows: Rows) -> NDArray[np.float64]:
         _check_converged(self.trace_)

@@ -13,13 +13,13 @@ from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
-    recorder_of,
+    needs_of_checkpoints,
     trajectory_of,
 )
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._parameters import check_parameter
 from skinfluence.rows._rows import Rows
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
 
 
 class TracIn(InfluenceQueries, BaseDetrimentality):
@@ -193,8 +193,8 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
                 "normalize=None or 'activations'."
             )
 
-    def _recorder(self) -> TraceRecorder | None:
-        return recorder_of(self.checkpoints, "concat")
+    def _trace_needs(self) -> TraceNeeds | None:
+        return needs_of_checkpoints(self.checkpoints, "concat")
 
     def _needs_validation(self) -> bool:
         return self.reference == "validation"

@@ -19,7 +19,7 @@ from skinfluence.rows._overlap import check_separate
 from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._validation_rows import validation_parts
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
 
 
 def _judges_new_rows(estimator: Any) -> bool:
@@ -138,7 +138,7 @@ class BaseDetrimentality(
 
     def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
         """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
-        coded = fit_net_of(self, rows, self._seeds[0], self._recorder())
+        coded = fit_net_of(self, rows, self._seeds[0], self._trace_needs())
         if validation is None:
             return coded, None
         judging = self._trained.coded(validation)
@@ -293,7 +293,7 @@ class BaseDetrimentality(
         """Score other rows; needed where `_judges_new_rows` says True."""
         raise NotImplementedError
 
-    def _recorder(self) -> TraceRecorder | None:
+    def _trace_needs(self) -> TraceNeeds | None:
         """Say what the method, as it is set, needs of the training."""
         return None
 

@@ -2,59 +2,21 @@
 
 from typing import Any
 
-from skinfluence.gradients._passes import (
-    Trajectory,
-)
+from skinfluence.gradients._passes import Trajectory
 from skinfluence.gradients._trajectory import MeanOf, SideBySide
 from skinfluence.rows._parameters import check_parameter, check_positive_integer
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._training_trace import TrainingTrace
 
 
-def check_n_components(n_components: Any) -> None:
-    """Refuse an `n_components` that is neither "auto" nor None nor a positive integer.
-
-    Parameters
-    ----------
-    n_components : "auto", None or int
-
-    Raises
-    ------
-    ValueError
-        With the value.
-    """
+def check_n_components(n_components: object) -> None:
+    """Refuse an `n_components` that is neither "auto" nor None nor a positive integer."""
     if n_components is not None and n_components != "auto":
         check_positive_integer("n_components", n_components)
 
 
-def check_checkpoints(checkpoints: Any) -> None:
-    """Refuse `checkpoints` other than "last", "all" and a positive integer.
-
-    Parameters
-    ----------
-    checkpoints : "last", "all" or int
-
-    Raises
-    ------
-    ValueError
-        With the value.
-    """
-    if checkpoints not in {"last", "all"}:
-        check_positive_integer("checkpoints", checkpoints)
-
-
 def check_gradient_settings(estimator: Any) -> None:
-    """Check the parameters that `GradientEmbedding` shares with methods on it.
-
-    Parameters
-    ----------
-    estimator : estimator
-
-    Raises
-    ------
-    ValueError
-        Naming the parameter and its value.
-    """
+    """Check the parameters that `GradientEmbedding` shares with methods on it."""
     check_positive_integer("batch_size", estimator.batch_size)
     check_positive_integer("max_bytes", estimator.max_bytes)
     check_n_components(estimator.n_components)
@@ -62,13 +24,8 @@ def check_gradient_settings(estimator: Any) -> None:
     check_normalize(estimator.normalize)
 
 
-def check_normalize(normalize: Any) -> None:
-    """Refuse an unknown `normalize`.
-
-    Parameters
-    ----------
-    normalize : {None, "activations", "gradient"}
-    """
+def check_normalize(normalize: object) -> None:
+    """Refuse an unknown `normalize`."""
     check_parameter(
         "normalize",
         normalize,
@@ -77,54 +34,24 @@ def check_normalize(normalize: Any) -> None:
     )
 
 
-def check_combine(combine: Any) -> None:
-    """Refuse an unknown `combine`.
-
-    Parameters
-    ----------
-    combine : {"mean", "concat"}
-    """
+def check_combine(combine: object) -> None:
+    """Refuse an unknown `combine`."""
     check_parameter(
         "combine", combine, '"mean" or "concat"', holds=lambda value: value in {"mean", "concat"}
     )
 
 
-def recorder_of(checkpoints: int | str, combine: str = "mean") -> TraceRecorder | None:
-    """Say what must be recorded for gradients at some checkpoints.
-
-    Parameters
-    ----------
-    checkpoints : "last", "all" or int
-    combine : {"mean", "concat"}
-
-    Returns
-    -------
-    TraceRecorder or None
-        None if the trained net alone is enough.
-    """
+def needs_of_checkpoints(checkpoints: int | str, combine: str = "mean") -> TraceNeeds | None:
+    """Say what gradients at some checkpoints need; None if the trained net alone is enough."""
     if checkpoints == "last" and combine == "mean":
         return None
-    return TraceRecorder(checkpoints=checkpoints)
+    return TraceNeeds(frozenset({checkpoints}))
 
 
 def trajectory_of(
     trace: TrainingTrace | None, checkpoints: int | str, *, combine: str, normalize: str | None
 ) -> Trajectory | None:
-    """Choose checkpoints of a trace and how to combine the gradients there.
-
-    Parameters
-    ----------
-    trace : TrainingTrace or None
-        None where `recorder_of` asks for none.
-    checkpoints : "last", "all" or int
-    combine : {"mean", "concat"}
-    normalize : {None, "activations", "gradient"}
-
-    Returns
-    -------
-    Trajectory or None
-        None for plain gradients at the net's present parameters.
-    """
+    """Choose checkpoints and how to combine their gradients; None for those of the net itself."""
     if combine == "concat":
         assert trace is not None
         chosen = trace.evenly_spaced(checkpoints)

@@ -1,6 +1,8 @@
 """Several methods on one training."""
 
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from time import perf_counter
 from typing import Any, Self
 
@@ -21,9 +23,8 @@ from skinfluence.rows._parameters import check_contamination, check_parameter
 from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import seeded_clone
 from skinfluence.rows._targets import classes_and_codes
-from skinfluence.trace._recorder import TraceRecorder
-
-_STEPS = (None, "last_epoch", "all")
+from skinfluence.trace._needs import TraceNeeds
+from skinfluence.trace._recorder import recorder_for
 
 
 def _pairs(methods: Any) -> Any:
@@ -259,7 +260,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         shared = [m for _, m in self.methods if _shares_net(m, validation)]
         if shared:
             start = perf_counter()
-            self.net_ = self._train(rows, merged_recorder(shared))
+            self.net_ = self._train(rows, _merged(shared))
             self.timings_["training"] = perf_counter() - start
         self.methods_: dict[str, Any] = {}
         nameless = replace(rows, feature_names=None)  # the union compares them, and hands on arrays
@@ -277,23 +278,20 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
                 break
         return Rows(rows.inputs, rows.targets), None
 
-    def _train(self, rows: GivenRows, recorder: TraceRecorder | None) -> Any:
+    def _train(self, rows: GivenRows, needs: TraceNeeds | None) -> Any:
         """Train the shared net; it brings its trace and the user's names of the classes."""
         if isinstance(self.net, FrozenEstimator):
             return self.net.estimator
         seed = self._seeds[0]
         net = unfitted_net(self.net, rows, seed)
-        disabled = isinstance(net.callbacks, str)  # with one given, skorch would add its own
-        entry = ("skinfluence_recorder", recorder)
-        if recorder is not None and not disabled:
-            net.set_params(callbacks=[*(net.callbacks or []), entry])
         if rows.targets is not None and kind_of(net) == "classes" and net.classes is None:
             net.set_params(classes=classes_and_codes(rows.targets)[0].tolist())
-        added = recorder if disabled else None
-        trained = train_net(net, rows, seed, recorder=added, memory=self.memory)
-        if added is not None:
-            added.trace_ = trained.trace
-            trained.net.callbacks_.append(entry)
+        trained = train_net(net, rows, seed, needs=needs, memory=self.memory)
+        if needs is not None:
+            recorder = recorder_for(needs)
+            recorder.trace_ = trained.trace
+            # before a recorder of the user's own, whose trace may hold less
+            trained.net.callbacks_.insert(0, ("skinfluence_recorder", recorder))
         if trained.labels is not None:
             name_classes(trained.net, trained.labels)
         return trained.net
@@ -323,19 +321,10 @@ DetrimentalityUnion.transform = available_if(  # type: ignore[method-assign]
 )(DetrimentalityUnion.transform)
 
 
-def merged_recorder(methods: list[Any]) -> TraceRecorder | None:
-    """Record all that any of the methods needs, or nothing if none needs anything."""
-    wanted = [r for method in methods if (r := method._recorder()) is not None]
-    if not wanted:
-        return None
-    points = {recorder.checkpoints for recorder in wanted} - {"last"}
-    return TraceRecorder(
-        checkpoints="last" if not points else points.pop() if len(points) == 1 else "all",
-        order=any(recorder.order for recorder in wanted),
-        steps=max((recorder.steps for recorder in wanted), key=_STEPS.index),
-        logits=any(recorder.logits for recorder in wanted),
-        max_bytes=max(recorder.max_bytes for recorder in wanted),
-    )
+def _merged(methods: list[BaseDetrimentality]) -> TraceNeeds | None:
+    """Need all that any of the methods needs, or nothing if none needs anything."""
+    needed = [needs for method in methods if (needs := method._trace_needs()) is not None]
+    return reduce(or_, needed) if needed else None
 
 
 def _shares_net(method: Any, X_val: Any) -> bool:

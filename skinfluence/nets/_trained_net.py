@@ -28,8 +28,8 @@ from skinfluence.rows._containers import Inputs, n_samples_of
 from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._targets import check_class_labels
 from skinfluence.trace._callbacks import records_as_much, trace_of
-from skinfluence.trace._needs import check_trace
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
+from skinfluence.trace._recorder import recorder_for
 from skinfluence.trace._training_trace import State, TrainingTrace
 
 
@@ -90,19 +90,17 @@ class TrainedNet:
         return mean_over_states(self.net, X, y, states, read, batch_size=256)
 
 
-def fit_net_of(
-    estimator: Any, rows: GivenRows, seed: int, recorder: TraceRecorder | None = None
-) -> Rows:
+def fit_net_of(estimator: Any, rows: GivenRows, seed: int, needs: TraceNeeds | None = None) -> Rows:
     """Train the net of an estimator, set what every estimator with a net has, code the rows."""
     trained = train_net(
         estimator.net,
         rows,
         seed,
-        recorder=recorder,
+        needs=needs,
         default=getattr(estimator, "_default_net", default_net),
         memory=getattr(estimator, "memory", None),
     )
-    hand_over(trained, estimator, traced=recorder is not None)
+    hand_over(trained, estimator, traced=needs is not None)
     return trained.coded(rows)
 
 
@@ -134,18 +132,18 @@ def train_net(
     rows: GivenRows,
     seed: int,
     *,
-    recorder: TraceRecorder | None = None,
+    needs: TraceNeeds | None = None,
     default: Callable[..., Any] = default_net,
     max_epochs: int | None = None,
     memory: Any = None,
 ) -> TrainedNet:
     """Train a clone of a net or the default net, or take a frozen one as it is."""
     if isinstance(net, FrozenEstimator):
-        return _frozen(net.estimator, rows, recorder)
+        return _frozen(net.estimator, rows, needs)
     net = unfitted_net(net, rows, seed, default)
     if max_epochs is not None:
         net.set_params(max_epochs=max_epochs)
-    return _trained(net, rows, seed, recorder=recorder, memory=memory)
+    return _trained(net, rows, seed, needs=needs, memory=memory)
 
 
 def unfitted_net(
@@ -170,7 +168,7 @@ def unfitted_net(
 
 
 def _trained(
-    net: Any, rows: GivenRows, seed: int, *, recorder: TraceRecorder | None, memory: Any
+    net: Any, rows: GivenRows, seed: int, *, needs: TraceNeeds | None, memory: Any
 ) -> TrainedNet:
     labels = labels_in(net, rows.targets)
     sketch = initialized_copy(net, seed)
@@ -178,8 +176,7 @@ def _trained(
     target = fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
         X = np.require(X, requirements=["C", "W"])
-    if recorder is not None and records_as_much(net, recorder):
-        recorder = None
+    recorder = None if needs is None or records_as_much(net, needs) else recorder_for(needs)
 
     def train() -> TrainingTrace | None:
         fit_net(net, X, target, seed, recorder)
@@ -189,7 +186,7 @@ def _trained(
     return TrainedNet(net, labels, _residual(net, X, target), trace, key)
 
 
-def _frozen(net: Any, rows: GivenRows, recorder: TraceRecorder | None) -> TrainedNet:
+def _frozen(net: Any, rows: GivenRows, needs: TraceNeeds | None) -> TrainedNet:
     if not is_net(net):
         raise TypeError(
             f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "
@@ -205,8 +202,8 @@ def _frozen(net: Any, rows: GivenRows, recorder: TraceRecorder | None) -> Traine
     X, target = TrainedNet(net, labels, None).coded(rows)
     target = fitting_outputs(net, labels, X, target)
     trace = trace_of(net)
-    if recorder is not None:
-        check_trace(trace, recorder, X, target)
+    if needs is not None:
+        needs.check_trace(trace, X, target)
     return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 

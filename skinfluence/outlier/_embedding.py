@@ -15,7 +15,7 @@ from skinfluence.gradients._passes import Gathered
 from skinfluence.methods._gradient_parameters import (
     check_combine,
     check_gradient_settings,
-    recorder_of,
+    needs_of_checkpoints,
     trajectory_of,
 )
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
@@ -190,7 +190,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
         rows = GivenRows.parse(self, X, y)
-        needs = recorder_of(self.checkpoints, self.combine)
+        needs = needs_of_checkpoints(self.checkpoints, self.combine)
         self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
         return self.embedding_
 

@@ -12,7 +12,7 @@ from skinfluence.gradients._readings import Norm
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
-    recorder_of,
+    needs_of_checkpoints,
     trajectory_of,
 )
 from skinfluence.nets._cache import computed_once
@@ -32,7 +32,7 @@ from skinfluence.outlier._norm_detector import (
 )
 from skinfluence.rows._parameters import check_contamination, check_positive_integer
 from skinfluence.rows._rows import Rows
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
 
 # What the features of the training rows depend on, besides the training.
 _FEATURE_PARAMETERS = (
@@ -231,10 +231,10 @@ class OutlierGradientDetector(BaseDetrimentality):
                 f"{self.detector!r} scores none but its own. Use novelty=True, or another detector."
             )
 
-    def _recorder(self) -> TraceRecorder | None:
+    def _trace_needs(self) -> TraceNeeds | None:
         if self.n_neighbors is not None:  # the state before training is in every trace
-            return TraceRecorder(checkpoints=self.checkpoints)
-        return recorder_of(self.checkpoints)
+            return TraceNeeds(frozenset({self.checkpoints}))
+        return needs_of_checkpoints(self.checkpoints)
 
     def _needs_validation(self) -> bool:
         return self.semi_supervised

@@ -2,47 +2,36 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from skorch import NeuralNet
 from torch.utils.data import DataLoader, IterableDataset, Subset
+
+# Is shown the training loader, whatever the net makes, before anything is drawn from it.
+Watcher: TypeAlias = Callable[[object], None]
 
 
 class BatchOrder:
-    """Notes the rows of each batch that a net's training loader draws, and changes none.
+    """Notes the rows of each batch that a net's training loader draws, and changes none."""
 
-    A sampler given to the net as a parameter would be cloned with what it noted and would exclude
-    shuffling; so the batch sampler of the finished loader is wrapped instead. Workers may draw
-    ahead of training: `next_rows` gives the rows of the batches in the order they arrive.
-
-    Parameters
-    ----------
-    n_samples : int
-        Rows that were given to `fit`.
-    """
+    # A sampler given to the net as a parameter would be cloned with what it noted and would exclude
+    # shuffling; so the batch sampler of the finished loader is wrapped instead. Workers may draw
+    # ahead of training: `next_rows` gives the rows of the batches in the order they arrive.
 
     def __init__(self, n_samples: int) -> None:
         self._n_samples = n_samples
         self._drawn: deque[list[int]] = deque()
         self._rows: NDArray[np.int64] | None = None  # of the subset that is trained on
 
-    def watch(self, loader: Any) -> None:
-        """Wrap a loader's batch sampler.
-
-        Parameters
-        ----------
-        loader : DataLoader
-
-        Raises
-        ------
-        TypeError
-            If it is no DataLoader that draws batches of row numbers, in order.
-        ValueError
-            If its rows are not those given to `fit`.
-        """
-        by_number = isinstance(loader, DataLoader) and loader.batch_sampler is not None
-        if not by_number or isinstance(loader.dataset, IterableDataset):
+    def watch(self, loader: object) -> None:
+        """Wrap a loader's batch sampler, or refuse a loader whose rows cannot be known."""
+        if (
+            not isinstance(loader, DataLoader)
+            or loader.batch_sampler is None
+            or isinstance(loader.dataset, IterableDataset)
+        ):
             raise TypeError(
                 f"The net's training loader is {type(loader).__name__} without a batch sampler, so "
                 "the order of the rows cannot be recorded. Use torch's DataLoader with a "
@@ -64,18 +53,7 @@ class BatchOrder:
         self._drawn.clear()
 
     def next_rows(self) -> NDArray[np.int64]:
-        """Give the rows of the batch that has just arrived.
-
-        Returns
-        -------
-        ndarray of shape (batch_size,)
-            Numbers of the rows that were given to `fit`.
-
-        Raises
-        ------
-        TypeError
-            If the loader gives more batches than its batch sampler draws.
-        """
+        """Give the numbers of the rows, among those given to `fit`, of the batch that has come."""
         if not self._drawn:
             raise TypeError(
                 "The net's training loader gave a batch that its batch sampler did not draw, so "
@@ -89,7 +67,7 @@ class BatchOrder:
 class _StandIn:
     """Stands in front of a net's method until it is removed; several may, one before another."""
 
-    def __init__(self, net: Any, name: str) -> None:
+    def __init__(self, net: NeuralNet, name: str) -> None:
         self._net, self._name = net, name
         self._earlier = vars(net).get(name)
         vars(net)[name] = self
@@ -109,42 +87,21 @@ class _StandIn:
 
 
 class Resumed(NamedTuple):
-    """How training goes on with an earlier one.
+    """How training goes on with an earlier one."""
 
-    Attributes
-    ----------
-    n_epochs : int
-        Still to be trained.
-    on_loader : callable
-        ``on_loader(loader)``, called with the training loader before anything is drawn from it.
-    on_end : callable
-        Called without arguments when the net's part is over, however it ends.
-    """
-
-    n_epochs: int
-    on_loader: Callable[[Any], None]
-    on_end: Callable[[], None]
+    n_epochs: int  # still to be trained
+    on_loader: Watcher
+    on_end: Callable[[], None]  # called when the net's part is over, however it ends
 
 
 class WatchedFitLoop(_StandIn):
-    """Shadows a net's `fit_loop` for one call, and its `get_iterator` till the loader is made.
-
-    Parameters
-    ----------
-    net : NeuralNet
-    order : BatchOrder or None
-        What is to note the rows.
-    on_error : callable
-        Called without arguments if training ends by an error, of which skorch tells no callback.
-    resumed : Resumed, optional
-        If training goes on with an earlier one.
-    """
+    """Shadows a net's `fit_loop` for one call, and its `get_iterator` till the loader is made."""
 
     def __init__(
         self,
-        net: Any,
+        net: NeuralNet,
         order: BatchOrder | None,
-        on_error: Callable[[], None],
+        on_error: Callable[[], None],  # skorch tells no callback of an error
         resumed: Resumed | None = None,
     ) -> None:
         super().__init__(net, "fit_loop")
@@ -155,7 +112,7 @@ class WatchedFitLoop(_StandIn):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Train as the net does."""
         self.remove()
-        watchers: list[Callable[[Any], None]] = []
+        watchers: list[Watcher] = []
         if self._resumed is not None:
             watchers.append(self._resumed.on_loader)
         if self._order is not None:
@@ -179,21 +136,21 @@ class WatchedFitLoop(_StandIn):
 
 
 class _WatchedGetIterator(_StandIn):
-    def __init__(self, net: Any, watchers: list[Callable[[Any], None]]) -> None:
+    def __init__(self, net: NeuralNet, watchers: list[Watcher]) -> None:
         super().__init__(net, "get_iterator")
         self._watchers = watchers
 
-    def __call__(self, dataset: Any, training: bool = False) -> Any:
+    def __call__(self, dataset: object, training: bool = False) -> object:
         if training:
             self.remove()
-        loader = self._original(dataset, training=training)
+        loader: object = self._original(dataset, training=training)
         if training:
             for watch in self._watchers:
                 watch(loader)
         return loader
 
 
-def _check_no_fit_parameters(given: dict[str, Any]) -> None:
+def _check_no_fit_parameters(given: dict[str, object]) -> None:
     """Refuse what a later call could not be held against."""
     names = sorted(given.keys() - {"epochs", "_routing_method"})
     if given.get("epochs") is not None:

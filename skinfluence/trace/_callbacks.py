@@ -1,43 +1,25 @@
-"""Recorders among a net's callbacks where a method trains the net more than once."""
+"""Recorders among a net's callbacks, as users put them there."""
 
 from typing import Any
 
 from sklearn.base import clone
+from skorch import NeuralNet
 
 from skinfluence.storage._files import numbered
-from skinfluence.trace._recorder import TraceRecorder
-from skinfluence.trace._training_trace import (
-    TrainingTrace,
-)
+from skinfluence.trace._needs import TraceNeeds
+from skinfluence.trace._recorder import TraceRecorder, needs_of
+from skinfluence.trace._training_trace import TrainingTrace
 
 
-def number_folders(net: Any, number: int) -> None:
-    """Give the recorders of a net that is trained on one part of the rows folders of their own.
-
-    Parameters
-    ----------
-    net : NeuralNet or anything else
-        A clone; its recorders are changed in place.
-    number : int
-        Of the part.
-    """
+def number_folders(net: object, number: int) -> None:
+    """Give a clone's recorders folders of their own, for one part of the rows; in place."""
     for recorder in own_recorders(net):
         if recorder.storage != "memory":
             recorder.set_params(storage=numbered(recorder.storage, number))
 
 
 def without_recorders(net: Any) -> Any:
-    """Take the recorders off a net whose trainings are not to be recorded.
-
-    Parameters
-    ----------
-    net : NeuralNet or None
-
-    Returns
-    -------
-    NeuralNet or None
-        A clone, or None for none.
-    """
+    """Clone a net, if there is one, without the recorders among its callbacks."""
     if net is None:
         return None
     net = clone(net)
@@ -51,17 +33,8 @@ def without_recorders(net: Any) -> Any:
     return net.set_params(callbacks=kept)
 
 
-def trace_of(net: Any) -> TrainingTrace | None:
-    """Find the trace that a recorder among a fitted net's callbacks made.
-
-    Parameters
-    ----------
-    net : NeuralNet
-
-    Returns
-    -------
-    TrainingTrace or None
-    """
+def trace_of(net: NeuralNet) -> TrainingTrace | None:
+    """Find the trace that a recorder among a fitted net's callbacks made."""
     for _, callback in getattr(net, "callbacks_", []):
         if isinstance(callback, TraceRecorder) and hasattr(callback, "trace_"):
             trace: TrainingTrace = callback.trace_
@@ -69,44 +42,14 @@ def trace_of(net: Any) -> TrainingTrace | None:
     return None
 
 
-def own_recorders(net: Any) -> list[TraceRecorder]:
-    """List the recorders that a net was given as callbacks.
-
-    Parameters
-    ----------
-    net : NeuralNet or anything else
-        Unfitted.
-
-    Returns
-    -------
-    list of TraceRecorder
-        None for what has no list of callbacks.
-    """
+def own_recorders(net: object) -> list[TraceRecorder]:
+    """List the recorders that a net was given as callbacks; none for what has no such list."""
     callbacks = getattr(net, "callbacks", None)
     entries = callbacks if isinstance(callbacks, list | tuple) else []
     own = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
     return [callback for callback in own if isinstance(callback, TraceRecorder)]
 
 
-def records_as_much(net: Any, wanted: TraceRecorder) -> bool:
-    """Tell whether a recorder among a net's callbacks will record what another one would.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Unfitted.
-    wanted : TraceRecorder
-
-    Returns
-    -------
-    bool
-    """
-    for own in own_recorders(net)[:1]:
-        steps = {None: 0, "last_epoch": 1, "all": 2}
-        return (
-            own.checkpoints in {"all", wanted.checkpoints}
-            and steps.get(own.steps, 0) >= steps[wanted.steps]
-            and bool(own.order or own.steps or own.logits) >= wanted.order
-            and own.logits >= wanted.logits
-        )
-    return False
+def records_as_much(net: NeuralNet, needs: TraceNeeds) -> bool:
+    """Tell whether the first recorder among an unfitted net's callbacks records what is needed."""
+    return any(needs_of(recorder).covers(needs) for recorder in own_recorders(net)[:1])

@@ -3,19 +3,19 @@
 from pathlib import Path
 from typing import Any, Self
 
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
+from skinfluence.rows._parameters import check_parameter, check_positive_integer
+from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._recording import Recording, Reloaded, ends_at, learning_rates_of
 from skinfluence.trace._training_trace import (
+    TrainingTrace,
     fingerprint_of,
     target_fingerprint_of,
 )
-from skinfluence.trace._wanted import Wanted, check_recorder, too_large
 from skinfluence.trace.folder._resume_point import ResumePoint, training_identity
-
-# Settings of a recorder that decide what is in a trace.
-_RECORDED = ("checkpoints", "order", "steps", "logits")
 
 
 class TraceRecorder(Callback):
@@ -123,6 +123,10 @@ class TraceRecorder(Callback):
     True
     """
 
+    # Set by `recorder_for`; methods together may need several numbers of checkpoints, which no
+    # parameter says.
+    _needs: TraceNeeds | None = None
+
     def __init__(
         self,
         *,
@@ -151,32 +155,23 @@ class TraceRecorder(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Take the initial state and get ready for the training loader; called by skorch."""
-        check_recorder(self)
+        needs = needs_of(self)
         _check_alone(self, net)
         # what the net would refuse a moment later, before anything is set on it
         n_samples = get_len(net.get_dataset(X, y))
-        wanted = Wanted(
-            self.checkpoints,
-            self.order,
-            self.steps,
-            self.logits,
-            None if self.storage == "memory" else Path(self.storage),
-        )
-        earlier = getattr(self, "trace_", None)
+        earlier: TrainingTrace | None = getattr(self, "trace_", None)
         if earlier is not None and not ends_at(earlier, net):
             earlier = None  # what lies between was not recorded
         if self.resume:
             _check_resumable(self, net)
-        self.nbytes_ = wanted.nbytes(net, X, y, n_samples)
+        self.nbytes_ = needs.nbytes(net, X, y, n_samples)
         if earlier is not None:
             self.nbytes_ += earlier.nbytes
-        if wanted.folder is None and self.nbytes_ > self.max_bytes:
-            raise ValueError(too_large(self, self.nbytes_))
+        needs.check_memory(self.nbytes_)
         resume = None
         if self.resume:
             callbacks = [c for c in net.callbacks_ if not isinstance(c[1], TraceRecorder | _Last)]
-            recorded = {name: getattr(self, name) for name in _RECORDED}
-            identity = training_identity(net, callbacks, recorded, X, y)
+            identity = training_identity(net, callbacks, needs.settings(), X, y)
             resume = ResumePoint(Path(self.storage), identity)
         if resume is not None and resume.is_complete:
             self.recording_: Any = Reloaded(resume)
@@ -185,9 +180,7 @@ class TraceRecorder(Callback):
                 "fingerprint": fingerprint_of(X),
                 "target_fingerprint": target_fingerprint_of(y),
             }
-            self.recording_ = Recording(
-                wanted, net, n_samples, fingerprints, earlier, resume=resume
-            )
+            self.recording_ = Recording(needs, net, n_samples, fingerprints, earlier, resume=resume)
         # skorch tells callbacks one by one off this very list
         net.callbacks_.append(("trace_recorder_last", _Last(self)))
 
@@ -220,7 +213,7 @@ class TraceRecorder(Callback):
         """Keep a checkpoint if its turn has come; called by skorch."""
         self.recording_.end_epoch(net)
 
-    def _finish(self, net: Any) -> None:
+    def _finish(self, net: NeuralNet) -> None:
         recording = self.recording_
         del self.recording_
         try:
@@ -230,51 +223,45 @@ class TraceRecorder(Callback):
             raise
         recording.release()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "recording_"}
 
 
 class _Last(Callback):
-    """Acts for a recorder when training begins and ends, after all other callbacks.
+    """Acts for a recorder when training begins and ends, after all other callbacks."""
 
-    Only then is nothing left that could raise before training, and that could put other
-    parameters into the net after it, as early stopping does.
-
-    Parameters
-    ----------
-    recorder : TraceRecorder
-        Which has just begun a recording.
-    """
+    # Only then is nothing left that could raise before training, and that could put other
+    # parameters into the net after it, as early stopping does.
 
     def __init__(self, recorder: TraceRecorder) -> None:
         self.recorder = recorder
         self._recording = recorder.recording_
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         """Get ready for the training loader; called by skorch."""
         if self._is_of_this_training():
             self._recording.attach(net, lambda: self._abandon(net))
         else:  # left behind by a callback that raised
             self._leave(net)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         """Let training go on from here, if it is to be resumable; called by skorch."""
         if self._is_of_this_training():
             self._recording.save(net)
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         """Complete the trace; called by skorch, also after an interrupt from the keyboard."""
         self._leave(net)
         if self._is_of_this_training():
             self.recorder._finish(net)
 
-    def _abandon(self, net: Any) -> None:
+    def _abandon(self, net: NeuralNet) -> None:
         self._recording.abandon()
         if self._is_of_this_training():
             del self.recorder.recording_
         self._leave(net)
 
-    def _leave(self, net: Any) -> None:
+    def _leave(self, net: NeuralNet) -> None:
         # a new list: the old one is being gone through
         net.callbacks_ = [entry for entry in net.callbacks_ if entry[1] is not self]
 
@@ -282,11 +269,49 @@ class _Last(Callback):
         recording = getattr(self.recorder, "recording_", None)
         return recording is not None and recording is self._recording
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"recorder": self.recorder, "_recording": None}
 
 
-def _check_alone(recorder: TraceRecorder, net: Any) -> None:
+def recorder_for(needs: TraceNeeds) -> TraceRecorder:
+    """Make the recorder of what methods need; a folder is gone on with."""
+    resume = needs.storage != "memory"
+    recorder = TraceRecorder(
+        **needs.settings(), storage=needs.storage, resume=resume, max_bytes=needs.max_bytes
+    )
+    recorder._needs = needs
+    return recorder
+
+
+def needs_of(recorder: TraceRecorder) -> TraceNeeds:
+    """Say what a recorder will record, or refuse settings that are out of range."""
+    if recorder._needs is not None:
+        return recorder._needs
+    check_checkpoints(recorder.checkpoints)
+    check_parameter(
+        "steps",
+        recorder.steps,
+        '"all", "last_epoch" or None',
+        holds=lambda steps: steps in {"all", "last_epoch", None},
+    )
+    check_parameter(
+        "resume",
+        recorder.resume,
+        "True or False, and True only with a folder as storage",
+        holds=lambda resume: resume is False or (resume is True and recorder.storage != "memory"),
+    )
+    check_positive_integer("max_bytes", recorder.max_bytes)
+    return TraceNeeds(
+        frozenset({recorder.checkpoints}),
+        order=bool(recorder.order),
+        steps=recorder.steps,
+        logits=bool(recorder.logits),
+        storage=recorder.storage,
+        max_bytes=recorder.max_bytes,
+    )
+
+
+def _check_alone(recorder: TraceRecorder, net: NeuralNet) -> None:
     if recorder.storage == "memory":
         return
     others = [c for _, c in net.callbacks_ if isinstance(c, TraceRecorder) and c is not recorder]
@@ -299,7 +324,7 @@ def _check_alone(recorder: TraceRecorder, net: Any) -> None:
         )
 
 
-def _check_resumable(recorder: TraceRecorder, net: Any) -> None:
+def _check_resumable(recorder: TraceRecorder, net: NeuralNet) -> None:
     if net.history:
         raise ValueError(
             f"The net has trained {len(net.history)} epochs already, but resume=True is for "
@@ -314,7 +339,7 @@ def _check_resumable(recorder: TraceRecorder, net: Any) -> None:
         )
 
 
-def _gradient_callbacks(net: Any) -> tuple[str, ...]:
+def _gradient_callbacks(net: NeuralNet) -> tuple[str, ...]:
     return tuple(
         type(callback).__name__
         for _, callback in net.callbacks_

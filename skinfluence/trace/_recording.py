@@ -1,16 +1,18 @@
 """What a `TraceRecorder` has noted so far of a training that goes on."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skorch import NeuralNet
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import tensors_in
+from skinfluence.gradients._net_loss import Nested, tensors_in
 from skinfluence.gradients._states import module_state
 from skinfluence.trace._batch_order import BatchOrder, Resumed, WatchedFitLoop
+from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._sgd_rule import (
     description_of,
     momentum_of,
@@ -19,7 +21,6 @@ from skinfluence.trace._sgd_rule import (
     settings_of,
 )
 from skinfluence.trace._training_trace import Checkpoint, State, TrainingTrace
-from skinfluence.trace._wanted import Wanted
 from skinfluence.trace.folder._resume_point import ResumePoint
 from skinfluence.trace.folder._trace_files import TraceWriter
 
@@ -39,7 +40,7 @@ class Reloaded:
     def __init__(self, resume: ResumePoint) -> None:
         self._resume = resume
 
-    def attach(self, net: Any, on_error: Callable[[], None]) -> None:
+    def attach(self, net: NeuralNet, on_error: Callable[[], None]) -> None:
         resumed = Resumed(0, lambda loader: self._resume.enter(net, loader), self._resume.loosen)
         WatchedFitLoop(net, None, on_error, resumed)
 
@@ -51,7 +52,7 @@ class Reloaded:
         """Let other trainings into the folder."""
         self._resume.release()
 
-    def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
+    def finish(self, net: NeuralNet, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
         """Open the trace that the folder holds."""
         self._resume.check_entered()
         return TrainingTrace.load(self._resume.folder)
@@ -62,19 +63,19 @@ class Recording:
 
     def __init__(
         self,
-        wanted: Wanted,
-        net: Any,
+        needs: TraceNeeds,
+        net: NeuralNet,
         n_samples: int,
         fingerprints: Mapping[str, str | None],
         earlier: TrainingTrace | None,
         *,
         resume: ResumePoint | None = None,
     ) -> None:
-        self._wanted = wanted
+        self._needs = needs
         self._resume = resume
         self._n_planned = net.max_epochs
         self._n_saved = Counts()
-        self._order = BatchOrder(n_samples) if wanted.follows_rows else None
+        self._order = BatchOrder(n_samples) if needs.follows_rows else None
         self.learning_rate = learning_rates_of(net)
         self._n_samples, self._fingerprints = n_samples, fingerprints
         self._pending: NDArray[np.int64] | None = None
@@ -84,11 +85,12 @@ class Recording:
         self._epoch_end: State | None = None
         self._before: State | None = None
         self._replay_errors: list[float] = []
-        self._logits: list[NDArray[Any]] = []
+        self._logits: list[np.ndarray] = []
         self._rates: list[NDArray[np.float64]] = []
         self._indices: list[NDArray[np.int64]] = []
         self._epoch_starts: list[int] = []
         self._segment_starts = [0]
+        self._planned_epochs = [self._n_planned]
         self._first_step = 0
         self._n_epochs = 0
         self._writer: TraceWriter | None = None
@@ -97,10 +99,10 @@ class Recording:
         self._checkpoints: list[Checkpoint] = []
         try:
             if earlier is not None:
-                _check_continues(wanted, earlier, net, n_samples, fingerprints)
-            if wanted.folder is not None:
+                _check_continues(needs, earlier, net, n_samples, fingerprints)
+            if needs.folder is not None:
                 streams, resumable = None if resume is None else resume.streams, resume is not None
-                self._writer = TraceWriter(wanted.folder, resumable=resumable, streams=streams)
+                self._writer = TraceWriter(needs.folder, resumable=resumable, streams=streams)
             if resume is not None and resume.n_epochs:
                 self._go_on(resume)
             elif earlier is None:
@@ -110,8 +112,8 @@ class Recording:
         except BaseException:
             self.abandon()
             raise
-        before = 0 if earlier is None else self._n_epochs
-        self._planned = {before + epoch for epoch in wanted.epochs(net.max_epochs)}
+        start = self._segment_starts[-1]
+        self._planned = {start + epoch for epoch in needs.epochs(self._n_planned)}
 
     def _continue(self, earlier: TrainingTrace) -> None:
         self._initial = self._keep("states", earlier.initial_state)
@@ -127,6 +129,7 @@ class Recording:
         self._epoch_starts = list(earlier.epoch_starts)
         self._n_epochs = len(earlier.epoch_starts)
         self._segment_starts = [*earlier.segment_starts, self._n_epochs]
+        self._planned_epochs = [*earlier.planned_epochs, self._n_planned]
         self._logits = list(earlier.logits) if earlier.logits is not None else []
         if earlier.replay_error_ is not None:
             self._replay_errors = [earlier.replay_error_]
@@ -139,10 +142,10 @@ class Recording:
         for part in resume.parts():
             self._epoch_starts.append(len(self._rates))
             self._rates += list(part["learning_rates"])
-            if self._wanted.follows_rows:
+            if self._needs.follows_rows:
                 bounds = np.cumsum(part["batch_sizes"])
                 self._indices += np.split(part["batch_indices"], bounds)[:-1]
-            if self._wanted.logits:
+            if self._needs.logits:
                 self._logits.append(part["logits"])
             self._replay_errors += part["replay_errors"]
             self._checkpoints += [Checkpoint(e, rate, {}) for e, rate in part["checkpoints"]]
@@ -155,7 +158,7 @@ class Recording:
         if self._checkpoints:
             self._latest = self._writer.last("states")
 
-    def attach(self, net: Any, on_error: Callable[[], None]) -> None:
+    def attach(self, net: NeuralNet, on_error: Callable[[], None]) -> None:
         """Get ready for the training loader, and for an error, after which to call back."""
         resumed = None
         if self._resume is not None:
@@ -164,7 +167,7 @@ class Recording:
             resumed = Resumed(remaining, enter, loosen)
         WatchedFitLoop(net, self._order, on_error, resumed)
 
-    def _enter(self, net: Any, loader: Any) -> None:
+    def _enter(self, net: NeuralNet, loader: object) -> None:
         assert self._resume is not None
         assert self._writer is not None
         self._resume.enter(net, loader)
@@ -184,8 +187,8 @@ class Recording:
         if self._resume is not None:
             self._resume.release()
 
-    def save(self, net: Any) -> None:
-        """Make the end of an epoch a point to go on from, if that is wanted."""
+    def save(self, net: NeuralNet) -> None:
+        """Make the end of an epoch a point to go on from, if that is needs."""
         if self._resume is None:
             return
         assert self._writer is not None
@@ -198,7 +201,7 @@ class Recording:
             self._n_epochs, len(self._rates), len(self._replay_errors), len(self._checkpoints)
         )
 
-    def _last_epoch(self) -> dict[str, Any]:
+    def _last_epoch(self) -> dict[str, object]:
         """Give what was noted since the last epoch was saved; see `_go_on`."""
         saved = self._n_saved
         rows = self._indices[saved.steps :]
@@ -206,7 +209,7 @@ class Recording:
             "learning_rates": np.array(self._rates[saved.steps :]),
             "batch_sizes": np.array([len(index) for index in rows], dtype=np.int64),
             "batch_indices": np.concatenate([np.empty(0, np.int64), *rows]),
-            "logits": self._logits[-1] if self._wanted.logits else None,
+            "logits": self._logits[-1] if self._needs.logits else None,
             "replay_errors": self._replay_errors[saved.replay_errors :],
             "checkpoints": [
                 (c.epoch, c.learning_rate) for c in self._checkpoints[saved.checkpoints :]
@@ -222,14 +225,14 @@ class Recording:
         if self._order is not None:
             self._order.new_epoch()
         self._epoch_starts.append(len(self._rates))
-        if self._wanted.steps == "last_epoch":
+        if self._needs.steps == "last_epoch":
             self._steps, self._n_step_states, self._first_step = [], 0, len(self._rates)
             if self._writer is not None:
                 self._writer.restart("steps")
-        if self._wanted.logits:
+        if self._needs.logits:
             self._logits.append(np.empty((self._n_samples, 0), np.float32))
 
-    def begin_step(self, net: Any) -> None:
+    def begin_step(self, net: NeuralNet) -> None:
         self.learning_rate = learning_rates_of(net)
         if self._order is None:
             return
@@ -239,17 +242,17 @@ class Recording:
         is_power_of_two = not epoch & (epoch - 1)
         replayed = is_power_of_two and len(self._rates) - self._epoch_starts[-1] < 2
         self._before = None
-        if self._wanted.steps is not None or replayed:
+        if self._needs.steps is not None or replayed:
             state = module_state(net, buffers=False)
-            if self._wanted.steps is not None:
+            if self._needs.steps is not None:
                 self._keep_step(state)
             self._before = state if replayed else None
             self._momentum = momentum_of(net) if replayed else {}
 
-    def end_step(self, net: Any, batch: Any, outputs: Any) -> None:
-        if self._wanted.follows_rows:
+    def end_step(self, net: NeuralNet, batch: object, outputs: Nested) -> None:
+        if self._needs.follows_rows:
             assert self._pending is not None
-            if self._wanted.logits:
+            if self._needs.logits:
                 self._note_outputs(self._pending, outputs)
             if self._before is not None:
                 self._replay_errors.append(
@@ -260,7 +263,7 @@ class Recording:
             self._versions = _versions_of(net)
         self._rates.append(self.learning_rate)
 
-    def _note_departures(self, net: Any) -> None:
+    def _note_departures(self, net: NeuralNet) -> None:
         """Note what is no step of the one optimiser, before a step and after an epoch's last."""
         settings, versions = settings_of(net), _versions_of(net)
         changed = {name for name, value in settings.items() if value != self._settings[name]}
@@ -272,7 +275,7 @@ class Recording:
             self._departures.add("momentum, begun anew")
         self._versions = versions
 
-    def end_epoch(self, net: Any) -> None:
+    def end_epoch(self, net: NeuralNet) -> None:
         if self._order is not None:
             self._note_departures(net)
             self._epoch_end = module_state(net, buffers=False)
@@ -280,7 +283,7 @@ class Recording:
         if self._n_epochs in self._planned:
             self._keep_checkpoint(net)
 
-    def finish(self, net: Any, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
+    def finish(self, net: NeuralNet, gradient_callbacks: tuple[str, ...]) -> TrainingTrace:
         """Give the trace; a net that did not train gives one without steps."""
         if self._resume is not None:
             self._resume.check_entered()
@@ -293,19 +296,20 @@ class Recording:
         now = module_state(net)
         if last is None or last.epoch != self._n_epochs or not _equal(self._latest, now):
             self._keep_checkpoint(net)
-        steps = self._wanted.steps
+        steps = self._needs.steps
         trace = TrainingTrace(
             n_samples=self._n_samples,
             initial_state=self._initial,
             final_state=self._checkpoints[-1].state,
             checkpoints=self._checkpoints,
-            batch_indices=self._indices if self._wanted.follows_rows else None,
+            batch_indices=self._indices if self._needs.follows_rows else None,
             learning_rates=np.array(self._rates).reshape(-1, len(self.learning_rate)),
             step_states=None if steps is None else self._steps,
             first_step=self._first_step,
-            logits=self._stacked_logits() if self._wanted.logits else None,
+            logits=self._stacked_logits() if self._needs.logits else None,
             epoch_starts=tuple(self._epoch_starts),
             segment_starts=tuple(self._segment_starts),
+            planned_epochs=tuple(self._planned_epochs),
             replay_error_=max(self._replay_errors, default=None),
             departures=tuple(sorted(self._departures)),
             fingerprint=self._fingerprints["fingerprint"],
@@ -320,7 +324,7 @@ class Recording:
             self._resume.complete(net)
         return TrainingTrace.load(self._writer.folder)
 
-    def _note_end(self, net: Any) -> None:
+    def _note_end(self, net: NeuralNet) -> None:
         """Note that a callback put other parameters in the place of those of the last step."""
         unmoved = self._versions is None or _versions_of(net) == self._versions
         if unmoved or self._pending is not None:
@@ -330,18 +334,18 @@ class Recording:
         if last is None or not _equal(last, module_state(net)):
             self._departures.add("parameters after the last step")
 
-    def _finish_interrupted_step(self, net: Any) -> None:
+    def _finish_interrupted_step(self, net: NeuralNet) -> None:
         """Settle whether a step that did not come to its end moved the parameters."""
         if self._pending is None:
             return
         # in-place counters tell a step of length zero too; fused optimisers do not move them
         moved = _versions_of(net) != self._versions
-        if not moved and self._wanted.steps is not None:
+        if not moved and self._needs.steps is not None:
             moved = not _equal(self._last_step, module_state(net, buffers=False))
         if moved:
             self._indices.append(self._pending)
             self._rates.append(self.learning_rate)
-        elif self._wanted.steps is not None:
+        elif self._needs.steps is not None:
             self._n_step_states -= 1
             if self._writer is not None:
                 self._writer.drop_last("steps")
@@ -360,13 +364,13 @@ class Recording:
         self._n_step_states += 1
         self._steps.append(self._keep("steps", state))
 
-    def _keep_checkpoint(self, net: Any) -> None:
+    def _keep_checkpoint(self, net: NeuralNet) -> None:
         self._latest = module_state(net)
         rate = self._rates[-1] if self._rates else self.learning_rate
         state = self._keep("states", self._latest)
         self._checkpoints.append(Checkpoint(self._n_epochs, rate, state))
 
-    def _note_outputs(self, rows: NDArray[np.int64], outputs: Any) -> None:
+    def _note_outputs(self, rows: NDArray[np.int64], outputs: Nested) -> None:
         first = tensors_in(outputs)[0].detach().float().cpu().numpy()
         values = first.reshape(len(rows), -1)
         table = self._logits[-1]
@@ -375,23 +379,23 @@ class Recording:
             self._logits[-1] = table
         table[rows] = values
 
-    def _stacked_logits(self) -> NDArray[Any]:
+    def _stacked_logits(self) -> np.ndarray:
         width = max((table.shape[1] for table in self._logits), default=0)
         nothing = np.full((self._n_samples, width), np.nan, np.float32)  # an epoch cut off at once
         whole = [table if table.shape[1] else nothing for table in self._logits]
         return np.stack(whole) if whole else np.empty((0, self._n_samples, 0), np.float32)
 
 
-def ends_at(trace: TrainingTrace, net: Any) -> bool:
+def ends_at(trace: TrainingTrace, net: NeuralNet) -> bool:
     """Tell whether a net is where a trace ends."""
     now, end = module_state(net), trace.final_state
     return now.keys() == end.keys() and _equal(now, end)
 
 
 def _check_continues(
-    wanted: Wanted,
+    needs: TraceNeeds,
     earlier: TrainingTrace,
-    net: Any,
+    net: NeuralNet,
     n_samples: int,
     fingerprints: Mapping[str, str | None],
 ) -> None:
@@ -399,7 +403,7 @@ def _check_continues(
     same_rows = earlier.n_samples == n_samples and all(
         getattr(earlier, name) == value for name, value in fingerprints.items()
     )
-    if wanted.follows_rows and not same_rows:
+    if needs.follows_rows and not same_rows:
         raise ValueError(
             f"The recorded order is of {earlier.n_samples} rows, and training goes on with "
             f"{n_samples} rows, or with others or other targets: row numbers would mean different "
@@ -409,7 +413,7 @@ def _check_continues(
     changed = [
         name
         for name, value in description_of(net).items()
-        if value != getattr(earlier, name) and (wanted.follows_rows or name == "parameter_groups")
+        if value != getattr(earlier, name) and (needs.follows_rows or name == "parameter_groups")
     ]
     if changed:
         raise ValueError(
@@ -419,11 +423,11 @@ def _check_continues(
         )
 
 
-def learning_rates_of(net: Any) -> NDArray[np.float64]:
+def learning_rates_of(net: NeuralNet) -> NDArray[np.float64]:
     return np.array([group["lr"] for group in net.optimizer_.param_groups], dtype=np.float64)
 
 
-def _versions_of(net: Any) -> list[int]:
+def _versions_of(net: NeuralNet) -> list[int]:
     return [parameter._version for parameter in own_module(net).parameters()]
 
 

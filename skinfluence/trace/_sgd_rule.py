@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import nn
 
 from skinfluence.gradients._states import batch_gradients_at, module_state
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.trace._training_trace import State
 
 
-def description_of(net: Any) -> dict[str, Any]:
+def description_of(net: NeuralNet) -> dict[str, Any]:
     """Say what `TrainingTrace` keeps of an optimiser's settings."""
     names = {id(parameter): name for name, parameter in own_module(net).named_parameters()}
     return {
@@ -24,7 +26,7 @@ def description_of(net: Any) -> dict[str, Any]:
     }
 
 
-def settings_of(net: Any) -> dict[str, Any]:
+def settings_of(net: NeuralNet) -> dict[str, Any]:
     """Say what SGD's steps depend on besides learning rates, for every parameter group."""
     groups = net.optimizer_.param_groups
     return {
@@ -35,12 +37,13 @@ def settings_of(net: Any) -> dict[str, Any]:
     }
 
 
-def own_module(net: Any) -> Any:
+def own_module(net: NeuralNet) -> nn.Module:
     """Give a net's module as it was before compilation."""
-    return getattr(net.module_, "_orig_mod", net.module_)
+    module: nn.Module = getattr(net.module_, "_orig_mod", net.module_)
+    return module
 
 
-def momentum_of(net: Any) -> State:
+def momentum_of(net: NeuralNet) -> State:
     """Copy SGD's momentum buffers by parameter name, where there are any yet."""
     if not isinstance(net.optimizer_, torch.optim.SGD):
         return {}
@@ -54,7 +57,7 @@ def momentum_of(net: Any) -> State:
 
 
 def replay_error(
-    net: Any, batch: Any, before: State, momentum: State, rates: NDArray[np.float64]
+    net: NeuralNet, batch: object, before: State, momentum: State, rates: NDArray[np.float64]
 ) -> float:
     """Measure how far a step was from SGD's, relative to its length."""
     settings = description_of(net)

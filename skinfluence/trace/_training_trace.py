@@ -1,6 +1,7 @@
 """The record of one training run, in memory or in a folder."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skinfluence.trace._spacing import nearest, places
 from skinfluence.trace.folder._state_streams import StateFile
 from skinfluence.trace.folder._trace_files import TraceWriter, files_of_trace, read_folder
 
@@ -63,6 +65,9 @@ class TrainingTrace:
         The first step of every epoch, the one that was interrupted included.
     segment_starts : tuple of int
         The first epoch of every call of `fit` or `partial_fit`, counted from 0.
+    planned_epochs : tuple of int
+        For how many epochs every call was to train, its `max_epochs`: checkpoints are spaced over
+        these, also where training ended early.
     parameter_groups : tuple of tuple of str
         The names of each parameter group's parameters.
     weight_decay : tuple of float
@@ -96,9 +101,10 @@ class TrainingTrace:
     batch_indices: list[NDArray[np.int64]] | None = None
     step_states: Sequence[State] | None = None
     first_step: int = 0
-    logits: NDArray[Any] | None = None
+    logits: np.ndarray | None = None
     epoch_starts: tuple[int, ...] = ()
     segment_starts: tuple[int, ...] = (0,)
+    planned_epochs: tuple[int, ...]
     parameter_groups: tuple[tuple[str, ...], ...] = ()
     weight_decay: tuple[float, ...] = ()
     momentum: tuple[float, ...] = ()
@@ -134,8 +140,9 @@ class TrainingTrace:
         Parameters
         ----------
         checkpoints : "last", "all" or int
-            With an int k, those nearest to the ends of k equal parts of the training; all that
-            there are if there are no more than k.
+            With an int k, those that `TraceRecorder` keeps of k, whatever else was recorded, or
+            else the nearest that there are; of several calls of `partial_fit` together, k of
+            these, nearest to the ends of equal parts of the training.
 
         Returns
         -------
@@ -144,12 +151,21 @@ class TrainingTrace:
         """
         if checkpoints == "all":
             return self.checkpoints
-        count = 1 if checkpoints == "last" else min(int(checkpoints), len(self.checkpoints))
-        epochs = np.array([checkpoint.epoch for checkpoint in self.checkpoints])
-        wanted = [epochs[-1] * (i + 1) / count for i in range(count)]
-        chosen = sorted({int(np.abs(epochs - epoch).argmin()) for epoch in wanted[:-1]})
-        last = len(epochs) - 1
-        return [self.checkpoints[i] for i in chosen if i != last] + [self.checkpoints[-1]]
+        if checkpoints == "last":
+            return self.checkpoints[-1:]
+        epochs = [checkpoint.epoch for checkpoint in self.checkpoints]
+        chosen = {
+            nearest([epoch - start for epoch in epochs], place)
+            for start, place in places_reached(self, checkpoints)
+        }
+        chosen |= {bisect_right(epochs, end) - 1 for end in self.segment_starts[1:]}
+        kept = [self.checkpoints[i] for i in sorted(chosen | {len(epochs) - 1})]
+        if len(kept) <= int(checkpoints):
+            return kept
+        epochs = [checkpoint.epoch for checkpoint in kept]
+        inner = places(epochs[-1], checkpoints)[:-1]
+        chosen = {nearest(epochs, place) for place in inner} | {len(epochs) - 1}
+        return [kept[i] for i in sorted(chosen)]
 
     def rates_of(self, checkpoint: Checkpoint) -> dict[str, float]:
         """Give the learning rate of every parameter at a checkpoint.
@@ -197,7 +213,7 @@ class TrainingTrace:
 
     def commit(self, writer: TraceWriter) -> None:
         """Write all but the states, which `writer` has, and complete the folder."""
-        arrays: dict[str, Any] = {"learning_rates": self.learning_rates}
+        arrays = {"learning_rates": self.learning_rates}
         if self.batch_indices is not None:
             lengths = [len(rows) for rows in self.batch_indices]
             arrays["batch_sizes"] = np.array(lengths, dtype=np.int64)
@@ -236,7 +252,7 @@ class TrainingTrace:
 
     @classmethod
     def _assembled(
-        cls, meta: dict[str, Any], files: dict[str, StateFile], arrays: dict[str, NDArray[Any]]
+        cls, meta: dict[str, Any], files: dict[str, StateFile], arrays: dict[str, np.ndarray]
     ) -> "TrainingTrace":
         states = list(files["states"])
         batch_indices = None
@@ -244,7 +260,7 @@ class TrainingTrace:
             bounds = np.cumsum(arrays["batch_sizes"])
             # the last part, of no rows, would be all that is left of no steps
             batch_indices = np.split(np.asarray(arrays["batch_indices"]), bounds)[:-1]
-        steps: Any = files.get("steps", [] if meta.pop("has_steps") else None)
+        no_steps: list[State] | None = [] if meta.pop("has_steps") else None
         return cls(
             initial_state=states[0],
             final_state=states[-1],
@@ -254,7 +270,7 @@ class TrainingTrace:
             ],
             learning_rates=np.array(arrays["learning_rates"]),
             batch_indices=batch_indices,
-            step_states=steps,
+            step_states=files.get("steps", no_steps),
             logits=arrays.get("logits"),
             **{name: _tuples(value) for name, value in meta.items()},
         )
@@ -288,6 +304,7 @@ _PLAIN = (
     "first_step",
     "epoch_starts",
     "segment_starts",
+    "planned_epochs",
     "parameter_groups",
     "weight_decay",
     "momentum",
@@ -302,18 +319,21 @@ _PLAIN = (
 )
 
 
-def fingerprint_of(X: Any) -> str | None:
-    """Hash some rows of an array, spread over all of it.
+def places_reached(trace: TrainingTrace, checkpoints: int | str) -> list[tuple[int, float]]:
+    """List where to keep checkpoints before a call ended: its first epoch, and a place after it."""
+    ends = [*trace.segment_starts[1:], len(trace.epoch_starts)]
+    return [
+        (start, place)
+        for start, planned, end in zip(
+            trace.segment_starts, trace.planned_epochs, ends, strict=True
+        )
+        for place in places(planned, checkpoints)
+        if start + round(place) < end
+    ]
 
-    Parameters
-    ----------
-    X : object
 
-    Returns
-    -------
-    str or None
-        None for anything but a numeric array.
-    """
+def fingerprint_of(X: object) -> str | None:
+    """Hash some rows of a numeric array, spread over all of it; None for anything else."""
     if isinstance(X, Tensor):
         X = X.detach().cpu().numpy()
     if not isinstance(X, np.ndarray) or X.dtype.kind not in "biuf" or not len(X):
@@ -323,18 +343,8 @@ def fingerprint_of(X: Any) -> str | None:
     return hashlib.sha256(values.tobytes() + str(X.shape).encode()).hexdigest()
 
 
-def target_fingerprint_of(y: Any) -> str | None:
-    """Hash targets by their values, whatever their dtype and shape.
-
-    Parameters
-    ----------
-    y : object
-
-    Returns
-    -------
-    str or None
-        None for anything but numbers.
-    """
+def target_fingerprint_of(y: object) -> str | None:
+    """Hash numeric targets by their values, whatever their dtype and shape; None for others."""
     if isinstance(y, Tensor):
         y = y.detach().cpu().numpy()
     if not isinstance(y, np.ndarray) or y.dtype.kind not in "biuf":
@@ -350,5 +360,5 @@ def state_bytes(state: State) -> int:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON knows lists only."""
+    """Turn the lists of JSON, which knows no tuples, back into tuples."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

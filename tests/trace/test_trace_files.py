@@ -91,6 +91,7 @@ def odd_trace():
         parameter_groups=(("a", "b"), ()),
         weight_decay=(0.0, 1 / 3),
         epoch_starts=(0, 1),
+        planned_epochs=(2,),
         replay_error_=0.1,
     )
 
@@ -226,7 +227,7 @@ DAMAGES = {
     "empty": (lambda folder: (folder / "trace.json").write_text(""), "not readable as JSON"),
     "list": (lambda folder: (folder / "trace.json").write_text("[]"), "does not describe"),
     "foreign": (lambda folder: change(folder, format="another"), "does not describe"),
-    "version": (lambda folder: change(folder, version=2), "version 2, this skinfluence reads 1"),
+    "version": (lambda folder: change(folder, version=1), "version 1, this skinfluence reads 2"),
     "no_files": (lambda folder: change(folder, files={}), "damaged"),
     "short_meta": (lambda folder: change(folder, meta={"has_steps": True}), "damaged"),
     "odd_files": (lambda folder: change(folder, files=3), "damaged"),

@@ -14,7 +14,7 @@ from skinfluence import GradientEmbedding, TraceRecorder
 from skinfluence.gradients._states import net_at
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._callbacks import trace_of
-from skinfluence.trace._needs import check_trace
+from skinfluence.trace._needs import TraceNeeds
 from tests._shared.problems import SmallMlp
 from tests.trace.test_trace import (
     FULL,
@@ -289,23 +289,23 @@ def test_a_frozen_net_brings_its_trace():
 
 def test_a_trace_is_held_against_what_a_method_needs():
     trace = trace_of(trained(small(), TraceRecorder(order=True)))
-    check_trace(trace, TraceRecorder(order=True), X, Y)
-    check_trace(trace, TraceRecorder(), X[::-1], Y[::-1])  # nothing was recorded row by row for it
+    TraceNeeds(order=True).check_trace(trace, X, Y)
+    TraceNeeds().check_trace(trace, X[::-1], Y[::-1])  # nothing was recorded row by row for it
     for others in (X[::-1], X[:20], X + 1):
         with pytest.raises(ValueError, match=r"of 22 rows; the .* are others, or in another order"):
-            check_trace(trace, TraceRecorder(order=True), others, Y)
+            TraceNeeds(order=True).check_trace(trace, others, Y)
     for needed, missing in (
         ({"logits": True}, "logits"),
         ({"steps": "last_epoch"}, "states before its steps"),
         ({"steps": "all"}, "states before its steps"),
-        ({"checkpoints": "all"}, "3 checkpoints"),
+        ({"checkpoints": frozenset({"all"})}, "3 checkpoints"),
     ):
         with pytest.raises(ValueError, match=rf"brings no {missing}.*{next(iter(needed))}="):
-            check_trace(trace, TraceRecorder(**needed), X, Y)
+            TraceNeeds(**needed).check_trace(trace, X, Y)
     for same in (Y.astype(np.float32), Y[:, np.newaxis], None):
-        check_trace(trace, TraceRecorder(order=True), X, same)
+        TraceNeeds(order=True).check_trace(trace, X, same)
     with pytest.raises(ValueError, match="targets given are not those"):
-        check_trace(trace, TraceRecorder(order=True), X, 1 - Y)
+        TraceNeeds(order=True).check_trace(trace, X, 1 - Y)
 
 
 class LimitedTable(torch.nn.Module):

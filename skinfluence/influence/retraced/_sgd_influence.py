@@ -24,7 +24,7 @@ from skinfluence.rows._rows import Rows
 from skinfluence.storage._files import numbered
 from skinfluence.storage._lock import locked
 from skinfluence.trace._callbacks import own_recorders
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
 
 # Parameters that decide what retracing a given trace gives.
 _DECIDING = {"parameters", "epochs", "hessian", "renormalize", "batch_size"}
@@ -230,16 +230,15 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
                     "resume=True to that recorder."
                 )
 
-    def _recorder(self) -> TraceRecorder:
+    def _trace_needs(self) -> TraceNeeds:
         steps = None
         if self.parameters == "trajectory":
             steps = "last_epoch" if self.epochs in {"last", 1} else "all"
-        return TraceRecorder(
-            checkpoints="all" if self.parameters == "epoch" else "last",
+        return TraceNeeds(
+            frozenset({"all" if self.parameters == "epoch" else "last"}),
             order=True,
             steps=steps,
             storage=self.storage,
-            resume=self.storage != "memory",
             max_bytes=self.max_bytes,
         )
 

@@ -40,7 +40,7 @@ _OWN_NAME = re.compile(
     r"\.(bin|partial)|trace\.json-[0-9a-f]{12}\.partial"
 )
 _FORMAT = "skinfluence training trace"
-_VERSION = 1
+_VERSION = 2
 # What a training that may go on leaves beside its trace; see `ResumePoint`.
 RESUME_FILE = "resume.pt"
 RESUME_FORMAT = "skinfluence resume point"

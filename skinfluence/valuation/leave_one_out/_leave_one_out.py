@@ -18,7 +18,7 @@ from skinfluence.rows._parameters import check_choice, check_parameter
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.storage._fingerprint import fingerprint, versions
-from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._needs import TraceNeeds
 from skinfluence.valuation.leave_one_out._replay import prepare_replay
 from skinfluence.valuation.leave_one_out._retraining import (
     BATCH_SIZE,
@@ -231,8 +231,8 @@ class LeaveOneOut(BaseDetrimentality):
                 "subset=None."
             )
 
-    def _recorder(self) -> TraceRecorder | None:
-        return TraceRecorder(order=True) if self.retrain == "replay" else None
+    def _trace_needs(self) -> TraceNeeds | None:
+        return TraceNeeds(order=True) if self.retrain == "replay" else None
 
     def _needs_validation(self) -> bool:
         return True
