@@ -1,6 +1,16 @@
-"""Hypothesis draws the same examples on every machine."""
+"""Settings and fixtures of all tests."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
+# Hypothesis draws the same examples on every machine.
 settings.register_profile("repeatable", derandomize=True, print_blob=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def quick_disk(monkeypatch):
+    """Do not wait for the disk: a process that is killed, not a machine, leaves what it wrote."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)

@@ -1,14 +1,17 @@
 """The shape of the package: which room may import what, and what costs time or ties us down."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "skinfluence"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "skinfluence"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TEST_MODULES = sorted(TESTS.rglob("*.py"))
 
 # Room: the rooms it may import, besides its own. The root shows nothing else.
 ROOMS = {
@@ -90,6 +93,41 @@ def test_the_root_shows_the_rooms():
 )
 def test_a_planted_violation_is_found(name, planted):
     assert list(violations(name, planted))
+
+
+def imported_tests(source):
+    """List the imports of test modules, also those in code that a string holds."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            text = ast.unparse(node)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        yield from re.findall(r"^\s*(?:from|import) .*\btest_.*", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", TEST_MODULES, ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_no_test_module_is_imported(path):
+    assert not list(imported_tests(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from tests.rows.{} import X",
+        "from tests.rows import {} as t",
+        "def f():\n    import {}",
+        "CODE = '\\nimport sys\\nfrom {} import X'",
+    ],
+)
+def test_a_planted_import_of_a_test_is_found(planted):
+    assert list(imported_tests(planted.format("test_folds")))
+
+
+def test_the_tests_mirror_the_rooms():
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir()}
+    assert folders - {"__pycache__"} <= {*ROOMS, "_shared"}
 
 
 def test_import_does_not_load_what_a_first_line_does_not_need():

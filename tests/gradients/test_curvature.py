@@ -18,9 +18,8 @@ from skinfluence.influence.solvers._curvature import (
     hessian_matrix,
     root_loss,
 )
+from tests._shared.by_hand import WEIGHT_NORM, close, flat_gradient, row_losses_by_hand
 from tests._shared.net_zoo import CASES
-from tests.gradients.test_readings import WEIGHT_NORM, close
-from tests.gradients.test_routes import flat_gradient, row_losses_by_hand
 
 # Every kind of loss and of parameter use; the larger nets add nothing but time.
 NAMES = [

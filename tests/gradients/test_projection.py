@@ -1,8 +1,7 @@
 """Projections keep inner products, and are the same map everywhere."""
 
-import io
-import subprocess
-import sys
+import functools
+import hashlib
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from skinfluence.gradients._passes import start
 from skinfluence.gradients._projection import LayerProjection, Projection
 from skinfluence.gradients._readings import Dense, Projected
 from tests._shared.net_zoo import CASES
+from tests._shared.processes import result_of
 
 NETS = ["mlp", "cnn", "positions", "embedding", "layer_norm", "conv2d", "encoder"]
 
@@ -68,31 +68,24 @@ def test_batches_do_not_matter(name):
         )
 
 
+def digest_of_signs():
+    signs = Projection(37, 5).of_layer(2).signs(1, 2100, torch.zeros(()))
+    return hashlib.sha256(signs.numpy().tobytes()).hexdigest()
+
+
 def test_signs_are_the_same_in_another_process():
-    code = (
-        "import torch, hashlib; from skinfluence.gradients._projection import Projection; "
-        "s = Projection(37, 5).of_layer(2).signs(1, 2100, torch.zeros(())); "
-        "print(hashlib.sha256(s.numpy().tobytes()).hexdigest())"
-    )
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    }
-    assert digests == {"e676ddbaf7a790349c25c93c4c2aa2d6d5e7cf4d60678d026ddfedd659e63a1a\n"}
+    expected = "e676ddbaf7a790349c25c93c4c2aa2d6d5e7cf4d60678d026ddfedd659e63a1a"
+    assert digest_of_signs() == result_of(digest_of_signs) == expected
+
+
+def embedding(name, **kwargs):
+    return projected(name, 33, 0, **kwargs)[0].numpy()
 
 
 @pytest.mark.parametrize("name", ["cnn", "encoder"])
 def test_another_process_gives_the_same_embedding(name):
-    code = (
-        f"import sys, numpy; sys.path[:0] = {sys.path!r}; "
-        "from test_projection import projected; "
-        f"numpy.save(sys.stdout.buffer, projected({name!r}, 33, 0, batch_size=4)[0].numpy())"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    elsewhere = np.load(io.BytesIO(result.stdout))
-    np.testing.assert_allclose(elsewhere, projected(name, 33, 0)[0], atol=1e-6)
+    elsewhere = result_of(functools.partial(embedding, name, batch_size=4))
+    np.testing.assert_allclose(elsewhere, embedding(name), atol=1e-6)
 
 
 def test_signs_are_balanced_and_independent_of_each_other():

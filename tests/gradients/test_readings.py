@@ -28,18 +28,19 @@ from skinfluence.gradients._readings import (
     UnitGradient,
 )
 from skinfluence.gradients.factors import _layer_gradients as _factors
-from tests._shared.net_zoo import CASES
-from tests.gradients.test_routes import (
-    TOLERANCE,
+from tests._shared.by_hand import (
+    WEIGHT_NORM,
     by_hand,
+    close,
     every_case,
     flat_gradient,
+    read,
     row_losses_by_hand,
 )
+from tests._shared.net_zoo import CASES
 
 # Nets whose Linear and Conv layers can be told from the rest by name.
 FORWARD_MODE_FAILS = {"lstm", "gru", "weight_norm", "old_weight_norm"}
-WEIGHT_NORM = {"weight_norm", "old_weight_norm"}
 
 
 def problem(name, n, seed=0, batch_size=3):
@@ -48,15 +49,6 @@ def problem(name, n, seed=0, batch_size=3):
     X, y = case.draw(np.random.default_rng(seed), n)
     loop, batches = start(net, X, y, layers="all", batch_size=batch_size)
     return loop, batches, torch.tensor(by_hand(case.fitted(seed), X, y)), (net, X, y)
-
-
-def read(loop, batches, reading):
-    return torch.cat(list(loop.batches(batches, reading)))
-
-
-def close(found, expected):
-    scale = max(1.0, float(expected.abs().max()))
-    torch.testing.assert_close(found, expected, atol=TOLERANCE * scale, rtol=TOLERANCE)
 
 
 @every_case

@@ -22,9 +22,8 @@ from skinfluence.gradients._readings import (
 from skinfluence.gradients.factors._convolution import ConvGradients
 from skinfluence.gradients.factors._embedding import EmbeddingGradients
 from skinfluence.gradients.factors._layer_gradients import LinearGradients
+from tests._shared.by_hand import by_hand, close, read
 from tests._shared.net_zoo import N_CLASSES, Case, table
-from tests.gradients.test_readings import close, read
-from tests.gradients.test_routes import by_hand
 
 small = st.integers(1, 5)
 many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -23,9 +23,9 @@ from skinfluence.gradients._readings import (
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients._trajectory import MeanOf, SideBySide
 from skinfluence.gradients.factors import _layer_gradients as _factors
+from tests._shared.by_hand import TOLERANCE, by_hand
 from tests._shared.net_zoo import CASES
 from tests._shared.problems import blobs, classifier
-from tests.gradients.test_routes import TOLERANCE, by_hand
 
 NETS = [
     "mlp",

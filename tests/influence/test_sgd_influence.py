@@ -17,6 +17,7 @@ from torch.utils.data import WeightedRandomSampler
 from skinfluence import AreaUnderMargin, SGDInfluence, TraceRecorder, TracIn
 from skinfluence.exceptions import ReplayWarning
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs
+from tests._shared.sgd_nets import Double, Line, sgd
 
 OPTIMIZERS = {
     "plain": {},
@@ -32,45 +33,16 @@ OPTIMIZERS = {
 }
 
 
-class Line(nn.Module):
-    def __init__(self, n_inputs=3):
-        super().__init__()
-        self.line = nn.Linear(n_inputs, 1, dtype=torch.float64)
-
-    def forward(self, X):
-        return self.line(X)
-
-
 class TwoLines(Line):
     def __init__(self):
         super().__init__()
         self.line = nn.Linear(3, 2, dtype=torch.float64)
 
 
-class Double(SmallMlp):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.double()
-
-
 def least_squares(n=24):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 3))
     return X, (X @ [1.0, -2.0, 0.5] + rng.normal(size=n))[:, None]
-
-
-def sgd(net_class=NeuralNetRegressor, module=Line, **kwargs):
-    settings = {
-        "optimizer": torch.optim.SGD,
-        "lr": 0.05,
-        "max_epochs": 1,
-        "batch_size": 5,
-        "iterator_train__shuffle": True,
-        "train_split": None,
-        "verbose": 0,
-        "callbacks": [TraceRecorder(order=True, steps="all", checkpoints="all")],
-    }
-    return net_class(module, **{**settings, **kwargs})
 
 
 def trained(net, X, y):

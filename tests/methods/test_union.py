@@ -24,8 +24,8 @@ from skinfluence import (
     SelfConfidence,
     TracIn,
 )
+from tests._shared.counted import counted, n_trainings
 from tests._shared.problems import SmallMlp, classifier, noisy_blobs
-from tests.nets.test_cache import counted, n_trainings
 
 METHODS = [
     ("loss", LossScore()),

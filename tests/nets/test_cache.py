@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from pyod.models.knn import KNN
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from skorch.callbacks import Callback, Freezer
+from skorch.callbacks import Freezer
 
 from skinfluence import (
     EL2N,
@@ -36,6 +35,8 @@ from skinfluence import (
     outlier,
 )
 from skinfluence.storage._fingerprint import fingerprint
+from tests._shared.counted import counted, n_trainings
+from tests._shared.instances import SMALLEST
 from tests._shared.problems import SmallMlp, classifier, fitted_classifier, noisy_blobs, regressor
 
 # Every estimator that trains a net on the rows, in a setting that records something where it can;
@@ -62,24 +63,6 @@ CACHED = [
     TracIn(reference="validation"),
 ]
 every_cached = pytest.mark.parametrize("method", CACHED, ids=repr)
-
-
-class CountTrainings(Callback):
-    def __init__(self, path):
-        self.path = path
-
-    def on_train_begin(self, net, **kwargs):
-        with Path(self.path).open("a") as file:
-            file.write("x")
-
-
-def counted(tmp_path, make=classifier, **kwargs):
-    return make(max_epochs=6, callbacks=[CountTrainings(str(tmp_path / "count"))], **kwargs)
-
-
-def n_trainings(tmp_path):
-    path = tmp_path / "count"
-    return len(path.read_text()) if path.exists() else 0
 
 
 def cached_method(tmp_path, net=None, **kwargs):
@@ -233,8 +216,6 @@ def test_every_method_trains_again_where_something_else_is_trained(tmp_path, met
 
 
 def test_every_estimator_that_trains_on_the_rows_has_the_parameter():
-    from instances import SMALLEST
-
     listed = {type(method) for method in CACHED}
     assert listed <= {cls for cls in SMALLEST if "memory" in SMALLEST[cls].get_params()}
     by_the_base = {

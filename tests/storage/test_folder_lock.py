@@ -2,8 +2,6 @@
 
 import multiprocessing
 import os
-import signal
-import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -16,53 +14,51 @@ from skinfluence.influence.retraced import _retrace_file
 from skinfluence.rows._seeds import seeded
 from skinfluence.storage._lock import LOCK_FILE, FolderLock, locked
 from skinfluence.trace._callbacks import trace_of
-from tests.trace.test_trace import X, Y, assert_same, small
-from tests.trace.test_trace_files import assert_same_trace, environment, odd_trace
-from tests.trace.test_trace_resume import QUERIES, SEEN, assert_same_training, few_epochs, fit
+from skinfluence.trace._recording import Recording
+from tests._shared.processes import begin, result_of
+from tests._shared.traces import (
+    QUERIES,
+    SEEN,
+    X,
+    Y,
+    assert_same,
+    assert_same_trace,
+    assert_same_training,
+    few_epochs,
+    fit,
+    odd_trace,
+    small,
+)
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch):
-    """Processes are killed here, not machines: what was written is there."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock"),
+    pytest.mark.usefixtures("quick_disk"),
+]
 
 
 # What callbacks of a test do next; not their parameters, which are part of what a training is.
 TODO = SimpleNamespace(begin=list, epoch=list, end=list)  # list() does nothing
-TRAIN_SLOWLY = """
-import os, sys
-from skinfluence.trace._recording import Recording
-from tests.trace.test_trace_resume import fit
-os.fsync = lambda file: None
-begin_epoch = Recording.begin_epoch
-def slow(self):
-    begin_epoch(self)
-    if self._n_epochs == 2:
-        print("in the middle", flush=True)
-        sys.stdin.readline()
-Recording.begin_epoch = slow
-fit(sys.argv[1])
-"""
 
 
-def begun_elsewhere(folder):
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN_SLOWLY, str(folder)],
-        env=environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "in the middle\n"
-    return process
+def train_slowly(connection, folder):
+    os.fsync = lambda file: None
+    begin_epoch = Recording.begin_epoch
+
+    def slow(self):
+        begin_epoch(self)
+        if self._n_epochs == 2:
+            connection.send("in the middle")
+            connection.recv()
+
+    Recording.begin_epoch = slow
+    fit(folder)
 
 
 @pytest.mark.parametrize("ends_by", ["its end", "a kill"])
 def test_another_process_keeps_out(ends_by, tmp_path):
     folder = tmp_path / "t"
-    process = begun_elsewhere(folder)
+    process, connection = begin(train_slowly, folder)
+    assert connection.recv() == "in the middle"
     files = {path: path.read_bytes() for path in folder.iterdir()}
     assert folder / LOCK_FILE in files
     for _ in range(2):
@@ -74,12 +70,13 @@ def test_another_process_keeps_out(ends_by, tmp_path):
         odd_trace().save(folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == files
     if ends_by == "a kill":
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
         assert (folder / LOCK_FILE).exists()
     else:
-        process.communicate("\n")
-        assert process.returncode == 0
+        connection.send("go on")
+        process.join()
+        assert process.exitcode == 0
     again = fit(folder)
     assert SEEN == [2, 3, 4] if ends_by == "a kill" else not SEEN
     assert_same_training(again, fit())
@@ -185,6 +182,10 @@ def test_what_was_taken_over_cannot_go_on(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def take(folder):
+    FolderLock(folder)
+
+
 def test_a_forked_worker_neither_frees_the_folder_nor_keeps_it(tmp_path):
     fork = multiprocessing.get_context("fork")
     held, done = fork.Event(), fork.Event()
@@ -201,13 +202,11 @@ def test_a_forked_worker_neither_frees_the_folder_nor_keeps_it(tmp_path):
     assert held.wait(60)
     with pytest.raises(RuntimeError):
         FolderLock(tmp_path)
-    check = "import sys, pathlib; from skinfluence.storage._lock import FolderLock as L;"
-    command = [sys.executable, "-c", check + "L(pathlib.Path(sys.argv[1]))", str(tmp_path)]
-    found = subprocess.run(command, env=environment(), check=False, capture_output=True, text=True)
-    assert "in use by another process" in found.stderr
+    with pytest.raises(RuntimeError, match="in use by another process"):
+        result_of(take, tmp_path)
     os.close(lock._descriptor)  # as when this process is killed
     lock._free.detach()
-    assert subprocess.run(command, env=environment(), check=False).returncode == 0
+    result_of(take, tmp_path)
     done.set()
     worker.join()
 

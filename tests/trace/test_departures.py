@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from skinfluence import SGDInfluence, TraceRecorder
 from skinfluence.trace._callbacks import trace_of
 from tests._shared.problems import blobs
-from tests.influence.test_sgd_influence import Double, sgd
+from tests._shared.sgd_nets import Double, sgd
 
 X, Y = blobs(n=24)
 X_VAL, Y_VAL = blobs(n=12, seed=1)

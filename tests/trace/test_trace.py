@@ -11,49 +11,26 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EpochTimer
 from skorch.dataset import ValidSplit
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader
 
 from skinfluence import TraceRecorder
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._callbacks import trace_of
-from tests._shared.problems import SmallMlp, blobs, classifier
-
-X, Y = blobs(n=22)
-FULL = {"checkpoints": "all", "order": True, "steps": "all", "logits": True}
-
-
-class Interrupt(Callback):
-    """Stop training, as Ctrl-C does, at one moment of the step with a given number."""
-
-    def __init__(self, moment="on_batch_end", step=4):
-        self.moment = moment
-        self.step = step
-
-    def initialize(self):
-        self.steps_ = -1
-        return self
-
-    def on_batch_begin(self, net, training=None, **kwargs):
-        self.steps_ += bool(training)
-        self._maybe("on_batch_begin", training)
-
-    def on_grad_computed(self, net, named_parameters, training=None, **kwargs):
-        self._maybe("on_grad_computed", training)
-
-    def on_batch_end(self, net, training=None, **kwargs):
-        self._maybe("on_batch_end", training)
-
-    def _maybe(self, moment, training):
-        if training and moment == self.moment and self.steps_ == self.step:
-            raise KeyboardInterrupt
-
-
-class DropoutMlp(SmallMlp):
-    def __init__(self):
-        super().__init__()
-        self.body.append(nn.Dropout(0.5))
-        self.body.append(nn.BatchNorm1d(16))
+from tests._shared.problems import SmallMlp
+from tests._shared.traces import (
+    FULL,
+    DropoutMlp,
+    Interrupt,
+    X,
+    Y,
+    assert_nothing_left,
+    assert_same,
+    small,
+    state_of,
+    trained,
+    weighted,
+)
 
 
 class NoisyMlp(SmallMlp):
@@ -98,39 +75,6 @@ class NumberNet(NeuralNetClassifier):
     def initialize_module(self):
         self.module_ = RowNumbers(**self.get_params_for("module"))
         return self
-
-
-def small(**kwargs):
-    return classifier(**{"max_epochs": 3, "batch_size": 8, "lr": 0.05, **kwargs})
-
-
-def trained(net, recorder=None, seed=0, X=X, y=Y):
-    with seeded(seed):
-        if recorder is not None:
-            net.set_params(callbacks=[*(net.callbacks or []), recorder])
-        return net.fit(X, y)
-
-
-def state_of(net):
-    return {**dict(net.module_.named_parameters()), **dict(net.module_.named_buffers())}
-
-
-def assert_same(one, two):
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        assert torch.equal(value, two[name]), name
-
-
-def assert_nothing_left(net):
-    assert not {"fit_loop", "get_iterator"} & vars(net).keys()
-    assert not any("last" in name for name, _ in net.callbacks_)
-    clone(net)
-    pickle.loads(pickle.dumps(net))
-
-
-def weighted():
-    generator = torch.Generator().manual_seed(3)
-    return WeightedRandomSampler(np.arange(1.0, 23), 30, generator=generator)
 
 
 UNSHUFFLED = {"iterator_train__shuffle": False}

@@ -1,99 +1,35 @@
 """Traces on disk: the same as in memory, and never half of one."""
 
-import errno
 import json
-import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
+from skorch.callbacks import Callback
 
 from skinfluence import GradientEmbedding, TraceRecorder, TrainingTrace
 from skinfluence.trace._callbacks import trace_of
-from skinfluence.trace._training_trace import Checkpoint
 from skinfluence.trace.folder import _trace_files
-from tests.trace.test_trace import (
+from tests._shared.processes import begin, result_of
+from tests._shared.traces import (
     FULL,
     DropoutMlp,
+    FullDisk,
     X,
     Y,
     assert_nothing_left,
     assert_same,
+    assert_same_trace,
+    odd_trace,
     small,
     trained,
 )
-
-DTYPES = [
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.int64,
-    torch.int32,
-    torch.uint8,
-    torch.bool,
-    torch.complex64,
-]
-
-
-def assert_same_trace(one, two):
-    for name in ("initial_state", "final_state"):
-        assert_same(getattr(one, name), getattr(two, name))
-    for mine, other in zip(one.checkpoints, two.checkpoints, strict=True):
-        assert mine.epoch == other.epoch
-        np.testing.assert_array_equal(mine.learning_rate, other.learning_rate)
-        assert_same(mine.state, other.state)
-    for name in ("batch_indices", "step_states"):
-        assert (getattr(one, name) is None) == (getattr(two, name) is None)
-    for mine, other in zip(one.batch_indices or [], two.batch_indices or [], strict=True):
-        np.testing.assert_array_equal(mine, other)
-    for mine, other in zip(one.step_states or [], two.step_states or [], strict=True):
-        assert_same(mine, other)
-    np.testing.assert_array_equal(one.learning_rates, two.learning_rates)
-    assert (one.logits is None) == (two.logits is None)
-    if one.logits is not None:
-        np.testing.assert_array_equal(one.logits, two.logits)
-    assert one._meta() == two._meta()
-    assert one.nbytes == two.nbytes
-
-
-def odd_trace():
-    """States of every dtype, of no axis, and with nothing in them."""
-
-    def state(seed):
-        generator = torch.Generator().manual_seed(seed)
-        found = {"empty": torch.empty(0, 3), "scalar": torch.tensor(seed, dtype=torch.int64)}
-        for dtype in DTYPES:
-            values = torch.randint(0, 2, (3, 5), generator=generator).to(dtype)
-            found[f"m.{dtype}"] = values.T if seed % 2 else values.T.contiguous()
-            found[f"s.{dtype}"] = values[0, 0]
-        return found
-
-    final = state(3)
-    return TrainingTrace(
-        n_samples=4,
-        initial_state=state(1),
-        final_state=final,
-        checkpoints=[
-            Checkpoint(1, np.array([0.1, 0.2]), state(2)),
-            Checkpoint(2, np.array([1 / 3, 0.0]), final),
-        ],
-        learning_rates=np.array([[0.1, 0.2], [1 / 3, 0.0]]),
-        batch_indices=[np.array([3, 1]), np.array([], np.int64)],
-        step_states=[state(5), state(6)],
-        parameter_groups=(("a", "b"), ()),
-        weight_decay=(0.0, 1 / 3),
-        epoch_starts=(0, 1),
-        planned_epochs=(2,),
-        replay_error_=0.1,
-    )
 
 
 def test_every_dtype_and_shape_survives(tmp_path):
@@ -162,34 +98,23 @@ def test_another_programs_file_is_not_overwritten(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]
 
 
-def environment():
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+def embedding_of(net):
+    return GradientEmbedding(FrozenEstimator(net), checkpoints=2, combine="concat").fit(X, Y)
 
 
-SCORES_ELSEWHERE = """
-import sys
-import numpy as np
-from sklearn.frozen import FrozenEstimator
-from skinfluence import GradientEmbedding, TraceRecorder, TrainingTrace
-from tests.trace.test_trace import X, Y, small
-trace = TrainingTrace.load(sys.argv[1])
-recorder = TraceRecorder()
-net = small().initialize()
-net.module_.load_state_dict(trace.final_state)
-recorder.trace_ = trace
-net.callbacks_.append(("recorder", recorder))
-method = GradientEmbedding(FrozenEstimator(net), checkpoints=2, combine="concat")
-np.save(sys.argv[2], method.fit(X, Y).embedding_)
-"""
+def embedding_elsewhere(folder):
+    recorder = TraceRecorder()
+    recorder.trace_ = TrainingTrace.load(folder)
+    net = small().initialize()
+    net.module_.load_state_dict(recorder.trace_.final_state)
+    net.callbacks_.append(("recorder", recorder))
+    return embedding_of(net).embedding_
 
 
 def test_a_trace_gives_the_same_scores_in_a_new_process(tmp_path):
     net = trained(small(max_epochs=4), TraceRecorder(checkpoints=2, storage=tmp_path / "trace"))
-    method = GradientEmbedding(FrozenEstimator(net), checkpoints=2, combine="concat")
-    places = [str(tmp_path / "trace"), str(tmp_path / "scores.npy")]
-    command = [sys.executable, "-c", SCORES_ELSEWHERE, *places]
-    subprocess.run(command, env=environment(), check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), method.fit(X, Y).embedding_)
+    found = result_of(embedding_elsewhere, tmp_path / "trace")
+    np.testing.assert_array_equal(found, embedding_of(net).embedding_)
 
 
 def test_loading_unpickles_nothing(tmp_path, monkeypatch):
@@ -259,45 +184,41 @@ def test_files_outside_the_folder_are_neither_read_nor_removed(tmp_path):
     assert (tmp_path / "outside").exists()
 
 
-WRITE_SLOWLY = """
-import sys, threading, time
-from skorch.callbacks import Callback
-from skinfluence import TraceRecorder
-from skinfluence.trace.folder import _trace_files
-from tests.trace.test_trace import FULL, X, Y, small
-from tests.trace.test_trace_files import odd_trace
-trained, trained_again, saved, saved_again = sys.argv[1:]
-stuck = threading.Semaphore(0)
-def replace_never(*args):
-    stuck.release()
-    time.sleep(60)
-_trace_files.Path.replace = replace_never
-for folder in (saved, saved_again):
-    threading.Thread(target=odd_trace().save, args=(folder,), daemon=True).start()
-    stuck.acquire()
-class Slow(Callback):
+class Pausing(Callback):
+    """Says that it is in the middle of a training, and stays there."""
+
+    def __init__(self, said):
+        self.said = said
+
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 3:
-            print("in the middle", flush=True)
+            self.said.send("in the middle")
             time.sleep(60)
-recorders = [TraceRecorder(**FULL, storage=folder) for folder in (trained, trained_again)]
-small(callbacks=[*recorders, Slow()], max_epochs=9).fit(X, Y)
-"""
+
+
+def write_slowly(said, trained, trained_again, saved, saved_again):
+    stuck = threading.Semaphore(0)
+
+    def replace_never(*args):
+        stuck.release()
+        time.sleep(60)
+
+    _trace_files.Path.replace = replace_never
+    for folder in (saved, saved_again):
+        threading.Thread(target=odd_trace().save, args=(folder,), daemon=True).start()
+        stuck.acquire()
+    recorders = [TraceRecorder(**FULL, storage=folder) for folder in (trained, trained_again)]
+    small(callbacks=[*recorders, Pausing(said)], max_epochs=9).fit(X, Y)
 
 
 def test_a_killed_process_leaves_the_old_trace_or_none(tmp_path):
     folders = [tmp_path / name for name in ("trained", "trained_again", "saved", "saved_again")]
     for folder in folders[1::2]:
         odd_trace().save(folder)
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITE_SLOWLY, *map(str, folders)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "in the middle\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process, said = begin(write_slowly, *folders)
+    assert said.recv() == "in the middle"
+    process.kill()
+    process.join()
     for folder in folders:
         assert list(folder.glob("*.partial"))
     for folder in folders[::2]:
@@ -317,28 +238,6 @@ def test_a_missing_parent_folder_is_named(tmp_path):
     assert "parent folder must exist" in caught.value.__notes__[0]
     assert not net.history
     assert_nothing_left(net)
-
-
-class FullDisk:
-    """A file on a disk that has room for some bytes more."""
-
-    def __init__(self, file, room):
-        self._file, self._room = file, room
-
-    def write(self, data):
-        self._room[0] -= len(data)
-        if self._room[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self._file.write(data)
-
-    def __getattr__(self, name):
-        return getattr(self._file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self._file.close()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.9, 0.97, 0.995])

@@ -5,10 +5,7 @@ import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,88 +24,32 @@ from skinfluence.nets._training import fit_net
 from skinfluence.rows._seeds import seeded
 from skinfluence.storage import _files as _state_files
 from skinfluence.trace._callbacks import trace_of
-from tests._shared.problems import blobs
-from tests.trace.test_trace import (
+from skinfluence.trace._recording import Recording
+from tests._shared.processes import exit_code
+from tests._shared.traces import (
+    EPOCHS,
     FULL,
+    QUERIES,
+    SEEN,
+    STOP_AT,
     DropoutMlp,
+    FullDisk,
     Interrupt,
+    Stop,
     X,
     Y,
     assert_nothing_left,
+    assert_only_the_trace,
     assert_same,
+    assert_same_trace,
+    assert_same_training,
+    few_epochs,
+    fit,
+    history_of,
     small,
 )
-from tests.trace.test_trace_files import FullDisk, assert_same_trace, environment
 
-EPOCHS = 5
-# What callbacks of a test do next; not their parameters, which are part of what a training is.
-STOP_AT, SEEN = SimpleNamespace(step=None, by=ZeroDivisionError), []
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch):
-    """Processes are killed here, not machines: what was written is there."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
-
-
-class Stop(Callback):
-    """Raise in a given step, counted from the start of this call of fit; and count epochs."""
-
-    def initialize(self):
-        self.step_ = -1
-        SEEN.clear()
-        return self
-
-    def on_epoch_begin(self, net, **kwargs):
-        SEEN.append(len(net.history) - 1)
-
-    def on_batch_end(self, net, training=None, **kwargs):
-        self.step_ += bool(training)
-        if training and self.step_ == STOP_AT.step:
-            raise STOP_AT.by
-
-
-def fit(folder=None, *, stop_at=None, seed=0, asked=FULL, rows=X, targets=Y, **kwargs):
-    """Train a small net, in a folder where there is one; give it even if it was stopped."""
-    by = kwargs.pop("by", ZeroDivisionError)
-    storage = {} if folder is None else {"storage": folder, "resume": True}
-    recorder = TraceRecorder(**asked, **storage)
-    own = kwargs.pop("callbacks", [])
-    make = kwargs.pop("make", small)
-    net = make(**{"max_epochs": EPOCHS, "callbacks": [*own, Stop(), recorder], **kwargs})
-    STOP_AT.step, STOP_AT.by = stop_at, by
-    with seeded(seed):
-        if stop_at is None or by is KeyboardInterrupt:  # which skorch does not pass on
-            return net.fit(rows, targets)
-        with pytest.raises(ZeroDivisionError):
-            net.fit(rows, targets)
-    return net
-
-
-def history_of(net):
-    return [{k: v for k, v in row.items() if k != "dur"} for row in net.history]
-
-
-def assert_same_training(one, two):
-    assert_same_trace(trace_of(one), trace_of(two))
-    assert_same(one.module_.state_dict(), two.module_.state_dict())
-    np.testing.assert_equal(history_of(one), history_of(two))
-    mine, other = (net.optimizer_.state_dict() for net in (one, two))
-    assert mine["param_groups"] == other["param_groups"]
-    for place, state in mine["state"].items():
-        for name, value in state.items():
-            assert value is other["state"][place][name] is None or torch.equal(
-                torch.as_tensor(value), torch.as_tensor(other["state"][place][name])
-            )
-
-
-def assert_only_the_trace(folder):
-    """A finished folder holds what its manifest names, the manifest, and one record."""
-    trace = TrainingTrace.load(folder)
-    trace.save(folder.with_name("saved"))
-    named = {path.name.split("-")[0] for path in folder.with_name("saved").iterdir()}
-    found = [path.name.split("-")[0] for path in folder.iterdir()]
-    assert sorted(found) == sorted({*named, "resume.pt"})
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def own_generator(seed):
@@ -458,50 +399,37 @@ def test_a_full_disk_loses_no_complete_epoch(room, tmp_path, monkeypatch):
     assert_only_the_trace(folder)
 
 
-def few_epochs():
-    return sgd_net(X, Y, random_state=0).set_params(max_epochs=12)
-
-
-QUERIES = blobs(n=12, seed=1)
-KILLED = """
-import os, signal, sys
-from skinfluence import SGDInfluence
-from skinfluence.trace._recording import Recording
-from skinfluence.influence.retraced import _retrace_file
-from tests.trace.test_trace import X, Y
-from tests.trace.test_trace_resume import QUERIES, few_epochs
-folder, stage = sys.argv[1:]
-_retrace_file._SECONDS_BETWEEN_WRITES = 0
-os.fsync = lambda file: None
 def die_after(cls, name, n_calls):
     original, calls = getattr(cls, name), []
+
     def counted(*args, **kwargs):
         calls.append(0)
         result = original(*args, **kwargs)
         if len(calls) == n_calls:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
+
     setattr(cls, name, counted)
-if stage == "training":
-    die_after(Recording, "begin_step", 7)
-if stage == "retracing":
-    die_after(_retrace_file.RetraceFile, "watch", 9)
-    die_after(Recording, "begin_step", 8)  # five epochs need not be trained again
-SGDInfluence(few_epochs(), storage=folder, random_state=0).fit(X, Y, *QUERIES)
-"""
+
+
+def fit_and_die(folder, stage):
+    _retrace_file._SECONDS_BETWEEN_WRITES = 0
+    os.fsync = lambda file: None
+    if stage == "training":
+        die_after(Recording, "begin_step", 7)
+    if stage == "retracing":
+        die_after(_retrace_file.RetraceFile, "watch", 9)
+        die_after(Recording, "begin_step", 8)  # five epochs need not be trained again
+    SGDInfluence(few_epochs(), storage=folder, random_state=0).fit(X, Y, *QUERIES)
 
 
 def test_killed_while_training_and_again_while_retracing(tmp_path):
     whole = SGDInfluence(few_epochs(), random_state=0).fit(X, Y, *QUERIES)
     folder = tmp_path / "t"
 
-    def run(stage):
-        command = [sys.executable, "-c", KILLED, str(folder), stage]
-        return subprocess.run(command, env=environment(), check=False).returncode
-
-    assert run("training") == -signal.SIGKILL
+    assert exit_code(fit_and_die, folder, "training") == -signal.SIGKILL
     assert not (folder / "trace.json").exists()
-    assert run("retracing") == -signal.SIGKILL
+    assert exit_code(fit_and_die, folder, "retracing") == -signal.SIGKILL
     n_done = _state_files.unpacked((folder / "retrace.pt").read_bytes(), folder)["n_steps"]
     assert n_done == 9
     method = SGDInfluence(few_epochs(), storage=folder, random_state=0).fit(X, Y, *QUERIES)

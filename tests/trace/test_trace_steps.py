@@ -16,7 +16,7 @@ from skinfluence.rows._seeds import seeded
 from skinfluence.trace._callbacks import trace_of
 from skinfluence.trace._needs import TraceNeeds
 from tests._shared.problems import SmallMlp
-from tests.trace.test_trace import (
+from tests._shared.traces import (
     FULL,
     DropoutMlp,
     Interrupt,

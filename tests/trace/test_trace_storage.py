@@ -4,8 +4,6 @@ import dataclasses
 import os
 import pickle
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,23 +24,28 @@ from skinfluence import (
 )
 from skinfluence.trace._callbacks import trace_of
 from skinfluence.trace.folder import _trace_files
-from tests.trace.test_trace import FULL, DropoutMlp, X, Y, assert_nothing_left, small
-from tests.trace.test_trace_files import FullDisk, assert_same_trace, environment
-from tests.trace.test_trace_resume import (
+from skinfluence.trace.folder._resume_point import ResumePoint
+from skinfluence.trace.folder._trace_files import TraceWriter
+from tests._shared.processes import exit_code
+from tests._shared.traces import (
+    FULL,
     SEEN,
+    DropoutMlp,
+    FullDisk,
     Stop,
+    X,
+    Y,
+    assert_nothing_left,
     assert_only_the_trace,
+    assert_same_trace,
     assert_same_training,
     fit,
+    small,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_disk")
+
 TOKEN = "0123456789ab"
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch):
-    """Processes are killed here, not machines: what was written is there."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 def users_checkpoint(path):
@@ -145,23 +148,18 @@ def test_a_trace_replaced_on_disk_stays_as_it_was(tmp_path):
     assert_same_trace(loaded, first)
 
 
-KILLED_WHILE_GOING_ON = """
-import os, signal, sys
-from skinfluence.trace.folder._resume_point import ResumePoint
-from skinfluence.trace.folder._trace_files import TraceWriter
-from tests.trace.test_trace_resume import fit
-os.fsync = lambda file: None
-cls, name = {"save": (ResumePoint, "save"), "clear": (TraceWriter, "clear"),
-             "keep": (TraceWriter, "keep")}[sys.argv[2]]
-original = getattr(cls, name)
-def then_die(*args, **kwargs):
-    original(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
-def die(*args, **kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(cls, name, die if sys.argv[3] == "before" else then_die)
-fit(sys.argv[1])
-"""
+def go_on_and_die(folder, name, when):
+    os.fsync = lambda file: None
+    cls = ResumePoint if name == "save" else TraceWriter
+    original = getattr(cls, name)
+
+    def die(*args, **kwargs):
+        if when == "after":
+            original(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(cls, name, die)
+    fit(folder)
 
 
 @pytest.mark.parametrize("asked", [FULL, {"steps": "last_epoch"}])
@@ -184,9 +182,7 @@ def test_killed_while_files_of_an_interrupt_are_copied(moment, tmp_path):
     stopped = trace_of(fit(folder, stop_at=7, by=KeyboardInterrupt))
     stopped.save(tmp_path / "kept")
     when, name = moment.split()
-    command = [sys.executable, "-c", KILLED_WHILE_GOING_ON, str(folder), name, when]
-    killed = subprocess.run(command, env=environment(), check=False).returncode
-    assert killed == -signal.SIGKILL
+    assert exit_code(go_on_and_die, folder, name, when) == -signal.SIGKILL
     again = fit(folder)
     assert SEEN == [2, 3, 4]
     assert_same_trace(stopped, TrainingTrace.load(tmp_path / "kept"))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skinfluence import DataShapley
 from skinfluence.rows._rows import Rows
 from skinfluence.valuation.shapley._utility import ModelUtility
-from tests._shared.problems import blobs, classifier, noisy_blobs, regressor
+from tests._shared.problems import Centroids, blobs, classifier, noisy_blobs, regressor
 from tests._shared.valuation_references import shapley_over_all_subsets
 
 SMALL = {"max_permutations": 20, "random_state": 0}
@@ -25,23 +25,6 @@ def problem(n=12, **kwargs):
     X, y = blobs(n, n_features=3, **kwargs)
     X_val, y_val = blobs(20, n_features=3, seed=1)
     return X, y, X_val, y_val
-
-
-class Centroids(ClassifierMixin, BaseEstimator):
-    """The nearest class mean: plain numpy, because scikit-learn's checks take a test's time."""
-
-    def __init__(self, shrink=0.0):
-        self.shrink = shrink
-
-    def fit(self, X, y):
-        self.classes_ = np.unique(y)
-        means = [X[y == label].mean(axis=0) for label in self.classes_]
-        self.means_ = (1 - self.shrink) * np.array(means)
-        return self
-
-    def predict(self, X):
-        distances = ((X[:, np.newaxis] - self.means_) ** 2).sum(axis=2)
-        return self.classes_[distances.argmin(axis=1)]
 
 
 # Not of the class: what a class holds is part of what an estimator is.

@@ -1,9 +1,5 @@
 """LeaveOneOut against trainings written out by hand, in float64."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +15,7 @@ from skinfluence import LeaveOneOut, SGDInfluence, TraceRecorder, TrainingTrace
 from skinfluence.exceptions import HeldOutRowsWarning
 from skinfluence.valuation.leave_one_out import _replay, _retraining
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs
+from tests._shared.processes import begin
 
 
 class Line(nn.Module):
@@ -474,53 +471,34 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     assert np.isfinite(other.losses_without_[3])
 
 
-KILLED = """
-import sys, time
-import numpy as np
-sys.path[:0] = {paths!r}
-from tests.valuation import test_leave_one_out as t
-from skinfluence import LeaveOneOut
-from skinfluence.valuation.leave_one_out import _replay, _retraining
-_replay._MAX_STACK, _retraining._PERIOD = 5, 0.0
-run, calls = _replay._run_stack, []
-def slow(*args):
-    calls.append(args)
-    if {wait} and len(calls) > 3:
-        print("waiting", flush=True)
-        time.sleep(60)
-    return run(*args)
-_replay._run_stack = slow
-X, y, X_val, y_val = t.problem()
-method = LeaveOneOut(t.sgd(), path={path!r}, random_state=0).fit(X, y, X_val, y_val)
-np.save({scores!r}, method.detrimentality_)
-print(len(calls))
-"""
+def count_stacks(connection, method, waits):
+    """Fit, with stacks of five rows; say how many there were, or wait within the third."""
+    _replay._MAX_STACK, _retraining._PERIOD = 5, 0.0
+    run, calls = _replay._run_stack, []
+
+    def counted(*args):
+        calls.append(args)
+        if waits and len(calls) > 3:
+            connection.send("waiting")
+            connection.recv()
+        return run(*args)
+
+    _replay._run_stack = counted
+    scores = method.fit(*problem()).detrimentality_
+    connection.send((len(calls), scores))
 
 
 def test_a_killed_process_goes_on(tmp_path):
-    root = Path(__file__).parents[2]
-    settings = {
-        "paths": [str(root)],
-        "path": str(tmp_path / "run.npz"),
-        "scores": str(tmp_path / "scores.npy"),
-    }
-    command = [sys.executable, "-c", KILLED.format(wait=True, **settings)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
-        try:
-            assert first.stdout.readline().strip() == "waiting"
-        finally:
-            first.kill()
+    method = LeaveOneOut(sgd(), path=str(tmp_path / "run.npz"), random_state=0)
+    first, said = begin(count_stacks, method, True)
+    assert said.recv() == "waiting"
+    first.kill()
+    first.join()
     assert np.isfinite(np.load(tmp_path / "run.npz")["losses"]).sum() == 10
-    second = subprocess.run(
-        [sys.executable, "-c", KILLED.format(wait=False, **settings)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert second.stdout.strip() == "4"
-    X, y, X_val, y_val = problem()
-    expected = LeaveOneOut(sgd(), random_state=0).fit(X, y, X_val, y_val).detrimentality_
-    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-12)
+    n_stacks, scores = begin(count_stacks, method, False)[1].recv()
+    assert n_stacks == 4
+    expected = clone(method).set_params(path=None).fit(*problem()).detrimentality_
+    np.testing.assert_allclose(scores, expected, atol=1e-12)
 
 
 def test_progress_is_printed(capsys, monkeypatch):

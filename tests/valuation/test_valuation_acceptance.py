@@ -1,9 +1,6 @@
 """How well planted label errors are found without gradients, and that a killed run goes on."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from skinfluence import ComplexityGap, DataShapley, KNNShapley
 from skinfluence.datasets import make_noisy_labels
+from tests._shared.processes import begin
 
 pytestmark = pytest.mark.slow
 SEEDS = range(5)
@@ -79,25 +77,20 @@ def test_tmc_shapley_ranks_flips_above_clean_rows():
     assert auroc >= 0.8
 
 
-KILLED = """
-from tests.valuation.test_valuation_acceptance import method, problem
-*data, _ = problem()
-method(1, 20, {path!r}).fit(*data)
-"""
+def fit(_, method, data):
+    method.fit(*data)
 
 
 def test_a_killed_run_goes_on_to_the_values_of_any_number_of_workers(tmp_path):
     path = str(tmp_path / "run.npz")
     *data, _ = problem()
-    code = KILLED.format(path=path)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, "-c", code], env=env)
+    process, _ = begin(fit, method(1, 20, path), data)
     deadline = time.monotonic() + 300
     while not Path(path).exists() and time.monotonic() < deadline:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert 10 <= int(np.load(path)["n_permutations"]) < 20
     resumed = method(1, 20, path).fit(*data).detrimentality_
     for n_jobs in (1, 2):

@@ -13,8 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skinfluence import ComplexityGap, DataShapley, KNNShapley
 from skinfluence.datasets import make_noisy_labels
-from tests._shared.problems import blobs
-from tests.valuation.test_data_shapley import Centroids
+from tests._shared.problems import Centroids, blobs
 
 METHODS = [
     ComplexityGap(random_state=0),
