@@ -12,9 +12,9 @@ import pytest
 from skorch.callbacks import Callback
 
 from skinfluence import SGDInfluence, TraceRecorder, TrainingTrace
-from skinfluence.influence.retraced import _retrace_file
 from skinfluence.rows._seeds import seeded
 from skinfluence.storage._lock import LOCK_FILE, FolderLock, locked
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import trace_of
 from tests.trace.test_trace import X, Y, assert_same, small
 from tests.trace.test_trace_files import assert_same_trace, environment, odd_trace
@@ -224,15 +224,15 @@ def test_two_recorders_do_not_share_a_folder(tmp_path):
 
 def test_a_retracing_keeps_others_out(tmp_path, monkeypatch):
     method = SGDInfluence(few_epochs(), storage=tmp_path, epochs=1, random_state=0)
-    watched, original = [], _retrace_file.RetraceFile.watch
+    watched, original = [], WorkFile.watch
 
-    def watch(self, walk):
-        original(self, walk)
+    def watch(self, state):
+        original(self, state)
         with pytest.raises(RuntimeError, match="another training of this process"):
             FolderLock(tmp_path)
-        watched.append(walk)
+        watched.append(state()["n_steps"])
 
-    monkeypatch.setattr(_retrace_file.RetraceFile, "watch", watch)
+    monkeypatch.setattr(WorkFile, "watch", watch)
     method.fit(X, Y, *QUERIES)
     assert watched
     FolderLock(tmp_path).release()

@@ -1,5 +1,6 @@
 """LeaveOneOut against trainings written out by hand, in float64."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from skinfluence import LeaveOneOut, SGDInfluence, TraceRecorder, TrainingTrace
 from skinfluence.exceptions import HeldOutRowsWarning
 from skinfluence.valuation.leave_one_out import _replay, _retraining
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs
+from tests._shared.work_files import kept
 
 
 class Line(nn.Module):
@@ -421,8 +423,7 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on(tmp_path, monkeypatch):
         method.fit(X, y, X_val, y_val)
     assert not hasattr(method, "detrimentality_")
     assert np.isfinite(method.losses_without_).sum() == 10
-    kept = np.load(path)["losses"]
-    np.testing.assert_array_equal(kept, method.losses_without_)
+    np.testing.assert_array_equal(kept(path)["losses"], method.losses_without_)
     calls.clear()
     monkeypatch.setattr(_replay, "_run_stack", lambda *args: (calls.append(args), run(*args))[1])
     resumed = clone(method).fit(X, y, X_val, y_val).detrimentality_
@@ -444,7 +445,7 @@ def test_files_of_something_else_are_refused(tmp_path):
             clone(method).set_params(**change).fit(X, y, X_val, y_val)
     more = clone(method).set_params(subset=[2, 3], n_jobs=2).fit(X, y, X_val, y_val)
     assert more.detrimentality_[0] == method.detrimentality_[1]
-    assert np.isfinite(np.load(path)["losses"]).sum() == 3
+    assert np.isfinite(kept(path)["losses"]).sum() == 3
     edited = type("Mlp", (Mlp,), {"forward": lambda self, X: super(Mlp, self).forward(-X)})
     edited.__module__, edited.__qualname__ = Mlp.__module__, Mlp.__qualname__
     with pytest.raises(ValueError, match=same):  # of another code by the same name
@@ -461,10 +462,10 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     method = LeaveOneOut(sgd(), path=path, random_state=0, subset=[1, 2]).fit(X, y, X_val, y_val)
     before = path.read_bytes()
 
-    def full(*args, **kwargs):
+    def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(os, "fsync", full)
     other = clone(method).set_params(subset=[3])
     with pytest.raises(OSError, match="No space left") as caught:
         other.fit(X, y, X_val, y_val)
@@ -480,8 +481,8 @@ import numpy as np
 sys.path[:0] = {paths!r}
 from tests.valuation import test_leave_one_out as t
 from skinfluence import LeaveOneOut
-from skinfluence.valuation.leave_one_out import _replay, _retraining
-_replay._MAX_STACK, _retraining._PERIOD = 5, 0.0
+from skinfluence.valuation.leave_one_out import _leave_one_out, _replay
+_replay._MAX_STACK, _leave_one_out.PERIOD = 5, 0.0
 run, calls = _replay._run_stack, []
 def slow(*args):
     calls.append(args)
@@ -510,7 +511,7 @@ def test_a_killed_process_goes_on(tmp_path):
             assert first.stdout.readline().strip() == "waiting"
         finally:
             first.kill()
-    assert np.isfinite(np.load(tmp_path / "run.npz")["losses"]).sum() == 10
+    assert np.isfinite(kept(tmp_path / "run.npz")["losses"]).sum() == 10
     second = subprocess.run(
         [sys.executable, "-c", KILLED.format(wait=False, **settings)],
         capture_output=True,
@@ -525,7 +526,7 @@ def test_a_killed_process_goes_on(tmp_path):
 
 def test_progress_is_printed(capsys, monkeypatch):
     monkeypatch.setattr(_replay, "_MAX_STACK", 8)
-    monkeypatch.setattr(_retraining, "_PERIOD", 0.0)
+    monkeypatch.setattr(_retraining, "PERIOD", 0.0)
     X, y, X_val, y_val = problem()
     LeaveOneOut(sgd(), random_state=0, verbose=1).fit(X, y, X_val, y_val)
     lines = capsys.readouterr().out.splitlines()

@@ -1,19 +1,16 @@
 """Sampling permutations: in parallel, until they agree, from where a killed run stood."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from skinfluence.rows._seeds import draw_seeds
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.valuation.shapley._semivalues import (
     N_CHAINS,
     Progress,
     Utility,
-    load_progress,
     permutation_gains,
-    save_progress,
 )
 
 
@@ -26,41 +23,14 @@ def sample_values(
     tolerance: float | None,
     seed: int,
     n_jobs: int | None,
-    checkpoint: Path | None,
-    fingerprint: str,
+    file: WorkFile | None,
     verbose: int,
 ) -> Progress:
-    """Sample permutations until the chains agree, or there are enough.
-
-    Parameters
-    ----------
-    utility : callable
-    weights : ndarray of shape (n_rows,)
-        Of the positions in a permutation.
-    truncation, max_permutations, tolerance
-        As for `DataShapley`.
-    seed : int
-        The p-th permutation depends on it and p alone.
-    n_jobs : int or None
-    checkpoint : Path or None
-        Read if it is there; written after every round of one permutation a chain.
-    fingerprint : str
-        What the checkpoint must belong to.
-    verbose : int
-
-    Returns
-    -------
-    Progress
-
-    Raises
-    ------
-    ValueError
-        If the checkpoint is no such file, or belongs to something else.
-    """
+    """Sample permutations until the chains agree, or there are enough."""
+    # the p-th permutation depends on the seed and p alone
     n_rows = len(weights)
-    progress = Progress.start(n_rows)
-    if checkpoint is not None and checkpoint.exists():
-        progress = load_progress(checkpoint, fingerprint)
+    found = None if file is None else file.read()
+    progress = Progress.start(n_rows) if found is None else Progress(**found)
     if progress.is_done(max_permutations, tolerance):
         return progress
     empty, full = utility(np.arange(0)), utility(np.arange(n_rows))
@@ -69,16 +39,16 @@ def sample_values(
         while not progress.is_done(max_permutations, tolerance):
             start = progress.n_permutations
             stop = min(start - start % N_CHAINS + N_CHAINS, max_permutations)
-            found = parallel(
+            added = parallel(
                 delayed(permutation_gains)(
                     utility, n_rows, empty=empty, full=full, truncation=truncation, seed=one
                 )
                 for one in seeds[start:stop]
             )
-            for gains in found:
+            for gains in added:
                 progress.add(gains, weights)
-            if checkpoint is not None:
-                save_progress(checkpoint, progress, fingerprint)
+            if file is not None:
+                file.write(vars(progress))  # an interrupt may leave half a round, not to be kept
             if verbose:
                 last = f"{progress.statistics[-1]:.4f}" if progress.statistics else "not yet"
                 print(f"{stop} of {max_permutations} permutations, Gelman-Rubin {last}")

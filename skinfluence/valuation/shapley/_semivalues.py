@@ -1,16 +1,13 @@
-"""Shapley and Beta-Shapley values by sampling permutations, with a file to go on from."""
+"""Shapley and Beta-Shapley values by sampling permutations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
 from threadpoolctl import threadpool_limits
-
-from skinfluence.valuation._archive import read_archive, write_archive
 
 # utility(rows): how good a model is that was trained on these rows; large = good.
 Utility: TypeAlias = Callable[[NDArray[np.intp]], float]
@@ -176,54 +173,3 @@ def gelman_rubin(sums: NDArray[np.float64], squares: NDArray[np.float64], n_draw
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(pooled > 0, pooled / within, 1.0)
     return float(np.sqrt(ratios.max()))
-
-
-def save_progress(path: Path, progress: Progress, fingerprint: str) -> None:
-    """Write a file at once: a process killed meanwhile leaves the old one as it was.
-
-    Parameters
-    ----------
-    path : Path
-    progress : Progress
-    fingerprint : str
-        What data and parameters it belongs to.
-    """
-    write_archive(
-        path,
-        fingerprint,
-        sums=progress.sums,
-        squares=progress.squares,
-        n_permutations=np.array(progress.n_permutations),
-        statistics=np.array(progress.statistics, dtype=np.float64),
-    )
-
-
-def load_progress(path: Path, fingerprint: str) -> Progress:
-    """Read what `save_progress` wrote.
-
-    Parameters
-    ----------
-    path : Path
-    fingerprint : str
-        What it must belong to.
-
-    Returns
-    -------
-    Progress
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or belongs to other data or parameters.
-    """
-    found = read_archive(
-        path,
-        fingerprint,
-        ("sums", "squares", "n_permutations", "statistics"),
-        parameter="checkpoint",
-        inputs="X, y, X_val, y_val, estimator, method, alpha, beta, scoring, truncation, "
-        "validation and random_state",
-    )
-    return Progress(
-        found["sums"], found["squares"], int(found["n_permutations"]), found["statistics"].tolist()
-    )
