@@ -1,8 +1,6 @@
 """One resumable training at a time in a folder, of this process and of others."""
 
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,8 +17,6 @@ from skinfluence.trace._callbacks import trace_of
 from tests.trace.test_trace import X, Y, assert_same, small
 from tests.trace.test_trace_files import assert_same_trace, environment, odd_trace
 from tests.trace.test_trace_resume import QUERIES, SEEN, assert_same_training, few_epochs, fit
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +70,7 @@ def test_another_process_keeps_out(ends_by, tmp_path):
         odd_trace().save(folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == files
     if ends_by == "a kill":
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
         assert (folder / LOCK_FILE).exists()
     else:
@@ -185,31 +181,29 @@ def test_what_was_taken_over_cannot_go_on(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+FORKS = """
+import os, pathlib, sys
+from skinfluence.storage._lock import FolderLock
+lock = FolderLock(pathlib.Path(sys.argv[1]))
+lock.hold()
+if os.fork() == 0:
+    lock.release()
+os.write(1, b"here\\n")
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_forked_worker_neither_frees_the_folder_nor_keeps_it(tmp_path):
-    fork = multiprocessing.get_context("fork")
-    held, done = fork.Event(), fork.Event()
-    lock = FolderLock(tmp_path)
-    lock.hold()
-
-    def work():
-        lock.release()
-        held.set()
-        done.wait(60)
-
-    worker = fork.Process(target=work)
-    worker.start()
-    assert held.wait(60)
-    with pytest.raises(RuntimeError):
-        FolderLock(tmp_path)
-    check = "import sys, pathlib; from skinfluence.storage._lock import FolderLock as L;"
-    command = [sys.executable, "-c", check + "L(pathlib.Path(sys.argv[1]))", str(tmp_path)]
-    found = subprocess.run(command, env=environment(), check=False, capture_output=True, text=True)
-    assert "in use by another process" in found.stderr
-    os.close(lock._descriptor)  # as when this process is killed
-    lock._free.detach()
-    assert subprocess.run(command, env=environment(), check=False).returncode == 0
-    done.set()
-    worker.join()
+    command = [sys.executable, "-c", FORKS, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment(), **pipes) as parent:
+        assert [parent.stdout.readline() for _ in range(2)] == [b"here\n"] * 2
+        with pytest.raises(RuntimeError, match="in use by another process"):
+            FolderLock(tmp_path)
+        parent.kill()
+        parent.wait()
+        FolderLock(tmp_path).release()  # though the worker, which waits for its input, is alive
 
 
 def test_two_recorders_do_not_share_a_folder(tmp_path):
