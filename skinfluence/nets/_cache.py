@@ -7,14 +7,13 @@ value is the state and the trace. What follows from a training alone is kept by 
 
 import io
 import pickle
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 from torch import Tensor, nn
@@ -26,9 +25,6 @@ from skinfluence.trace._callbacks import own_recorders
 from skinfluence.trace._recorder import TraceRecorder
 from skinfluence.trace._training_trace import TrainingTrace
 from skinfluence.trace.folder._net_snapshot import load_module_snapshot, module_snapshot
-
-if sys.platform != "win32":
-    import fcntl
 
 # Module and criterion as they are after it; the trace; the history.
 Outcome = tuple[dict[str, dict[str, Any]], TrainingTrace | None, list[Any]]
@@ -128,7 +124,10 @@ def _remembered(memory: Any, key: str, compute: Callable[[], Any]) -> Any:
         _TensorPickler(file, protocol=5).dump(compute())
         return np.frombuffer(file.getbuffer(), dtype=np.uint8)
 
-    with _one_at_a_time(memory.location, key):
+    folder = Path(memory.location)
+    folder.mkdir(parents=True, exist_ok=True)
+    # others, of this process or another, that want the same wait for it
+    with FileLock(folder / f"{key}.lock"):
         found = memory.cache(_outcome, ignore=["outcome"])(key, outcome)
     return pickle.loads(found)
 
@@ -163,16 +162,3 @@ def _writes_trace(net: Any, recorder: TraceRecorder | None) -> bool:
     """Tell whether states are in a folder, to which a cached trace would only refer."""
     recorders = [*own_recorders(net), *([] if recorder is None else [recorder])]
     return any(one.storage != "memory" for one in recorders)
-
-
-@contextmanager
-def _one_at_a_time(location: str, key: str) -> Iterator[None]:
-    """Make other processes that want the same training wait for it."""
-    if sys.platform == "win32":  # no flock: two processes may train the same net
-        yield
-        return
-    folder = Path(location)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{key}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the process ends, however it does
-        yield

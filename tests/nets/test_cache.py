@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -34,6 +36,7 @@ from skinfluence import (
     TracIn,
     outlier,
 )
+from skinfluence.nets._cache import computed_once
 from skinfluence.storage._fingerprint import fingerprint
 from tests._shared.counted import counted, n_trainings
 from tests._shared.instances import SMALLEST
@@ -237,6 +240,22 @@ def test_a_recorder_of_the_users_own_has_the_trace_after_a_hit(tmp_path):
     assert len(frozen.trace_.checkpoints) == 4
     frozen.set_params(checkpoints=3).fit(X, y)
     np.testing.assert_array_equal(frozen.detrimentality_, first.detrimentality_)
+
+
+def test_who_wants_the_same_waits_for_it(tmp_path):
+    computed = []
+
+    def compute():
+        time.sleep(0.2)
+        computed.append(0)
+        return len(computed)
+
+    with ThreadPoolExecutor(4) as threads:
+        waiting = [
+            threads.submit(computed_once, str(tmp_path), "key", [], compute) for _ in range(4)
+        ]
+    assert [one.result() for one in waiting] == [1] * 4
+    assert len(computed) == 1
 
 
 def test_frozen_net_bypasses_the_cache(tmp_path):

@@ -1,8 +1,6 @@
 """One resumable training at a time in a folder, of this process and of others."""
 
-import multiprocessing
 import os
-import sys
 import threading
 from types import SimpleNamespace
 
@@ -10,12 +8,12 @@ import pytest
 from skorch.callbacks import Callback
 
 from skinfluence import SGDInfluence, TraceRecorder, TrainingTrace
-from skinfluence.influence.retraced import _retrace_file
 from skinfluence.rows._seeds import seeded
 from skinfluence.storage._lock import LOCK_FILE, FolderLock, locked
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import trace_of
 from skinfluence.trace._recording import Recording
-from tests._shared.processes import begin, result_of
+from tests._shared.processes import begin
 from tests._shared.traces import (
     QUERIES,
     SEEN,
@@ -30,10 +28,7 @@ from tests._shared.traces import (
     small,
 )
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock"),
-    pytest.mark.usefixtures("quick_disk"),
-]
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 # What callbacks of a test do next; not their parameters, which are part of what a training is.
@@ -186,29 +181,29 @@ def take(folder):
     FolderLock(folder)
 
 
-def test_a_forked_worker_neither_frees_the_folder_nor_keeps_it(tmp_path):
-    fork = multiprocessing.get_context("fork")
-    held, done = fork.Event(), fork.Event()
-    lock = FolderLock(tmp_path)
+def hold_and_fork(connection, folder):
+    """Hold the folder, in a process whose worker releases what it inherited, and wait with it."""
+    lock = FolderLock(folder)
     lock.hold()
-
-    def work():
+    if os.fork() == 0:
         lock.release()
-        held.set()
-        done.wait(60)
+    connection.send("here")
+    try:
+        connection.recv()
+    except EOFError:
+        os._exit(0)
 
-    worker = fork.Process(target=work)
-    worker.start()
-    assert held.wait(60)
-    with pytest.raises(RuntimeError):
-        FolderLock(tmp_path)
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_worker_neither_frees_the_folder_nor_keeps_it(tmp_path):
+    parent, said = begin(hold_and_fork, tmp_path)
+    assert [said.recv() for _ in range(2)] == ["here"] * 2
     with pytest.raises(RuntimeError, match="in use by another process"):
-        result_of(take, tmp_path)
-    os.close(lock._descriptor)  # as when this process is killed
-    lock._free.detach()
-    result_of(take, tmp_path)
-    done.set()
-    worker.join()
+        FolderLock(tmp_path)
+    parent.kill()
+    parent.join()
+    FolderLock(tmp_path).release()  # though the worker, which waits to be told, is alive
+    said.close()
 
 
 def test_two_recorders_do_not_share_a_folder(tmp_path):
@@ -223,15 +218,15 @@ def test_two_recorders_do_not_share_a_folder(tmp_path):
 
 def test_a_retracing_keeps_others_out(tmp_path, monkeypatch):
     method = SGDInfluence(few_epochs(), storage=tmp_path, epochs=1, random_state=0)
-    watched, original = [], _retrace_file.RetraceFile.watch
+    watched, original = [], WorkFile.watch
 
-    def watch(self, walk):
-        original(self, walk)
+    def watch(self, state):
+        original(self, state)
         with pytest.raises(RuntimeError, match="another training of this process"):
             FolderLock(tmp_path)
-        watched.append(walk)
+        watched.append(state()["n_steps"])
 
-    monkeypatch.setattr(_retrace_file.RetraceFile, "watch", watch)
+    monkeypatch.setattr(WorkFile, "watch", watch)
     method.fit(X, Y, *QUERIES)
     assert watched
     FolderLock(tmp_path).release()

@@ -42,10 +42,10 @@ class Sampled:
     def read(self):
         return None
 
-    def keeping(self, walk):
+    def keeping(self, state):
         return nullcontext()
 
-    def watch(self, walk):
+    def watch(self, state):
         self.seen.append(resident())
 
 

@@ -18,11 +18,12 @@ from skorch.dataset import ValidSplit
 from torch.utils.data import RandomSampler
 
 from skinfluence import SGDInfluence, TraceRecorder, TrainingTrace
-from skinfluence.influence.retraced import _retrace_file
+from skinfluence.influence.retraced import _retracing
 from skinfluence.nets._default import default_net, sgd_net
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._seeds import seeded
-from skinfluence.storage import _files as _state_files
+from skinfluence.storage._files import packed, unpacked
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import trace_of
 from skinfluence.trace._recording import Recording
 from tests._shared.processes import exit_code
@@ -305,7 +306,7 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     with pytest.raises(TypeError, match="net's history"):
         fit(tmp_path / "h", callbacks=[TensorInHistory()])
     with pytest.raises(TypeError, match="can be kept in a file"):
-        _state_files.packed({"object": object()})
+        packed({"object": object()})
 
 
 def damage(path):
@@ -413,12 +414,12 @@ def die_after(cls, name, n_calls):
 
 
 def fit_and_die(folder, stage):
-    _retrace_file._SECONDS_BETWEEN_WRITES = 0
+    _retracing._SECONDS_BETWEEN_WRITES = 0
     os.fsync = lambda file: None
     if stage == "training":
         die_after(Recording, "begin_step", 7)
     if stage == "retracing":
-        die_after(_retrace_file.RetraceFile, "watch", 9)
+        die_after(WorkFile, "watch", 9)
         die_after(Recording, "begin_step", 8)  # five epochs need not be trained again
     SGDInfluence(few_epochs(), storage=folder, random_state=0).fit(X, Y, *QUERIES)
 
@@ -430,8 +431,8 @@ def test_killed_while_training_and_again_while_retracing(tmp_path):
     assert exit_code(fit_and_die, folder, "training") == -signal.SIGKILL
     assert not (folder / "trace.json").exists()
     assert exit_code(fit_and_die, folder, "retracing") == -signal.SIGKILL
-    n_done = _state_files.unpacked((folder / "retrace.pt").read_bytes(), folder)["n_steps"]
-    assert n_done == 9
+    kept = unpacked((folder / "retrace.pt").read_bytes(), folder)
+    assert kept["state"]["n_steps"] == 9
     method = SGDInfluence(few_epochs(), storage=folder, random_state=0).fit(X, Y, *QUERIES)
     np.testing.assert_array_equal(method.detrimentality_, whole.detrimentality_)
     assert_same_trace(TrainingTrace.load(folder), whole.trace_)
@@ -441,16 +442,16 @@ def test_killed_while_training_and_again_while_retracing(tmp_path):
 def interrupted(method, after, monkeypatch, *validation):
     """Fit until a number of steps are retraced; what stops it comes in the middle of one."""
     calls = []
-    original = _retrace_file.RetraceFile.watch
+    original = WorkFile.watch
 
-    def watch(self, walk):
-        calls.append(walk.n_steps)
-        original(self, walk)
+    def watch(self, state):
+        calls.append(state()["n_steps"])
+        original(self, state)
         if len(calls) == after:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_retrace_file.RetraceFile, "watch", watch)
+        patch.setattr(WorkFile, "watch", watch)
         try:
             method.fit(X, Y, *validation)
         except KeyboardInterrupt:
@@ -493,7 +494,7 @@ def test_another_retracing_begins_anew(tmp_path, monkeypatch):
 
 def test_a_full_disk_while_retracing_keeps_what_was_written(tmp_path, monkeypatch):
     method = SGDInfluence(few_epochs(), storage=tmp_path / "t", epochs=8, random_state=0)
-    monkeypatch.setattr(_retrace_file, "_SECONDS_BETWEEN_WRITES", 0)
+    monkeypatch.setattr(_retracing, "_SECONDS_BETWEEN_WRITES", 0)
     interrupted(method, 5, monkeypatch, *QUERIES)
     plain = Path.open
 

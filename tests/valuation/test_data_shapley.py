@@ -17,6 +17,7 @@ from skinfluence.rows._rows import Rows
 from skinfluence.valuation.shapley._utility import ModelUtility
 from tests._shared.problems import Centroids, blobs, classifier, noisy_blobs, regressor
 from tests._shared.valuation_references import shapley_over_all_subsets
+from tests._shared.work_files import kept
 
 SMALL = {"max_permutations": 20, "random_state": 0}
 
@@ -106,7 +107,7 @@ def test_a_stopped_run_goes_on_to_the_same_values(tmp_path):
     finally:
         FITS.left = None
     assert not hasattr(method, "detrimentality_")
-    assert int(np.load(path)["n_permutations"]) == 10
+    assert kept(path)["n_permutations"] == 10
     resumed = clone(method).fit(X, y, X_val, y_val)
     np.testing.assert_array_equal(resumed.detrimentality_, expected)
     assert resumed.n_permutations_ == [20]

@@ -1,5 +1,7 @@
 """LeaveOneOut against trainings written out by hand, in float64."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,10 @@ from torch import nn
 
 from skinfluence import LeaveOneOut, SGDInfluence, TraceRecorder, TrainingTrace
 from skinfluence.exceptions import HeldOutRowsWarning
-from skinfluence.valuation.leave_one_out import _replay, _retraining
+from skinfluence.valuation.leave_one_out import _leave_one_out, _replay, _retraining
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs
 from tests._shared.processes import begin
+from tests._shared.work_files import kept
 
 
 class Line(nn.Module):
@@ -418,8 +421,7 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on(tmp_path, monkeypatch):
         method.fit(X, y, X_val, y_val)
     assert not hasattr(method, "detrimentality_")
     assert np.isfinite(method.losses_without_).sum() == 10
-    kept = np.load(path)["losses"]
-    np.testing.assert_array_equal(kept, method.losses_without_)
+    np.testing.assert_array_equal(kept(path)["losses"], method.losses_without_)
     calls.clear()
     monkeypatch.setattr(_replay, "_run_stack", lambda *args: (calls.append(args), run(*args))[1])
     resumed = clone(method).fit(X, y, X_val, y_val).detrimentality_
@@ -441,7 +443,7 @@ def test_files_of_something_else_are_refused(tmp_path):
             clone(method).set_params(**change).fit(X, y, X_val, y_val)
     more = clone(method).set_params(subset=[2, 3], n_jobs=2).fit(X, y, X_val, y_val)
     assert more.detrimentality_[0] == method.detrimentality_[1]
-    assert np.isfinite(np.load(path)["losses"]).sum() == 3
+    assert np.isfinite(kept(path)["losses"]).sum() == 3
     edited = type("Mlp", (Mlp,), {"forward": lambda self, X: super(Mlp, self).forward(-X)})
     edited.__module__, edited.__qualname__ = Mlp.__module__, Mlp.__qualname__
     with pytest.raises(ValueError, match=same):  # of another code by the same name
@@ -458,10 +460,10 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     method = LeaveOneOut(sgd(), path=path, random_state=0, subset=[1, 2]).fit(X, y, X_val, y_val)
     before = path.read_bytes()
 
-    def full(*args, **kwargs):
+    def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(os, "fsync", full)
     other = clone(method).set_params(subset=[3])
     with pytest.raises(OSError, match="No space left") as caught:
         other.fit(X, y, X_val, y_val)
@@ -473,7 +475,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 def count_stacks(connection, method, waits):
     """Fit, with stacks of five rows; say how many there were, or wait within the third."""
-    _replay._MAX_STACK, _retraining._PERIOD = 5, 0.0
+    _replay._MAX_STACK, _leave_one_out.PERIOD = 5, 0.0
     run, calls = _replay._run_stack, []
 
     def counted(*args):
@@ -494,7 +496,7 @@ def test_a_killed_process_goes_on(tmp_path):
     assert said.recv() == "waiting"
     first.kill()
     first.join()
-    assert np.isfinite(np.load(tmp_path / "run.npz")["losses"]).sum() == 10
+    assert np.isfinite(kept(tmp_path / "run.npz")["losses"]).sum() == 10
     n_stacks, scores = begin(count_stacks, method, False)[1].recv()
     assert n_stacks == 4
     expected = clone(method).set_params(path=None).fit(*problem()).detrimentality_
@@ -503,7 +505,7 @@ def test_a_killed_process_goes_on(tmp_path):
 
 def test_progress_is_printed(capsys, monkeypatch):
     monkeypatch.setattr(_replay, "_MAX_STACK", 8)
-    monkeypatch.setattr(_retraining, "_PERIOD", 0.0)
+    monkeypatch.setattr(_retraining, "PERIOD", 0.0)
     X, y, X_val, y_val = problem()
     LeaveOneOut(sgd(), random_state=0, verbose=1).fit(X, y, X_val, y_val)
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Sampled semivalues against all subsets, truncation, the statistic, and the file."""
+"""Sampled semivalues against all subsets, truncation, and the statistic."""
 
 from itertools import permutations
 from math import comb
@@ -14,10 +14,8 @@ from skinfluence.valuation.shapley._semivalues import (
     Gains,
     Progress,
     gelman_rubin,
-    load_progress,
     permutation_gains,
     position_weights,
-    save_progress,
 )
 from tests._shared.valuation_references import shapley_over_all_subsets
 
@@ -118,39 +116,3 @@ def test_progress_stops_when_chains_agree_or_enough_are_drawn():
     assert progress.n_permutations % N_CHAINS == 0
     assert progress.is_done(progress.n_permutations, None)
     assert not progress.is_done(progress.n_permutations + 1, None)
-
-
-def test_file_holds_the_progress(tmp_path):
-    progress = Progress.start(4)
-    for seed in range(57):
-        rng = np.random.default_rng(seed)
-        progress.add(Gains(rng.permutation(4), rng.normal(size=4)), np.ones(4))
-    path = tmp_path / "run.npz"
-    save_progress(path, progress, "data")
-    restored = load_progress(path, "data")
-    np.testing.assert_array_equal(restored.sums, progress.sums)
-    np.testing.assert_array_equal(restored.squares, progress.squares)
-    assert restored.n_permutations == 57
-    assert restored.statistics == progress.statistics
-    assert len(restored.statistics) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
-    with pytest.raises(ValueError, match="belongs to other data or parameters"):
-        load_progress(path, "other data")
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
-def test_other_files_are_refused(tmp_path, content):
-    path = tmp_path / "run.npz"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="not a file this method wrote"):
-        load_progress(path, "data")
-    np.savez(path, sums=np.zeros(3))
-    with pytest.raises(ValueError, match="not a file this method wrote"):
-        load_progress(path, "data")
-
-
-def test_a_pickle_is_not_opened(tmp_path):
-    path = tmp_path / "run.npz"
-    np.savez(path, fingerprint=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="not a file this method wrote"):
-        load_progress(path, "data")

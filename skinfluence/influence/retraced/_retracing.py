@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,40 +16,24 @@ from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._skorch import iter_batches, net_loss_of
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients._step_scale import step_scale_of, takes_plain_mean
-from skinfluence.influence.retraced._retrace_file import RetraceFile
-from skinfluence.influence.retraced._walk import Retracer, Step, Update, interpolated
+from skinfluence.influence.retraced._walk import Retracer, Step, Update, Walk, interpolated
 from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
+from skinfluence.storage._fingerprint import fingerprint, net_parameters, versions
+from skinfluence.storage._work_file import State, WorkFile
 from skinfluence.trace._training_trace import TrainingTrace
 
 # Steps further from SGD than this, relative to their length, are not what the theory is of.
 _REPLAY_TOLERANCE = 1e-3
+# A kill loses at most so much work; a file is as large as two copies of the parameters.
+_SECONDS_BETWEEN_WRITES = 5.0
 
 
 def check_retraceable(
     net: Any, trace: TrainingTrace, parameters: str, *, renormalize: bool
 ) -> None:
-    """Refuse a training that cannot be retraced, and warn of one that the theory is not of.
-
-    Parameters
-    ----------
-    net : NeuralNet
-    trace : TrainingTrace
-    parameters : {"trajectory", "epoch", "final"}
-    renormalize : bool
-
-    Raises
-    ------
-    ValueError
-        If batch normalisation couples the rows of a batch, the criterion is trained, too, the net
-        is not where its steps led, their rule changed, or there is no mean to renormalize.
-
-    Warns
-    -----
-    ReplayWarning
-        If recorded steps are far from SGD.
-    """
+    """Refuse a training that cannot be retraced, and warn of one that the theory is not of."""
     batch_norm = nn.modules.batchnorm._BatchNorm
     if parameters == "trajectory" and any(isinstance(m, batch_norm) for m in net.module_.modules()):
         raise ValueError(
@@ -97,17 +82,7 @@ def check_retraceable(
 
 
 def first_step_of(trace: TrainingTrace, epochs: int | str) -> int:
-    """Find the step at which the last `epochs` epochs begin.
-
-    Parameters
-    ----------
-    trace : TrainingTrace
-    epochs : "all", "last" or int
-
-    Returns
-    -------
-    int
-    """
+    """Find the step at which the last `epochs` epochs begin."""
     begun = [start for start in trace.epoch_starts if start < trace.n_steps]
     if epochs == "all" or not begun:
         return 0
@@ -127,39 +102,11 @@ def retraced_influence(
     renormalize: bool,
     batch_size: int,
     each: bool,
-    file: RetraceFile | None = None,
+    file: WorkFile | None = None,
 ) -> NDArray[np.float64]:
-    """Estimate the effect of each training row on the loss of queries.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        As it was at the end of the trace.
-    trace : TrainingTrace
-    rows : Rows
-        The training rows, in the order that the trace numbers them.
-    queries : Rows
-    parameters : {"trajectory", "epoch", "final"}
-    first_step : int
-        The step at which to end the walk back.
-    hessian, renormalize : bool
-    batch_size : int
-        Of passes over the queries.
-    each : bool
-        Whether to retrace for every query on its own, or for their mean loss.
-    file : RetraceFile, optional
-        Where to go on from, and to write how far the walk is; for the mean loss only.
-
-    Returns
-    -------
-    ndarray of shape (n_query, n_train) or (1, n_train)
-        How much lower the loss of the queries is for training on the row.
-
-    Raises
-    ------
-    ValueError
-        If an interrupt left no states of the last epoch.
-    """
+    """Estimate how much lower training on a row made queries' loss: (n_query or 1, n_train)."""
+    # `each`: of every query, not of their mean loss. The walk ends at `first_step`. `file`, for
+    # the mean loss only, is where to go on from, and where it is kept how far the walk is.
     if parameters == "trajectory" and first_step < trace.first_step:
         raise ValueError(
             f"The states from step {first_step} on are needed, but the trace holds those from step "
@@ -184,8 +131,10 @@ def retraced_influence(
         parts = [np.array([i]) for i in range(n_queries)] if each else [np.arange(n_queries)]
         influence = []
         for part in parts:
-            walk = None if file is None else file.read()
-            if walk is None:
+            found = None if file is None else file.read()
+            if found is not None:
+                walk = Walk(**found)
+            else:
                 batches = iter_batches(net, *_take_rows(queries, part), batch_size)
                 u = retracer.validation_gradient(trace.final_state, batches)
                 walk = retracer.begin(u, trace.n_samples)
@@ -193,9 +142,43 @@ def retraced_influence(
             if file is None:
                 influence.append(retracer.run(walk, steps))
             else:
-                with file.keeping(walk):
-                    influence.append(retracer.run(walk, steps, file.watch))
+                influence.append(_kept(file, retracer, walk, steps))
     return np.stack(influence)
+
+
+def walk_file(folder: str | Path, key: str) -> WorkFile:
+    """Find where a folder keeps how far a retracing is; that of another fit is replaced."""
+    path = Path(folder) / "retrace.pt"
+    return WorkFile(
+        path,
+        key,
+        kind="SGDInfluence",
+        seconds=_SECONDS_BETWEEN_WRITES,
+        foreign=f"{path} is not a file of SGDInfluence, which keeps there how far it has come, and "
+        "would be overwritten. It was probably written by another program, or by an older "
+        "skinfluence. Move it away, or give a folder of its own as storage.",
+    )
+
+
+def retrace_key(
+    net: Any, trace: TrainingTrace, rows: Rows, queries: Rows, settings: Mapping[str, object]
+) -> str:
+    """Hash all that a retracing's result depends on."""
+    # the states between follow from the ends, the rows and the rates
+    training = [trace.initial_state, trace.final_state, trace.learning_rates, trace.batch_indices]
+    rule = [trace.parameter_groups, trace.weight_decay, trace.momentum, trace.dampening]
+    said = [*training, *rule, trace.nesterov, trace.first_step, trace.epoch_starts]
+    return fingerprint([net_parameters(net), *said, rows, queries, settings, versions()])
+
+
+def _kept(
+    file: WorkFile, retracer: Retracer, walk: Walk, steps: Iterator[Step]
+) -> NDArray[np.float64]:
+    def state() -> State:
+        return {"u": walk.u, "w": walk.w, "influence": walk.influence, "n_steps": walk.n_steps}
+
+    with file.keeping(lambda: state() if walk.is_whole else None):
+        return retracer.run(walk, steps, lambda _: file.watch(state))
 
 
 def _take_rows(rows: Rows, index: NDArray[Any]) -> Rows:

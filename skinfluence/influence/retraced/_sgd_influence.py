@@ -10,11 +10,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.influence.retraced._retrace_file import RetraceFile, remove_walk, retrace_key
 from skinfluence.influence.retraced._retracing import (
     check_retraceable,
     first_step_of,
+    retrace_key,
     retraced_influence,
+    walk_file,
 )
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._default import sgd_net
@@ -23,6 +24,7 @@ from skinfluence.rows._parameters import check_parameter, check_positive_integer
 from skinfluence.rows._rows import Rows
 from skinfluence.storage._files import numbered
 from skinfluence.storage._lock import locked
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import own_recorders
 from skinfluence.trace._needs import TraceNeeds
 
@@ -261,10 +263,9 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         settings = {k: v for k, v in self.get_params(deep=False).items() if k in _DECIDING}
         key = retrace_key(self.net_, self.trace_, rows, validation, settings)
         with locked(Path(self.storage)):
-            file = RetraceFile(Path(self.storage), key, keeps_end=self._is_fold)
-            return self._scores_from(validation, file)
+            return self._scores_from(validation, walk_file(self.storage, key))
 
-    def _scores_from(self, validation: Rows, file: RetraceFile | None = None) -> NDArray[Any]:
+    def _scores_from(self, validation: Rows, file: WorkFile | None = None) -> NDArray[Any]:
         scores: NDArray[np.float64] = -self._retraced(validation, file=file)[0]
         return scores
 
@@ -272,10 +273,10 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         if self.storage == "memory" or self._is_fold:
             return
         for method in getattr(self, "folds_", [self]):
-            remove_walk(Path(method.storage))
+            walk_file(method.storage, key="").path.unlink(missing_ok=True)
 
     def _retraced(
-        self, queries: Rows, *, each: bool = False, file: RetraceFile | None = None
+        self, queries: Rows, *, each: bool = False, file: WorkFile | None = None
     ) -> NDArray[np.float64]:
         return retraced_influence(
             self.net_,

@@ -18,12 +18,13 @@ from skinfluence.rows._parameters import check_choice, check_parameter
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.storage._fingerprint import fingerprint, versions
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.valuation.leave_one_out._replay import prepare_replay
 from skinfluence.valuation.leave_one_out._retraining import (
     BATCH_SIZE,
+    PERIOD,
     LossesWithout,
-    LossFile,
     leave_out,
     scratch_of,
     validation_loss,
@@ -247,11 +248,9 @@ class LeaveOneOut(BaseDetrimentality):
         assert validation is not None
         n_samples = n_samples_of(rows.inputs)
         self.rows_ = _rows_to_leave_out(self.subset, n_samples)
-        file = None
-        self.losses_without_ = np.full(n_samples, np.nan)
-        if self.path is not None:
-            file = LossFile(Path(self.path), self._fingerprint(rows, validation))
-            self.losses_without_ = file.read(n_samples)
+        file = self._file(rows, validation)
+        found = None if file is None else file.read()
+        self.losses_without_ = np.full(n_samples, np.nan) if found is None else found["losses"]
         with preserved_random_state(), plain_kernels():
             losses_without, size = self._trainings(rows, validation)
             leave_out(
@@ -284,13 +283,22 @@ class LeaveOneOut(BaseDetrimentality):
         own = self.net is not None and not isinstance(self.net, FrozenEstimator)
         return clone(self.net if own else self.net_)
 
-    def _fingerprint(self, rows: Rows, validation: Rows) -> str:
-        """Hash all that the losses depend on, but for rounding."""
+    def _file(self, rows: Rows, validation: Rows) -> WorkFile | None:
+        """Find where losses are kept, by all that they depend on but for rounding."""
+        if self.path is None:
+            return None
         by = [self._seeds[0]]
         if self.retrain == "replay":
             trace = self.trace_
             by = [trace.initial_state, trace.batch_indices, trace.learning_rates]
-        return fingerprint([self.retrain, self._unfitted(), rows, validation, by, versions()])
+        return WorkFile.of_parameter(
+            "path",
+            Path(self.path),
+            fingerprint([self.retrain, self._unfitted(), rows, validation, by, versions()]),
+            kind="LeaveOneOut",
+            seconds=PERIOD,
+            inputs="X, y, X_val, y_val, net, retrain, validation and random_state",
+        )
 
     def _finish(self) -> None:
         if hasattr(self, "folds_"):

@@ -3,8 +3,8 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,8 +19,8 @@ from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
+from skinfluence.storage._work_file import State, WorkFile
 from skinfluence.trace._callbacks import without_recorders
-from skinfluence.valuation._archive import read_archive, write_archive
 from skinfluence.valuation.leave_one_out._replay import mean_loss
 
 # losses(rows): the validation loss of a training without each of these rows.
@@ -28,53 +28,7 @@ LossesWithout: TypeAlias = Callable[[NDArray[np.intp]], NDArray[np.float64]]
 
 BATCH_SIZE = 256  # of passes over validation rows
 # So often, in seconds, what is done is written to the file and progress printed.
-_PERIOD = 1.0
-
-
-@dataclass(frozen=True)
-class LossFile:
-    """Where losses are kept, so that a stopped run goes on.
-
-    Attributes
-    ----------
-    path : Path
-    fingerprint : str
-        Of the data and parameters.
-    """
-
-    path: Path
-    fingerprint: str
-
-    def read(self, n_samples: int) -> NDArray[np.float64]:
-        """Read the losses computed so far; NaN for rows that were not left out yet.
-
-        Parameters
-        ----------
-        n_samples : int
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-
-        Raises
-        ------
-        ValueError
-            If there is another kind of file, or one of other data or parameters.
-        """
-        if not self.path.exists():
-            return np.full(n_samples, np.nan)
-        found = read_archive(
-            self.path,
-            self.fingerprint,
-            ("losses",),
-            parameter="path",
-            inputs="X, y, X_val, y_val, net, retrain, validation and random_state",
-        )
-        return np.asarray(found["losses"], dtype=np.float64)
-
-    def write(self, losses: NDArray[np.float64]) -> None:
-        """Replace the file."""
-        write_archive(self.path, self.fingerprint, losses=losses)
+PERIOD = 1.0
 
 
 @dataclass(frozen=True)
@@ -122,35 +76,32 @@ def leave_out(
     size: int,
     n_jobs: int | None,
     threads: bool,
-    file: LossFile | None,
+    file: WorkFile | None,
     verbose: int,
 ) -> None:
     """Leave out rows, `size` in a call, in threads or in processes, and keep the losses."""
     # `losses` of all rows are filled in place, so that what is computed outlives an interruption;
-    # rows that are not NaN are left alone. The file is written every second or so, and whatever
-    # ends the run.
+    # rows that are not NaN are left alone
     todo = rows[np.isnan(losses[rows])]
     parts = [todo[start : start + size] for start in range(0, len(todo), size)]
-    began = written = time.monotonic()
+    began = printed = time.monotonic()
     done = 0
-    try:
+
+    def state() -> State | None:
+        return {"losses": losses} if done else None
+
+    with nullcontext() if file is None else file.keeping(state):
         computed = _computed(losses_without, parts, n_jobs, threads)
         for part, found in zip(parts, computed, strict=True):
             losses[part] = found
             done += len(part)
-            now = time.monotonic()
-            if now - written < _PERIOD and done < len(todo):
-                continue
-            written = now
             if file is not None:
-                file.write(losses)
-            if verbose:
+                file.watch(state)
+            now = time.monotonic()
+            if verbose and (now - printed >= PERIOD or done == len(todo)):
+                printed = now
                 left = (now - began) / done * (len(todo) - done)
                 print(f"LeaveOneOut: {done} of {len(todo)} rows, about {left:.0f} s to go")
-    except BaseException:
-        if file is not None and done:
-            file.write(losses)
-        raise
 
 
 def _computed(

@@ -21,6 +21,7 @@ from skinfluence.rows._parameters import (
 )
 from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.storage._fingerprint import fingerprint, versions
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.valuation._rows import as_given, coded_rows, score_or_swap
 from skinfluence.valuation.shapley._semivalues import position_weights, sample_values
 from skinfluence.valuation.shapley._utility import ModelUtility, default_estimator, is_regression
@@ -209,9 +210,6 @@ class DataShapley(BaseDetrimentality):
         return self._scores(rows, validation, f"-{len(self.n_permutations_)}")
 
     def _scores(self, rows: Rows, validation: Rows, suffix: str = "") -> NDArray[np.float64]:
-        checkpoint = None if self.checkpoint is None else Path(self.checkpoint)
-        if checkpoint is not None:
-            checkpoint = checkpoint.with_stem(checkpoint.stem + suffix)
         utility = self._utility(rows, validation)
         alpha, beta = (1, 1) if self.method == "tmc" else (self.alpha, self.beta)
         progress = sample_values(
@@ -222,8 +220,7 @@ class DataShapley(BaseDetrimentality):
             tolerance=self.tolerance,
             seed=self._seeds[0],
             n_jobs=self.n_jobs,
-            checkpoint=checkpoint,
-            fingerprint="" if checkpoint is None else self._fingerprint(utility, alpha, beta),
+            file=self._file(suffix, utility, alpha, beta),
             verbose=self.verbose,
         )
         self.n_permutations_.append(progress.n_permutations)
@@ -242,8 +239,20 @@ class DataShapley(BaseDetrimentality):
         scorer = scoring if callable(scoring) else get_scorer(scoring)
         return ModelUtility(estimator, given, judging, classes, scorer, self._seeds[2])
 
-    def _fingerprint(self, utility: ModelUtility, alpha: float, beta: float) -> str:
-        """Hash all that the gain of a permutation depends on."""
+    def _file(
+        self, suffix: str, utility: ModelUtility, alpha: float, beta: float
+    ) -> WorkFile | None:
+        """Find where sums are kept, by all that the gain of a permutation depends on."""
+        if self.checkpoint is None:
+            return None
+        path = Path(self.checkpoint)
         unfitted = replace(utility, estimator=clone(utility.estimator))
         settings = [alpha, beta, self.truncation, self._seeds[0]]
-        return fingerprint([unfitted, settings, versions()])
+        return WorkFile.of_parameter(
+            "checkpoint",
+            path.with_stem(path.stem + suffix),
+            fingerprint([unfitted, settings, versions()]),
+            kind="DataShapley",
+            inputs="X, y, X_val, y_val, estimator, method, alpha, beta, scoring, truncation, "
+            "validation and random_state",
+        )

@@ -1,8 +1,7 @@
-"""Shapley and Beta-Shapley values by sampling permutations, with a file to go on from."""
+"""Shapley and Beta-Shapley values by sampling permutations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from skinfluence.rows._seeds import draw_seeds
-from skinfluence.valuation._archive import read_archive, write_archive
+from skinfluence.storage._work_file import WorkFile
 
 # utility(rows): how good a model is that was trained on these rows, ascending; large = good.
 Utility: TypeAlias = Callable[[NDArray[np.intp]], float]
@@ -82,17 +81,15 @@ def sample_values(
     tolerance: float | None,
     seed: int,
     n_jobs: int | None,
-    checkpoint: Path | None,
-    fingerprint: str,
+    file: WorkFile | None,
     verbose: int,
 ) -> Progress:
     """Sample permutations, in parallel, until the chains agree or there are enough."""
     # `weights` are those of the positions in a permutation; the p-th permutation depends on `seed`
-    # and p alone. The checkpoint is read if it is there, and written after every full round.
+    # and p alone.
     n_rows = len(weights)
-    progress = Progress.start(n_rows)
-    if checkpoint is not None and checkpoint.exists():
-        progress = load_progress(checkpoint, fingerprint)
+    found = None if file is None else file.read()
+    progress = Progress.start(n_rows) if found is None else Progress(**found)
     if progress.is_done(max_permutations, tolerance):
         return progress
     empty, full = utility(np.arange(0)), utility(np.arange(n_rows))
@@ -101,16 +98,16 @@ def sample_values(
         while not progress.is_done(max_permutations, tolerance):
             start = progress.n_permutations
             stop = min(start - start % N_CHAINS + N_CHAINS, max_permutations)
-            found = parallel(
+            added = parallel(
                 delayed(permutation_gains)(
                     utility, n_rows, empty=empty, full=full, truncation=truncation, seed=one
                 )
                 for one in seeds[start:stop]
             )
-            for gains in found:
+            for gains in added:
                 progress.add(gains, weights)
-            if checkpoint is not None:
-                save_progress(checkpoint, progress, fingerprint)
+            if file is not None:
+                file.write(vars(progress))  # an interrupt may leave half a round, not to be kept
             if verbose:
                 last = f"{progress.statistics[-1]:.4f}" if progress.statistics else "not yet"
                 print(f"{stop} of {max_permutations} permutations, Gelman-Rubin {last}")
@@ -163,54 +160,3 @@ def gelman_rubin(sums: NDArray[np.float64], squares: NDArray[np.float64], n_draw
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(pooled > 0, pooled / within, 1.0)
     return float(np.sqrt(ratios.max()))
-
-
-def save_progress(path: Path, progress: Progress, fingerprint: str) -> None:
-    """Write a file at once: a process killed meanwhile leaves the old one as it was.
-
-    Parameters
-    ----------
-    path : Path
-    progress : Progress
-    fingerprint : str
-        What data and parameters it belongs to.
-    """
-    write_archive(
-        path,
-        fingerprint,
-        sums=progress.sums,
-        squares=progress.squares,
-        n_permutations=np.array(progress.n_permutations),
-        statistics=np.array(progress.statistics, dtype=np.float64),
-    )
-
-
-def load_progress(path: Path, fingerprint: str) -> Progress:
-    """Read what `save_progress` wrote.
-
-    Parameters
-    ----------
-    path : Path
-    fingerprint : str
-        What it must belong to.
-
-    Returns
-    -------
-    Progress
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or belongs to other data or parameters.
-    """
-    found = read_archive(
-        path,
-        fingerprint,
-        ("sums", "squares", "n_permutations", "statistics"),
-        parameter="checkpoint",
-        inputs="X, y, X_val, y_val, estimator, method, alpha, beta, scoring, truncation, "
-        "validation and random_state",
-    )
-    return Progress(
-        found["sums"], found["squares"], int(found["n_permutations"]), found["statistics"].tolist()
-    )

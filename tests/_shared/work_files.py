@@ -1,0 +1,9 @@
+"""What a stopped run has left in its file."""
+
+from pathlib import Path
+
+from skinfluence.storage._files import unpacked
+
+
+def kept(path):
+    return unpacked(Path(path).read_bytes(), path)["state"]
