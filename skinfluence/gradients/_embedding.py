@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from skinfluence.gradients._passes import (
 )
 from skinfluence.gradients._projection import Projection
 from skinfluence.gradients._readings import Dense, Projected, Reading
+from skinfluence.gradients._skorch import Net
 from skinfluence.gradients._trajectory import MeanOf
 from skinfluence.rows._parameters import check_parameter
 from skinfluence.rows._rows import Rows
@@ -38,7 +38,7 @@ class EmbeddingSettings:
     batch_size: int
     trajectory: Trajectory | None = None
 
-    def gather(self, net: Any, rows: Rows, reading: Reading | None = None) -> Gathered:
+    def gather(self, net: Net, rows: Rows, reading: Reading | None = None) -> Gathered:
         """Compute the gradient embedding of rows, or read something else off the gradients.
 
         Parameters
@@ -73,7 +73,7 @@ class EmbeddingSettings:
         normalize = None if self.trajectory is None else self.trajectory.normalize
         return replace(self, trajectory=Trajectory([state], MeanOf(), normalize))
 
-    def mean_gradient(self, net: Any, rows: Rows) -> dict[str, Tensor]:
+    def mean_gradient(self, net: Net, rows: Rows) -> dict[str, Tensor]:
         """Average the rows' gradients, as a direction for `InnerProduct`."""
         return mean_gradient(
             net,
@@ -84,7 +84,7 @@ class EmbeddingSettings:
             trajectory=self.trajectory,
         )
 
-    def inner_products(self, net: Any, one: Rows, two: Rows) -> NDArray[np.float64]:
+    def inner_products(self, net: Net, one: Rows, two: Rows) -> NDArray[np.float64]:
         """Multiply the gradients of some rows with those of others, (n_one, n_two)."""
         products = cross_products(
             net,

@@ -54,15 +54,20 @@ class Layer:
         return {name.removeprefix(prefix) for name in self.parameters}
 
 
-def select_layers(
-    net_loss: NetLoss, order: Sequence[str], layers: str | Sequence[str]
-) -> list[Layer]:
+@dataclass(frozen=True)
+class CallOrder:
+    """The modules that a forward pass enters, by name, in the order of the calls."""
+
+    names: tuple[str, ...]
+
+
+def select_layers(net_loss: NetLoss, order: CallOrder, layers: str | Sequence[str]) -> list[Layer]:
     """Resolve a choice of layers against a net.
 
     Parameters
     ----------
     net_loss : NetLoss
-    order : sequence of str
+    order : CallOrder
         What `call_order` gave on a few rows; it shows which layer comes last.
     layers : "last", "all", or sequence of str
         "last" is the trainable layer that the forward pass enters last. Other names are layer
@@ -84,7 +89,7 @@ def select_layers(
         raise ValueError(
             f"Got layers={layers!r}, but expected 'last', 'all', or a list of layer names."
         )
-    available = _trainable_layers(net_loss.module, set(order))
+    available = _trainable_layers(net_loss.module, set(order.names))
     if not available:
         raise ValueError(
             "The net has no trainable parameter, so there is no gradient to take: "
@@ -94,7 +99,7 @@ def select_layers(
     if isinstance(layers, str) and layers == "all":
         return available
     if isinstance(layers, str) and layers == "last":
-        called = [name for name in order if name in names]
+        called = [name for name in order.names if name in names]
         chosen = {called[-1] if called else names[-1]}
     else:
         patterns = [layers] if isinstance(layers, str) else list(layers)
@@ -120,11 +125,11 @@ def _matching(names: list[str], patterns: list[str]) -> set[str]:
     return chosen
 
 
-def call_order(net_loss: NetLoss, X: Nested) -> list[str]:
-    """Names of the modules in the order in which a forward pass enters them."""
-    order: list[str] = []
+def call_order(net_loss: NetLoss, X: Nested) -> CallOrder:
+    """Run a few rows forward and note which modules are entered."""
+    names: list[str] = []
     handles = [
-        module.register_forward_pre_hook(lambda *_, name=name or ROOT: order.append(name))
+        module.register_forward_pre_hook(lambda *_, name=name or ROOT: names.append(name))
         for name, module in net_loss.module.named_modules()
     ]
     try:
@@ -133,7 +138,7 @@ def call_order(net_loss: NetLoss, X: Nested) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    return order
+    return CallOrder(tuple(names))
 
 
 def _trainable_layers(module: nn.Module, called: set[str]) -> list[Layer]:

@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 # What a data loader yields and a module takes or returns: a tensor, or dicts and sequences of them.
-Nested: TypeAlias = Any
+Nested: TypeAlias = "Tensor | Mapping[str, Nested] | list[Nested] | tuple[Nested, ...] | None"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def private_copy(module: nn.Module) -> nn.Module:
         their `requires_grad` and `grad` are the copy's own; buffers, which a forward may write
         to, are copied. Nothing of the original is written.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Tensor] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
     for child in module.modules():
@@ -97,8 +97,9 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Nested) -> Nested:
         return function(value)
     if isinstance(value, Mapping):
         return {key: map_tensors(function, item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(function, item) for item in value))
+    if isinstance(value, tuple) and hasattr(value, "_make"):  # a named tuple
+        made: tuple[Nested, ...] = value._make(map_tensors(function, item) for item in value)
+        return made
     if isinstance(value, list | tuple):
         return type(value)(map_tensors(function, item) for item in value)
     return value

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skinfluence.gradients._layers import select_layers
+from skinfluence.gradients._layers import call_order, select_layers
 from skinfluence.gradients._net_loss import Nested, NetLoss, n_rows, take_rows, tensors_in
 from skinfluence.gradients._passes import first_batch
 from skinfluence.gradients._skorch import (
+    Net,
     iter_batches,
     kind_of,
     net_loss_of,
@@ -28,7 +29,7 @@ _LOGIT_LOSSES = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
 
 
 def mean_over_states(
-    net: Any,
+    net: Net,
     X: Any,
     y: Any,
     states: Sequence[Mapping[str, Tensor] | None],
@@ -70,7 +71,7 @@ def row_losses(net_loss: NetLoss, X: Nested, y: Tensor) -> NDArray[np.float64]:
     return _as_doubles(net_loss.row_losses(X, y))
 
 
-def check_has_classes(net: Any) -> None:
+def check_has_classes(net: Net) -> None:
     """Refuse a net whose outputs are no class probabilities.
 
     Parameters
@@ -90,7 +91,7 @@ def check_has_classes(net: Any) -> None:
         )
 
 
-def class_scores(net: Any, output: Nested) -> NDArray[np.float64]:
+def class_scores(net: Net, output: Nested) -> NDArray[np.float64]:
     """Turn outputs into logits: numbers whose softmax are the net's class probabilities.
 
     Outputs under CrossEntropyLoss and BCEWithLogitsLoss are logits; one logit z a row stands for
@@ -166,7 +167,7 @@ def class_codes(y: Tensor, n_classes: int) -> NDArray[np.int64]:
     return codes.reshape(-1)
 
 
-def labels_of(net: Any, X: Any, y: Any) -> Tensor:
+def labels_of(net: Net, X: Any, y: Any) -> Tensor:
     """Read the targets of all rows, which a data set may hold.
 
     Parameters
@@ -182,7 +183,7 @@ def labels_of(net: Any, X: Any, y: Any) -> Tensor:
         return torch.cat([yi for _, yi in iter_batches(net, X, y, 256)])
 
 
-def _logs(net: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def _logs(net: Net, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     if probabilities.ndim == 1:
         probabilities = np.stack([1 - probabilities, probabilities], 1)
     total = probabilities.sum(-1)
@@ -202,7 +203,7 @@ def _as_doubles(values: Tensor) -> NDArray[np.float64]:
     return np.asarray(values.detach().cpu().double().numpy())
 
 
-def output_shape(net: Any, X: Any, y: Any) -> tuple[int, ...]:
+def output_shape(net: Net, X: Any, y: Any) -> tuple[int, ...]:
     """Run two rows through a net.
 
     Parameters
@@ -234,7 +235,7 @@ def output_shape(net: Any, X: Any, y: Any) -> tuple[int, ...]:
     return tuple(output.shape[1:])
 
 
-def penultimate_features(net: Any, X: Any, *, batch_size: int) -> NDArray[Any]:
+def penultimate_features(net: Net, X: Any, *, batch_size: int) -> NDArray[Any]:
     """Read the input of the trainable layer that a net's forward pass enters last.
 
     Parameters
@@ -263,7 +264,8 @@ def penultimate_features(net: Any, X: Any, *, batch_size: int) -> NDArray[Any]:
         try:
             for Xi, _ in iter_batches(net, X, np.zeros(n_samples_of(X), np.int64), batch_size):
                 if handle is None:
-                    layer = select_layers(net_loss, Xi, "last")[0]
+                    order = call_order(net_loss, take_rows(Xi, slice(0, 3)))
+                    layer = select_layers(net_loss, order, "last")[0]
                     handle = layer.module.register_forward_pre_hook(
                         lambda _, inputs: seen.extend(inputs[:1])
                     )

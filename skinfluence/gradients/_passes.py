@@ -13,6 +13,7 @@ from torch import Tensor
 from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._readings import Gram, Kept, Reading, Total
 from skinfluence.gradients._skorch import (
+    Net,
     as_dataset,
     is_fitted,
     is_net,
@@ -59,7 +60,7 @@ class Gathered(NamedTuple):
 
 
 def gather(
-    net: Any,
+    net: Net,
     X: Any,
     y: Any,
     choose: Callable[[BatchLoop, int], Reading],
@@ -121,7 +122,7 @@ def _join(parts: Iterator[NDArray[Any]], rows: int) -> NDArray[Any]:
 
 
 def mean_gradient(
-    net: Any,
+    net: Net,
     X: Any,
     y: Any,
     *,
@@ -153,7 +154,7 @@ def mean_gradient(
 
 
 def cross_products(
-    net: Any,
+    net: Net,
     one: tuple[Any, Any],
     two: tuple[Any, Any],
     *,
@@ -193,7 +194,7 @@ def cross_products(
 
 
 def start(
-    net: Any,
+    net: Net,
     X: Any,
     y: Any,
     *,
@@ -211,7 +212,7 @@ def start(
 
 
 def first_batch(
-    net: Any, X: Any, y: Any, batch_size: int
+    net: Net, X: Any, y: Any, batch_size: int
 ) -> tuple[tuple[Nested, Tensor], Iterator[tuple[Nested, Tensor]]]:
     """Check a net and its rows; give the first batch, and all of them."""
     check_positive_integer("batch_size", batch_size)

@@ -2,8 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -38,6 +38,48 @@ _ELEMENTWISE_LOSSES = (
 _SKORCH_NETS = (NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor, NeuralNet)
 
 
+class Net(Protocol):
+    """What the package uses of a skorch net, which brings no types of its own."""
+
+    module: object
+    module_: nn.Module
+    criterion_: nn.Module
+    optimizer: object
+    optimizer_: torch.optim.Optimizer
+    iterator_valid: object
+    train_split: object
+    predict_nonlinearity: object
+    callbacks: Any
+    callbacks_: list[tuple[str, Any]]
+    history: Any
+    max_epochs: int
+    batch_size: int
+
+    def initialize(self) -> Self: ...
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self: ...
+
+    def partial_fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self: ...
+
+    def predict(self, X: Any) -> np.ndarray: ...
+
+    def predict_proba(self, X: Any) -> np.ndarray: ...
+
+    def infer(self, x: Nested, **fit_params: Any) -> Nested: ...
+
+    def get_loss(self, y_pred: Nested, y_true: Tensor, X: Nested, training: bool) -> Tensor: ...
+
+    def get_dataset(self, X: Any, y: Any = None) -> Any: ...
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Iterable[Any]: ...
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+    def get_params_for(self, prefix: str) -> dict[str, Any]: ...
+
+    def set_params(self, **params: Any) -> Self: ...
+
+
 class _Relabelled(torch.utils.data.Dataset[Any]):
     """A data set's inputs with other targets."""
 
@@ -52,7 +94,7 @@ class _Relabelled(torch.utils.data.Dataset[Any]):
         return self.dataset[i][0], self.y[i]
 
 
-def as_dataset(net: NeuralNet, X: Any, y: Any) -> Any:
+def as_dataset(net: Net, X: Any, y: Any) -> Any:
     """Join inputs and targets as the net's own data set.
 
     Parameters
@@ -81,17 +123,17 @@ def as_dataset(net: NeuralNet, X: Any, y: Any) -> Any:
     return net.get_dataset(X, y)
 
 
-def is_fitted(net: NeuralNet) -> bool:
+def is_fitted(net: Net) -> bool:
     """Tell whether a net has a module to take gradients of."""
     return bool(getattr(net, "initialized_", False))
 
 
-def is_net(candidate: object) -> bool:
+def is_net(candidate: object) -> TypeGuard[Net]:
     """Tell a skorch net from anything else."""
     return isinstance(candidate, NeuralNet)
 
 
-def kind_of(net: NeuralNet) -> str:
+def kind_of(net: Net) -> str:
     """Name what a net predicts.
 
     Parameters
@@ -110,17 +152,17 @@ def kind_of(net: NeuralNet) -> str:
     return next((name for base, name in kinds.items() if isinstance(net, base)), "other")
 
 
-def compares_elementwise(net: NeuralNet) -> bool:
+def compares_elementwise(net: Net) -> bool:
     """Tell whether the criterion would broadcast targets of another shape."""
     return isinstance(net.criterion_, _ELEMENTWISE_LOSSES)
 
 
-def takes_class_indices(net: NeuralNet) -> bool:
+def takes_class_indices(net: Net) -> bool:
     """Tell whether the criterion's targets are the indices of outputs."""
     return isinstance(net.criterion_, _CLASS_INDEX_LOSSES)
 
 
-def shadow_of(net: NeuralNet) -> NeuralNet:
+def shadow_of(net: Net) -> Net:
     """Make a net that predicts like another one and may be changed freely.
 
     Parameters
@@ -135,7 +177,7 @@ def shadow_of(net: NeuralNet) -> NeuralNet:
         and the criterion, and a validation loader that keeps the order of the rows.
     """
     # Not copy.copy, which pickles the weights; not setattr, which registers modules on the class.
-    shadow = object.__new__(type(net))
+    shadow: Net = object.__new__(type(net))
     shadow.__dict__.update(net.__dict__)
     module = getattr(net.module_, "_orig_mod", net.module_)
     shadow.__dict__["module_"] = private_copy(module)
@@ -144,7 +186,7 @@ def shadow_of(net: NeuralNet) -> NeuralNet:
     return shadow
 
 
-def net_loss_of(net: NeuralNet) -> NetLoss:
+def net_loss_of(net: Net) -> NetLoss:
     """Express a net's own forward pass and loss as functions of its parameters.
 
     The loss is the net's `get_loss` with a copied criterion. Where both are skorch's and torch's
@@ -210,7 +252,7 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
     return NetLoss(shadow.module_, forward, losses, originals)
 
 
-def batch_loss_of(net: NeuralNet) -> Callable[[Nested, Tensor, Nested], Tensor]:
+def batch_loss_of(net: Net) -> Callable[[Nested, Tensor, Nested], Tensor]:
     """Express the loss a net is trained on: of a batch as a whole, with its own reduction.
 
     Parameters
@@ -228,9 +270,7 @@ def batch_loss_of(net: NeuralNet) -> Callable[[Nested, Tensor, Nested], Tensor]:
     return lambda output, y, X: shadow.get_loss(output, align(output, y), X=X, training=False)
 
 
-def iter_batches(
-    net: NeuralNet, X: Any, y: Any, batch_size: int
-) -> Iterator[tuple[Nested, Tensor]]:
+def iter_batches(net: Net, X: Any, y: Any, batch_size: int) -> Iterator[tuple[Nested, Tensor]]:
     """Yield the rows in order, as the net's own data set and collate function make them.
 
     Parameters
@@ -278,7 +318,7 @@ def takes_integers(module: nn.Module) -> bool:
     return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
 
 
-def _uses_skorch_get_loss(net: NeuralNet) -> bool:
+def _uses_skorch_get_loss(net: Net) -> bool:
     return any(type(net).get_loss is base.get_loss for base in _SKORCH_NETS)
 
 
@@ -286,7 +326,7 @@ def _is_torch_loss(criterion: Any) -> bool:
     return type(criterion).__module__.startswith("torch.nn.") and hasattr(criterion, "reduction")
 
 
-def _has_double(net: NeuralNet) -> bool:
+def _has_double(net: Net) -> bool:
     return all(p.device.type != "mps" for p in net.module_.parameters())
 
 
@@ -326,7 +366,7 @@ class _RowSelector:
         return map_tensors(lambda t: t[i : i + 1] if next(following) else t, output)
 
 
-def _aligner(net: NeuralNet, criterion: Any) -> Callable[[Nested, Tensor], Tensor]:
+def _aligner(net: Net, criterion: Any) -> Callable[[Nested, Tensor], Tensor]:
     """Give targets the shape of outputs, (n,) against (n, 1), where torch would broadcast."""
     elementwise = isinstance(criterion, _ELEMENTWISE_LOSSES)
 
@@ -346,7 +386,7 @@ def _aligner(net: NeuralNet, criterion: Any) -> Callable[[Nested, Tensor], Tenso
     return align if elementwise or kind_of(net) == "regression" else lambda _, y: y
 
 
-def _input_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
+def _input_cast(net: Net) -> Callable[[Tensor], Tensor]:
     dtype = module_dtype(net.module_)
     as_indices = takes_integers(net.module_)
 
@@ -358,7 +398,7 @@ def _input_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     return cast
 
 
-def _target_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
+def _target_cast(net: Net) -> Callable[[Tensor], Tensor]:
     dtype = module_dtype(net.module_)
     criterion = net.criterion_
 
@@ -370,14 +410,14 @@ def _target_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     return cast
 
 
-def _raw_batches(net: NeuralNet, dataset: Any, batch_size: int) -> Iterator[tuple[Nested, Any]]:
+def _raw_batches(net: Net, dataset: Any, batch_size: int) -> Iterator[tuple[Nested, Any]]:
     if _slices_like_loader(net, dataset):
-        X, y = _to_tensors(dataset.X), _to_tensors(dataset.y)
+        X, y = _to_tensors(dataset.X), _to_tensor(dataset.y)
         for start in range(0, len(dataset), batch_size):
             rows = slice(start, start + batch_size)
             yield take_rows(X, rows), y[rows]
         return
-    shadow = object.__new__(type(net))
+    shadow: Net = object.__new__(type(net))
     shadow.__dict__.update(net.__dict__)
     _keep_order(shadow)
     shadow.__dict__["iterator_valid__batch_size"] = batch_size
@@ -410,14 +450,14 @@ def _check_collate_keeps_order(dataset: Any, collate: Callable[[list[Any]], Any]
                 )
 
 
-def _keep_order(shadow: NeuralNet) -> None:
+def _keep_order(shadow: Net) -> None:
     order = {"shuffle": False, "sampler": None, "batch_sampler": None, "drop_last": False}
     for name, value in order.items():
         if name == "shuffle" or f"iterator_valid__{name}" in shadow.__dict__:
             shadow.__dict__[f"iterator_valid__{name}"] = value
 
 
-def _slices_like_loader(net: NeuralNet, dataset: Any) -> bool:
+def _slices_like_loader(net: Net, dataset: Any) -> bool:
     """Tell whether slices of the data set are what the loader would collate row by row."""
     return (
         type(dataset) is Dataset
@@ -434,14 +474,16 @@ def _is_sliceable(X: Any) -> bool:
     return isinstance(X, np.ndarray | Tensor)
 
 
-def _to_tensors(value: Any) -> Nested:
-    """View arrays as tensors; the loop never writes to its batches."""
-    if isinstance(value, Mapping):
-        return {key: _to_tensors(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        if min(value.strides, default=0) < 0:
-            value = value.copy()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            return torch.as_tensor(value)
-    return value
+def _to_tensors(X: Any) -> Nested:
+    if isinstance(X, Mapping):
+        return {key: _to_tensors(item) for key, item in X.items()}
+    return _to_tensor(X)
+
+
+def _to_tensor(array: np.ndarray | Tensor) -> Tensor:
+    """View an array as a tensor; the loop never writes to its batches."""
+    if isinstance(array, np.ndarray) and min(array.strides, default=0) < 0:
+        array = array.copy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(array)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from skinfluence.gradients._net_loss import private_copy
-from skinfluence.gradients._skorch import net_loss_of, shadow_of
+from skinfluence.gradients._skorch import Net, net_loss_of, shadow_of
 from skinfluence.gradients._step_scale import step_scale_of
 
 
-def module_state(net: Any, *, buffers: bool = True) -> dict[str, Tensor]:
+def module_state(net: Net, *, buffers: bool = True) -> dict[str, Tensor]:
     """Copy the parameters of a net's module, and its buffers, to the CPU.
 
     Parameters
@@ -31,7 +31,7 @@ def module_state(net: Any, *, buffers: bool = True) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
 
 
-def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
+def net_at(net: Net, state: Mapping[str, Tensor]) -> Net:
     """Make a net that is like another one but for its parameters.
 
     Parameters
@@ -72,7 +72,7 @@ def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
     return shadow
 
 
-def batch_gradients_at(net: Any, state: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+def batch_gradients_at(net: Net, state: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
     """Differentiate the loss of a training batch, as the net reduces it, in eval mode.
 
     Parameters

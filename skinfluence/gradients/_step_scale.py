@@ -1,14 +1,14 @@
 """The loss a training step is taken on, as a multiple of the sum of its rows' losses."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skinfluence.gradients._net_loss import Nested
-from skinfluence.gradients._skorch import batch_loss_of
+from skinfluence.gradients._skorch import Net, batch_loss_of
 
 # scale(output, y, X, losses): of a batch whose rows have these losses.
 StepScale: TypeAlias = Callable[[Nested, Tensor, Nested, Tensor], float]
@@ -17,7 +17,7 @@ StepScale: TypeAlias = Callable[[Nested, Tensor, Nested, Tensor], float]
 _ROUNDING = 1e-5
 
 
-def step_scale_of(net: Any) -> StepScale:
+def step_scale_of(net: Net) -> StepScale:
     """Divide the loss that a net is trained on by the sum of the rows' losses.
 
     The ratio does not depend on the parameters: 1/n for a mean, 1 for a sum, less for several
@@ -49,7 +49,7 @@ def step_scale_of(net: Any) -> StepScale:
     return scale
 
 
-def takes_plain_mean(net: Any) -> bool:
+def takes_plain_mean(net: Net) -> bool:
     """Tell whether the loss of a batch is the mean of its rows' losses, as far as torch says it.
 
     Parameters

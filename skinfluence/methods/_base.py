@@ -174,7 +174,7 @@ class BaseDetrimentality(
             rule = self.validation
             scores = swapped_scores(judged_by_held, strata, validation=rule, seed=self._seeds[1])
         self._trained = self.folds_[0]._trained
-        self.net_ = [fold.net_ for fold in self.folds_]
+        self.net_: Any = [fold.net_ for fold in self.folds_]
         if hasattr(self.folds_[0], "trace_"):
             self.trace_ = [fold.trace_ for fold in self.folds_]
         if hasattr(self.folds_[0], "classes_"):

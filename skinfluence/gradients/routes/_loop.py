@@ -61,11 +61,12 @@ class GradientLoop:
         self.net_loss = net_loss
         X, y = take_rows(X, slice(0, 3)), y[:3]
         check_rows_are_independent(net_loss, X)
-        entered = call_order(net_loss, X)
-        self.layers = select_layers(net_loss, entered, layers)
-        _check_graph_reaches(net_loss, self.layers, set(entered), X, y)
+        order = call_order(net_loss, X)
+        entered = set(order.names)
+        self.layers = select_layers(net_loss, order, layers)
+        _check_graph_reaches(net_loss, self.layers, entered, X, y)
         self.strategy = {
-            layer.name: "factored" if _may_factor(layer, set(entered)) else "functional"
+            layer.name: "factored" if _may_factor(layer, entered) else "functional"
             for layer in self.layers
         }
         self._route_per_row(X, y)
