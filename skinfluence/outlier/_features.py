@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinfluence.gradients._embedding import EmbeddingSettings
-from skinfluence.gradients._readings import Inputs, Reading
+from skinfluence.gradients._readings import Inputs, TensorReading
 from skinfluence.outlier._contrast import NeighborContrast
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._rows import Rows
@@ -37,7 +37,7 @@ def training_features(
     settings: EmbeddingSettings,
     *,
     n_neighbors: int | None,
-    reading: Reading | None = None,
+    reading: TensorReading | None = None,
 ) -> TrainingFeatures:
     """Compute the features of the rows that a net was trained on.
 
@@ -81,7 +81,7 @@ def features_of(
     settings: EmbeddingSettings,
     *,
     contrast: NeighborContrast | None,
-    reading: Reading | None = None,
+    reading: TensorReading | None = None,
 ) -> NDArray[Any]:
     """Compute the features of rows not trained on, as `training_features` does of those that were.
 

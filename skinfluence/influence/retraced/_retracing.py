@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from skinfluence.exceptions import ReplayWarning
 from skinfluence.gradients._layers import call_order, select_layers
 from skinfluence.gradients._net_loss import Nested
-from skinfluence.gradients._skorch import iter_batches, net_loss_of
+from skinfluence.gradients._skorch import (
+    iter_batches,
+    net_loss_of,
+    step_scale_of,
+    takes_plain_mean,
+)
 from skinfluence.gradients._states import module_state, net_at
-from skinfluence.gradients._step_scale import step_scale_of, takes_plain_mean
 from skinfluence.influence.retraced._retrace_file import RetraceFile
 from skinfluence.influence.retraced._walk import Retracer, Step, Update, interpolated
 from skinfluence.rows._containers import n_samples_of, take

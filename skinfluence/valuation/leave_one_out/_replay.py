@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors
-from skinfluence.gradients._skorch import net_loss_of
+from skinfluence.gradients._skorch import net_loss_of, step_scale_of
 from skinfluence.gradients._states import module_state, net_at
-from skinfluence.gradients._step_scale import step_scale_of
 from skinfluence.trace._training_trace import State, TrainingTrace
 from skinfluence.valuation.leave_one_out._stacks import (
     Batch,
