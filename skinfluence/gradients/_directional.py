@@ -7,10 +7,10 @@ derivatives that fused attention kernels lack, so these run with the plain ones.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -22,12 +22,7 @@ from skinfluence.gradients.routes._per_row import LossModule
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """Use kernels that can be differentiated twice and forward, and restore the others.
-
-    Yields
-    ------
-    None
-    """
+    """Use kernels that can be differentiated twice and forward, and restore the others."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -38,24 +33,7 @@ def plain_kernels() -> Iterator[None]:
 
 
 def split_direction(direction: Tensor, layers: Sequence[Layer]) -> dict[str, Tensor]:
-    """Cut a direction into the parts of the layers.
-
-    Parameters
-    ----------
-    direction : Tensor of shape (n_parameters,)
-        Ordered as the columns of the dense matrix.
-    layers : sequence of Layer
-
-    Returns
-    -------
-    dict of str to Tensor
-        By layer name.
-
-    Raises
-    ------
-    ValueError
-        If it has another length than the layers have parameters.
-    """
+    """Cut a direction, ordered as the columns of the dense matrix, into its parts by layer."""
     sizes = [layer.n_parameters for layer in layers]
     if direction.shape != (sum(sizes),):
         raise ValueError(
@@ -69,21 +47,7 @@ def split_direction(direction: Tensor, layers: Sequence[Layer]) -> dict[str, Ten
 def inner_products(
     net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, direction: Tensor
 ) -> Tensor:
-    """Multiply every row's gradient with one direction.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-    direction : Tensor of shape (n_parameters,)
-        Ordered as the columns of the dense matrix.
-
-    Returns
-    -------
-    Tensor of shape (n_rows,)
-    """
+    """Multiply every row's gradient with a direction, ordered as the dense columns: (n_rows,)."""
     tangents = _as_parameters(layers, direction)
     with plain_kernels():
         try:
@@ -129,27 +93,7 @@ def double_backward_inner_products(
 def hessian_vector_product(
     net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, direction: Tensor
 ) -> Tensor:
-    """Multiply the Hessian of a batch's summed loss with a direction.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-    direction : Tensor of shape (n_parameters,)
-        Ordered as the columns of the dense matrix.
-
-    Returns
-    -------
-    Tensor of shape (n_parameters,)
-        The rows' Hessians added up, not averaged.
-
-    Raises
-    ------
-    ValueError
-        If the net holds an operator whose second derivative torch gets wrong.
-    """
+    """Multiply the Hessian of a batch's summed, not averaged, loss with a direction."""
     tangents = _as_parameters(layers, direction)
     parameters = [p for layer in layers for p in layer.parameters.values()]
     with plain_kernels(), require_gradients_of(net_loss.module, layers):
@@ -163,8 +107,8 @@ def hessian_vector_product(
 
 
 def refuse_wrong_second_derivatives(loss: Tensor) -> None:
-    stack: list[Any] = [loss.grad_fn]
-    seen: set[Any] = set()
+    stack: list[Node | None] = [loss.grad_fn]
+    seen: set[Node] = set()
     while stack:
         node = stack.pop()
         if node is None or node in seen:

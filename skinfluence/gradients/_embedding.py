@@ -1,27 +1,23 @@
 """Which gradients a method looks at: layers, checkpoints, normalisation, width."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence.gradients._passes import (
-    BatchLoop,
-    Gathered,
-    Trajectory,
-    check_matrix_fits,
-    cross_products,
-    gather,
-    mean_gradient,
-)
+from skinfluence.gradients._net_loss import Batch
+from skinfluence.gradients._passes import Gathered, Trajectory, check_matrix_fits, gather, start
 from skinfluence.gradients._projection import Projection
-from skinfluence.gradients._readings import Dense, Projected, Reading
+from skinfluence.gradients._readings import Dense, Gram, Kept, Projected, TensorReading, Total
+from skinfluence.gradients._skorch import Net, as_dataset
+from skinfluence.gradients._states import State
 from skinfluence.gradients._trajectory import MeanOf
+from skinfluence.gradients.routes._loop import BatchLoop
 from skinfluence.rows._parameters import check_parameter
 from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import preserved_random_state
 
 # The width that n_components="auto" keeps.
 _AUTO_COMPONENTS = 1024
@@ -38,65 +34,55 @@ class EmbeddingSettings:
     batch_size: int
     trajectory: Trajectory | None = None
 
-    def gather(self, net: Any, rows: Rows, reading: Reading | None = None) -> Gathered:
-        """Compute the gradient embedding of rows, or read something else off the gradients.
+    def gather(self, net: Net, rows: Rows, reading: TensorReading | None = None) -> Gathered:
+        """Compute the gradient embedding of rows, or read something else off the gradients."""
 
-        Parameters
-        ----------
-        net : NeuralNet
-            Fitted.
-        rows : Rows
-        reading : Reading, optional
-            In the place of the embedding.
-
-        Returns
-        -------
-        Gathered
-            With values of shape (n_samples, n_components), or what the reading gives.
-        """
-
-        def choose(loop: BatchLoop, n_rows: int) -> Reading:
+        def choose(loop: BatchLoop, n_rows: int) -> TensorReading:
             return self._embedding(loop, n_rows) if reading is None else reading
 
         return gather(
             net,
-            rows.inputs,
-            rows.targets,
+            *rows,
             choose,
             layers=self.layers,
             batch_size=self.batch_size,
             trajectory=self.trajectory,
         )
 
-    def at(self, state: Mapping[str, Tensor]) -> "EmbeddingSettings":
+    def at(self, state: State) -> "EmbeddingSettings":
         """Give the same settings at one state of the net."""
         normalize = None if self.trajectory is None else self.trajectory.normalize
         return replace(self, trajectory=Trajectory([state], MeanOf(), normalize))
 
-    def mean_gradient(self, net: Any, rows: Rows) -> dict[str, Tensor]:
+    def mean_gradient(self, net: Net, rows: Rows) -> dict[str, Tensor]:
         """Average the rows' gradients, as a direction for `InnerProduct`."""
-        return mean_gradient(
+        total: dict[str, Tensor] = {}
+        with preserved_random_state():
+            loop, batches = self._start(net, rows)
+            for part in loop.batches(batches, Total()):
+                total = {name: total[name] + g if total else g for name, g in part.items()}
+        n_rows = len(as_dataset(net, *rows))
+        return {name: gradient / n_rows for name, gradient in total.items()}
+
+    def inner_products(self, net: Net, one: Rows, two: Rows) -> NDArray[np.float64]:
+        """Multiply the gradients of some rows with those of others: (n_one, n_two)."""
+        with preserved_random_state():
+            loop, batches = self._start(net, one)
+            blocks = [
+                self.gather(net, two, Gram(kept)).values.T for kept in loop.batches(batches, Kept())
+            ]
+        return np.concatenate(blocks).astype(np.float64)
+
+    def _start(self, net: Net, rows: Rows) -> tuple[BatchLoop, Iterator[Batch]]:
+        return start(
             net,
-            rows.inputs,
-            rows.targets,
+            *rows,
             layers=self.layers,
             batch_size=self.batch_size,
             trajectory=self.trajectory,
         )
 
-    def inner_products(self, net: Any, one: Rows, two: Rows) -> NDArray[np.float64]:
-        """Multiply the gradients of some rows with those of others, (n_one, n_two)."""
-        products = cross_products(
-            net,
-            one,
-            two,
-            layers=self.layers,
-            batch_size=self.batch_size,
-            trajectory=self.trajectory,
-        )
-        return products.astype(np.float64)
-
-    def _embedding(self, loop: BatchLoop, n_rows: int) -> Reading:
+    def _embedding(self, loop: BatchLoop, n_rows: int) -> TensorReading:
         width = loop.n_parameters
         if self.n_components == "auto":
             columns = min(width, _AUTO_COMPONENTS)

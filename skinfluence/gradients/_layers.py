@@ -16,75 +16,41 @@ ROOT = "<root>"
 
 @dataclass(frozen=True)
 class Layer:
-    """A module that holds trainable parameters, and those parameters.
+    """A module that holds trainable parameters, and those parameters."""
 
-    Attributes
-    ----------
-    name : str
-        The module's path inside the net's module, `ROOT` for that module itself.
-    module : Module
-    parameters : dict of str to Parameter
-        Full parameter names, in the net's order; a tied parameter stands under its first name.
-    """
-
-    name: str
+    name: str  # the module's path inside the net's module, `ROOT` for that module itself
     module: nn.Module
+    # by full name, in the net's order; a tied parameter stands under its first name
     parameters: dict[str, nn.Parameter]
 
     @property
     def n_parameters(self) -> int:
-        """Count the layer's trainable numbers.
-
-        Returns
-        -------
-        int
-        """
+        """Count the layer's trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters.values())
 
     @cached_property
     def own_names(self) -> set[str]:
-        """Name the parameters as the module itself does.
-
-        Returns
-        -------
-        set of str
-            Dotted for a parameter that a submodule holds.
-        """
+        """Name the parameters as the module itself does: dotted if a submodule holds them."""
         prefix = "" if self.name == ROOT else f"{self.name}."
         return {name.removeprefix(prefix) for name in self.parameters}
 
 
-def select_layers(
-    net_loss: NetLoss, order: Sequence[str], layers: str | Sequence[str]
-) -> list[Layer]:
-    """Resolve a choice of layers against a net.
+@dataclass(frozen=True)
+class CallOrder:
+    """The modules that a forward pass enters, by name, in the order of the calls."""
 
-    Parameters
-    ----------
-    net_loss : NetLoss
-    order : sequence of str
-        What `call_order` gave on a few rows; it shows which layer comes last.
-    layers : "last", "all", or sequence of str
-        "last" is the trainable layer that the forward pass enters last. Other names are layer
-        names or shell patterns such as ``"body.*"``.
+    names: tuple[str, ...]
 
-    Returns
-    -------
-    list of Layer
-        In the order of the net's parameters.
 
-    Raises
-    ------
-    ValueError
-        If the net has no trainable parameter, or a name matches no layer.
-    """
+def select_layers(net_loss: NetLoss, order: CallOrder, layers: str | Sequence[str]) -> list[Layer]:
+    """Resolve "last", "all", names or shell patterns to layers, in the order of the parameters."""
     if not isinstance(layers, str) and not (
         isinstance(layers, Sequence) and all(isinstance(name, str) for name in layers)
     ):
         raise ValueError(
             f"Got layers={layers!r}, but expected 'last', 'all', or a list of layer names."
         )
-    available = _trainable_layers(net_loss.module, set(order))
+    available = _trainable_layers(net_loss.module, set(order.names))
     if not available:
         raise ValueError(
             "The net has no trainable parameter, so there is no gradient to take: "
@@ -94,7 +60,7 @@ def select_layers(
     if isinstance(layers, str) and layers == "all":
         return available
     if isinstance(layers, str) and layers == "last":
-        called = [name for name in order if name in names]
+        called = [name for name in order.names if name in names]
         chosen = {called[-1] if called else names[-1]}
     else:
         patterns = [layers] if isinstance(layers, str) else list(layers)
@@ -120,11 +86,11 @@ def _matching(names: list[str], patterns: list[str]) -> set[str]:
     return chosen
 
 
-def call_order(net_loss: NetLoss, X: Nested) -> list[str]:
-    """Names of the modules in the order in which a forward pass enters them."""
-    order: list[str] = []
+def call_order(net_loss: NetLoss, X: Nested) -> CallOrder:
+    """Run a few rows forward and note which modules are entered."""
+    names: list[str] = []
     handles = [
-        module.register_forward_pre_hook(lambda *_, name=name or ROOT: order.append(name))
+        module.register_forward_pre_hook(lambda *_, name=name or ROOT: names.append(name))
         for name, module in net_loss.module.named_modules()
     ]
     try:
@@ -133,7 +99,22 @@ def call_order(net_loss: NetLoss, X: Nested) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    return order
+    return CallOrder(tuple(names))
+
+
+def last_module(net_loss: NetLoss, order: CallOrder) -> tuple[str, nn.Module]:
+    """Find the module with trainable parameters, be they tied, that is entered last."""
+    modules = dict(net_loss.module.named_modules())
+    called = set(order.names)
+    # A head whose weight is tied is no layer: the weight stands under the name of another.
+    holders = {
+        _owner(name, modules, called)
+        for name, parameter in net_loss.module.named_parameters(remove_duplicate=False)
+        if parameter.requires_grad
+    }
+    (layer,) = select_layers(net_loss, order, "last")
+    name = next((name for name in reversed(order.names) if name in holders), layer.name)
+    return name, modules["" if name == ROOT else name]
 
 
 def _trainable_layers(module: nn.Module, called: set[str]) -> list[Layer]:

@@ -3,48 +3,31 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 # What a data loader yields and a module takes or returns: a tensor, or dicts and sequences of them.
-Nested: TypeAlias = Any
+Nested: TypeAlias = "Tensor | Mapping[str, Nested] | list[Nested] | tuple[Nested, ...] | None"
+Batch: TypeAlias = tuple[Nested, Tensor]  # inputs and targets of the same rows
 
 
 @dataclass(frozen=True)
 class NetLoss:
-    """The differentiable part of a trained net.
+    """The differentiable part of a trained net."""
 
-    Attributes
-    ----------
-    module : Module
-        A private copy in eval mode; its parameters share storage with the net's, so hooks and
-        `requires_grad` may be set on it while the net stays as it is.
-    forward : callable
-        ``forward(X) -> output`` runs `module` on a batch.
-    losses : callable
-        ``losses(output, y, X) -> (n_rows,)``, each row's own loss.
-    originals : frozenset of int
-        Identities of the net's own parameters, which no graph of the copy may reach.
-    """
-
+    # A private copy in eval mode; its parameters share storage with the net's, so hooks and
+    # `requires_grad` may be set on it while the net stays as it is.
     module: nn.Module
+    # forward(X) -> output
     forward: Callable[[Nested], Nested]
+    # losses(output, y, X) -> (n_rows,), each row's own loss
     losses: Callable[[Nested, Tensor, Nested], Tensor]
+    # identities of the net's own parameters, which no graph of the copy may reach
     originals: frozenset[int] = frozenset()
 
     def row_losses(self, X: Nested, y: Tensor) -> Tensor:
-        """Compute the loss of every row of a batch.
-
-        Parameters
-        ----------
-        X : nested tensors of shape (n_rows, ...)
-        y : Tensor of shape (n_rows, ...)
-
-        Returns
-        -------
-        Tensor of shape (n_rows,)
-        """
+        """Compute the loss of every row of a batch: (n_rows,)."""
         return self.losses(self.forward(X), y, X)
 
     def __call__(self, X: Nested, y: Tensor) -> Tensor:
@@ -53,20 +36,10 @@ class NetLoss:
 
 
 def private_copy(module: nn.Module) -> nn.Module:
-    """Copy a module's structure and share its tensors.
-
-    Parameters
-    ----------
-    module : Module
-
-    Returns
-    -------
-    Module
-        In eval mode. Parameters are new objects on the same storage (ties are kept), so that
-        their `requires_grad` and `grad` are the copy's own; buffers, which a forward may write
-        to, are copied. Nothing of the original is written.
-    """
-    memo: dict[int, Any] = {}
+    """Copy a module's structure in eval mode and share its tensors; nothing of it is written."""
+    # Parameters are new objects on the same storage (ties are kept), so that their `requires_grad`
+    # and `grad` are the copy's own; buffers, which a forward may write to, are copied.
+    memo: dict[int, Tensor] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
     for child in module.modules():
@@ -80,42 +53,21 @@ def private_copy(module: nn.Module) -> nn.Module:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Nested) -> Nested:
-    """Apply a function to every tensor of a nested value.
-
-    Parameters
-    ----------
-    function : callable
-    value : nested tensors
-        Leaves that are no tensors stay as they are.
-
-    Returns
-    -------
-    nested tensors
-        Mappings as dicts; lists and tuples keep their type.
-    """
+    """Apply a function to every tensor of a nested value; any other leaf stays as it is."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
         return {key: map_tensors(function, item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(function, item) for item in value))
+    if isinstance(value, tuple) and hasattr(value, "_make"):  # a named tuple
+        made: tuple[Nested, ...] = value._make(map_tensors(function, item) for item in value)
+        return made
     if isinstance(value, list | tuple):
         return type(value)(map_tensors(function, item) for item in value)
     return value
 
 
 def tensors_in(value: Nested) -> list[Tensor]:
-    """List the tensors of a nested value.
-
-    Parameters
-    ----------
-    value : nested tensors
-
-    Returns
-    -------
-    list of Tensor
-        In the order of the mapping or sequence.
-    """
+    """List the tensors of a nested value, in the order of the mapping or sequence."""
     found: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
@@ -127,37 +79,12 @@ def tensors_in(value: Nested) -> list[Tensor]:
 
 
 def take_rows(value: Nested, index: slice | list[int]) -> Nested:
-    """Select rows along the first axis of every tensor.
-
-    Parameters
-    ----------
-    value : nested tensors of shape (n_rows, ...)
-    index : slice or list of int
-
-    Returns
-    -------
-    nested tensors
-    """
+    """Select rows along the first axis of every tensor."""
     return map_tensors(lambda tensor: tensor[index], value)
 
 
 def n_rows(value: Nested) -> int:
-    """Count the rows of a batch.
-
-    Parameters
-    ----------
-    value : nested tensors of shape (n_rows, ...)
-
-    Returns
-    -------
-    int
-        The length of the first tensor.
-
-    Raises
-    ------
-    ValueError
-        If there is no tensor in it.
-    """
+    """Count the rows of a batch: the length of its first tensor."""
     tensors = tensors_in(value)
     if not tensors:
         raise ValueError(

@@ -1,22 +1,23 @@
 """What is read off a net's outputs: row losses and class scores, at one state or several."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skinfluence.gradients._layers import select_layers
+from skinfluence.gradients._layers import call_order, last_module
 from skinfluence.gradients._net_loss import Nested, NetLoss, n_rows, take_rows, tensors_in
 from skinfluence.gradients._passes import first_batch
 from skinfluence.gradients._skorch import (
+    Net,
     iter_batches,
     kind_of,
     net_loss_of,
 )
-from skinfluence.gradients._states import net_at
+from skinfluence.gradients._states import State, net_losses_at
 from skinfluence.gradients.routes._loop import check_rows_are_independent
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._seeds import preserved_random_state
@@ -28,38 +29,18 @@ _LOGIT_LOSSES = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
 
 
 def mean_over_states(
-    net: Any,
-    X: Any,
-    y: Any,
-    states: Sequence[Mapping[str, Tensor] | None],
+    net: Net,
+    X: object,
+    y: object,
+    states: Sequence[State | None],
     read: Read,
     *,
     batch_size: int,
 ) -> NDArray[np.float64]:
-    """Average over states what is read off a forward pass of every row.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; left as it is.
-    X, y : what skorch takes
-    states : sequence of (mapping of str to Tensor, or None)
-        None for the net as it is.
-    read : callable
-    batch_size : int
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If the net is random in eval mode or couples the rows of a batch.
-    """
+    """Average over states what is read off a forward pass of every row."""
     with preserved_random_state(), torch.no_grad():
         first, batches = first_batch(net, X, y, batch_size)
-        losses = [net_loss_of(net if state is None else net_at(net, state)) for state in states]
+        losses = net_losses_at(net, states)
         check_rows_are_independent(losses[-1], take_rows(first[0], slice(0, 3)))
         parts = [np.mean([read(loss, Xi, yi) for loss in losses], axis=0) for Xi, yi in batches]
     return np.concatenate(parts)
@@ -70,18 +51,8 @@ def row_losses(net_loss: NetLoss, X: Nested, y: Tensor) -> NDArray[np.float64]:
     return _as_doubles(net_loss.row_losses(X, y))
 
 
-def check_has_classes(net: Any) -> None:
-    """Refuse a net whose outputs are no class probabilities.
-
-    Parameters
-    ----------
-    net : NeuralNet
-
-    Raises
-    ------
-    ValueError
-        Naming what to use instead.
-    """
+def check_has_classes(net: Net) -> None:
+    """Refuse a net whose outputs are no class probabilities."""
     if kind_of(net) not in {"classes", "binary"}:
         raise ValueError(
             f"Got a {type(net).__name__}, but the score needs class probabilities. Use a "
@@ -90,31 +61,12 @@ def check_has_classes(net: Any) -> None:
         )
 
 
-def class_scores(net: Any, output: Nested) -> NDArray[np.float64]:
-    """Turn outputs into logits: numbers whose softmax are the net's class probabilities.
-
-    Outputs under CrossEntropyLoss and BCEWithLogitsLoss are logits; one logit z a row stands for
-    (0, z). Under any other criterion outputs are probabilities, as skorch has it for NLLLoss, and
-    their logs are taken. A function given as the net's `predict_nonlinearity` makes probabilities
-    of outputs, whatever the criterion.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted.
-    output : nested tensors
-        Of the module; the first tensor counts.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_classes)
-        Finite for finite outputs: a probability of 0 counts as the smallest normal float32.
-
-    Raises
-    ------
-    ValueError
-        If the net is no classifier, or its outputs are neither logits nor probabilities.
-    """
+def class_scores(net: Net, output: Nested) -> NDArray[np.float64]:
+    """Turn outputs into (n_rows, n_classes) logits, whose softmax are the class probabilities."""
+    # Outputs under CrossEntropyLoss and BCEWithLogitsLoss are logits; one logit z a row stands for
+    # (0, z). Under any other criterion outputs are probabilities, as skorch has it for NLLLoss, and
+    # their logs are taken. A function given as the net's `predict_nonlinearity` makes probabilities
+    # of outputs, whatever the criterion.
     check_has_classes(net)
     first = tensors_in(output)[0]
     if first.shape[1:] == (1,):
@@ -137,22 +89,7 @@ def class_scores(net: Any, output: Nested) -> NDArray[np.float64]:
 
 
 def class_codes(y: Tensor, n_classes: int) -> NDArray[np.int64]:
-    """Check the labels of a batch, as the net codes them.
-
-    Parameters
-    ----------
-    y : Tensor of shape (n_rows,) or (n_rows, 1)
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-
-    Raises
-    ------
-    ValueError
-        If a label is none of 0, 1, ..., n_classes - 1.
-    """
+    """Check the labels of a batch, as the net codes them: 0, 1, ..., n_classes - 1."""
     values = _as_doubles(y)
     codes = values.astype(np.int64)
     wrong = (codes != values) | (codes < 0) | (codes >= n_classes)
@@ -166,23 +103,13 @@ def class_codes(y: Tensor, n_classes: int) -> NDArray[np.int64]:
     return codes.reshape(-1)
 
 
-def labels_of(net: Any, X: Any, y: Any) -> Tensor:
-    """Read the targets of all rows, which a data set may hold.
-
-    Parameters
-    ----------
-    net : NeuralNet
-    X, y : what skorch takes
-
-    Returns
-    -------
-    Tensor of shape (n_samples, ...)
-    """
+def labels_of(net: Net, X: object, y: object) -> Tensor:
+    """Read the targets of all rows, which a data set may hold."""
     with preserved_random_state():
         return torch.cat([yi for _, yi in iter_batches(net, X, y, 256)])
 
 
-def _logs(net: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def _logs(net: Net, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     if probabilities.ndim == 1:
         probabilities = np.stack([1 - probabilities, probabilities], 1)
     total = probabilities.sum(-1)
@@ -195,6 +122,7 @@ def _logs(net: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
             "probabilities, or tell skorch what makes probabilities of your outputs, such as "
             "predict_nonlinearity=torch.nn.Softmax(-1)."
         )
+    # finite: a probability of 0 counts as the smallest normal float32
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
@@ -202,25 +130,8 @@ def _as_doubles(values: Tensor) -> NDArray[np.float64]:
     return np.asarray(values.detach().cpu().double().numpy())
 
 
-def output_shape(net: Any, X: Any, y: Any) -> tuple[int, ...]:
-    """Run two rows through a net.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised.
-    X, y : what skorch takes
-
-    Returns
-    -------
-    tuple of int
-        The shape of a row's (first) output.
-
-    Raises
-    ------
-    ValueError
-        If the module does not take these inputs.
-    """
+def output_shape(net: Net, X: object, y: object) -> tuple[int, ...]:
+    """Run two rows through an initialised net; the shape of one row's (first) output."""
     with preserved_random_state(), torch.no_grad():
         Xi, _ = next(iter_batches(net, X, y, 2))
         try:
@@ -234,55 +145,29 @@ def output_shape(net: Any, X: Any, y: Any) -> tuple[int, ...]:
     return tuple(output.shape[1:])
 
 
-def penultimate_features(net: Any, X: Any, *, batch_size: int) -> NDArray[Any]:
-    """Read the input of the trainable layer that a net's forward pass enters last.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; read in eval mode, never written.
-    X : what the net takes
-    batch_size : int
-        Rows per pass.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_features)
-        Float32, or float64 for a float64 net; flattened.
-
-    Raises
-    ------
-    ValueError
-        If that layer takes no tensor with one entry a row.
-    """
+def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
+    """Read the input of the trainable layer entered last, flattened: (n_samples, n_features)."""
     with preserved_random_state(), torch.no_grad():
+        y = np.zeros(n_samples_of(X), np.int64)
+        (first, _), batches = first_batch(net, X, y, batch_size)
         net_loss = net_loss_of(net)
-        parts: list[NDArray[Any]] = []
-        seen: list[Tensor] = []
-        handle = None
-        try:
-            for Xi, _ in iter_batches(net, X, np.zeros(n_samples_of(X), np.int64), batch_size):
-                if handle is None:
-                    layer = select_layers(net_loss, Xi, "last")[0]
-                    handle = layer.module.register_forward_pre_hook(
-                        lambda _, inputs: seen.extend(inputs[:1])
-                    )
-                seen.clear()
-                net_loss.forward(Xi)
-                parts.append(_as_rows(seen, n_rows(Xi), layer.name))
-        finally:
-            if handle is not None:
-                handle.remove()
+        name, last = last_module(net_loss, call_order(net_loss, take_rows(first, slice(0, 3))))
+        seen: list[object] = []
+        last.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
+        parts: list[np.ndarray] = []
+        for Xi, _ in batches:
+            seen.clear()
+            net_loss.forward(Xi)
+            parts.append(_as_rows(seen[-1] if seen else None, n_rows(Xi), name))
     return np.concatenate(parts)
 
 
-def _as_rows(seen: list[Tensor], rows: int, name: str) -> NDArray[Any]:
-    last = seen[-1] if seen else None
-    if not isinstance(last, Tensor) or last.ndim < 2 or len(last) != rows:
-        shape = tuple(last.shape) if isinstance(last, Tensor) else type(last).__name__
+def _as_rows(inputs: object, rows: int, name: str) -> np.ndarray:
+    if not isinstance(inputs, Tensor) or inputs.ndim < 2 or len(inputs) != rows:
+        shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(
             f"The net's last layer, {name!r}, takes {shape} for a batch of {rows} rows; expected "
             "a tensor with one entry a row as its first argument. Use features='raw'."
         )
-    values = last.detach().flatten(1).cpu()
+    values = inputs.detach().flatten(1).cpu()
     return (values if values.dtype == torch.float64 else values.float()).numpy()

@@ -1,99 +1,59 @@
 """A pass over all rows: batches through the gradient loop, parts collected in the order of rows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import Nested
-from skinfluence.gradients._readings import Gram, Kept, Reading, Total
+from skinfluence.gradients._net_loss import Batch
+from skinfluence.gradients._readings import TensorReading
 from skinfluence.gradients._skorch import (
+    Net,
     as_dataset,
     is_fitted,
     is_net,
     iter_batches,
     net_loss_of,
 )
-from skinfluence.gradients._states import net_at
+from skinfluence.gradients._states import State, net_losses_at
 from skinfluence.gradients._trajectory import Combination, TrajectoryLoop
-from skinfluence.gradients.routes._loop import GradientLoop
+from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._seeds import preserved_random_state
 
-BatchLoop: TypeAlias = GradientLoop | TrajectoryLoop
-
 
 class Trajectory(NamedTuple):
-    """The checkpoints at which gradients are taken, and what becomes of them.
+    """The checkpoints at which gradients are taken, and what becomes of them."""
 
-    Attributes
-    ----------
-    states : list of (dict of str to Tensor, or None)
-        None for the net as it is.
-    combination : MeanOf or SideBySide
-    normalize : {None, "activations", "gradient"}
-    """
-
-    states: list[Mapping[str, Tensor] | None]
+    states: Sequence[State | None]  # None for the net as it is
     combination: Combination
-    normalize: str | None
+    normalize: str | None  # "activations", "gradient" or None
 
 
 class Gathered(NamedTuple):
-    """What a pass over all rows gave.
+    """What a pass over all rows gave."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (n_samples, ...)
-    strategy : dict of str to str
-        The route each layer took.
-    """
-
-    values: NDArray[Any]
-    strategy: dict[str, str]
+    values: np.ndarray  # (n_samples, ...)
+    strategy: dict[str, str]  # the route each layer took
 
 
 def gather(
-    net: Any,
-    X: Any,
-    y: Any,
-    choose: Callable[[BatchLoop, int], Reading],
+    net: Net,
+    X: object,
+    y: object,
+    choose: Callable[[BatchLoop, int], TensorReading],
     *,
     layers: str | Sequence[str],
     batch_size: int,
     trajectory: Trajectory | None = None,
 ) -> Gathered:
-    """Run the batch loop over all rows and collect what is read off each batch.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; left as it is.
-    X, y : what skorch takes
-    choose : callable
-        ``choose(loop, n_samples)`` gives the reading, of a Tensor (n_rows, ...) a batch, once
-        the layers are known and before anything large is computed.
-    layers : "last", "all", or sequence of str
-    batch_size : int
-    trajectory : Trajectory, optional
-        Checkpoints whose gradients are combined; by default the net as it is.
-
-    Returns
-    -------
-    Gathered
-
-    Raises
-    ------
-    NotFittedError
-        If the net is not fitted.
-    ValueError
-        If there are no rows.
-    """
+    """Run the batch loop over all rows and collect what is read off each batch."""
+    # choose(loop, n_samples) gives the reading once the layers are known and before anything large
+    # is computed.
     with preserved_random_state():
         loop, batches = start(
             net, X, y, layers=layers, batch_size=batch_size, trajectory=trajectory
@@ -104,12 +64,12 @@ def gather(
         return Gathered(_join(parts, rows), loop.strategy)
 
 
-def _as_array(part: Tensor) -> NDArray[Any]:
+def _as_array(part: Tensor) -> np.ndarray:
     part = part.detach().cpu()
     return np.asarray((part.float() if part.dtype == torch.bfloat16 else part).numpy())
 
 
-def _join(parts: Iterator[NDArray[Any]], rows: int) -> NDArray[Any]:
+def _join(parts: Iterator[np.ndarray], rows: int) -> np.ndarray:
     """Concatenate into one array made once: a list would hold a wide matrix twice."""
     first = next(parts)
     values = np.empty((rows, *first.shape[1:]), first.dtype)
@@ -120,99 +80,25 @@ def _join(parts: Iterator[NDArray[Any]], rows: int) -> NDArray[Any]:
     return values
 
 
-def mean_gradient(
-    net: Any,
-    X: Any,
-    y: Any,
-    *,
-    layers: str | Sequence[str],
-    batch_size: int,
-    trajectory: Trajectory | None = None,
-) -> dict[str, Tensor]:
-    """Average the gradients of all rows, which becomes a direction for `InnerProduct`.
-
-    Parameters
-    ----------
-    net, X, y, layers, batch_size, trajectory
-        As for `gather`.
-
-    Returns
-    -------
-    dict of str to Tensor of shape (n_parameters,)
-        By the name of the layer, or of the layer at a checkpoint.
-    """
-    total: dict[str, Tensor] = {}
-    with preserved_random_state():
-        loop, batches = start(
-            net, X, y, layers=layers, batch_size=batch_size, trajectory=trajectory
-        )
-        for part in loop.batches(batches, Total()):
-            total = {name: total[name] + g if total else g for name, g in part.items()}
-    n_rows = len(as_dataset(net, X, y))
-    return {name: gradient / n_rows for name, gradient in total.items()}
-
-
-def cross_products(
-    net: Any,
-    one: tuple[Any, Any],
-    two: tuple[Any, Any],
-    *,
-    layers: str | Sequence[str],
-    batch_size: int,
-    trajectory: Trajectory | None = None,
-) -> NDArray[Any]:
-    """Multiply the gradients of some rows with those of others, from the factors of both.
-
-    Parameters
-    ----------
-    net, layers, batch_size, trajectory
-        As for `gather`.
-    one, two : (inputs, targets)
-
-    Returns
-    -------
-    ndarray of shape (n_one, n_two)
-    """
-    blocks = []
-    with preserved_random_state():
-        loop, batches = start(
-            net, *one, layers=layers, batch_size=batch_size, trajectory=trajectory
-        )
-        for kept in loop.batches(batches, Kept()):
-            gram = Gram(kept)
-            products = gather(
-                net,
-                *two,
-                lambda *_, gram=gram: gram,
-                layers=layers,
-                batch_size=batch_size,
-                trajectory=trajectory,
-            )
-            blocks.append(products.values.T)
-    return np.concatenate(blocks)
-
-
 def start(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Net,
+    X: object,
+    y: object,
     *,
     layers: str | Sequence[str],
     batch_size: int,
     trajectory: Trajectory | None = None,
-) -> tuple[BatchLoop, Iterator[tuple[Nested, Tensor]]]:
+) -> tuple[BatchLoop, Iterator[Batch]]:
     """Get the batch loop ready; see `gather`. To be run with the random state preserved."""
     first, batches = first_batch(net, X, y, batch_size)
     if trajectory is None:
         return GradientLoop(net_loss_of(net), *first, layers), batches
-    nets = [net if state is None else net_at(net, state) for state in trajectory.states]
-    loops = [GradientLoop(net_loss_of(at), *first, layers) for at in nets]
+    losses = net_losses_at(net, trajectory.states)
+    loops = [GradientLoop(net_loss, *first, layers) for net_loss in losses]
     return TrajectoryLoop(loops, trajectory.combination, trajectory.normalize), batches
 
 
-def first_batch(
-    net: Any, X: Any, y: Any, batch_size: int
-) -> tuple[tuple[Nested, Tensor], Iterator[tuple[Nested, Tensor]]]:
+def first_batch(net: Net, X: object, y: object, batch_size: int) -> tuple[Batch, Iterator[Batch]]:
     """Check a net and its rows; give the first batch, and all of them."""
     check_positive_integer("batch_size", batch_size)
     if not is_net(net):
@@ -232,19 +118,7 @@ def first_batch(
 
 
 def check_matrix_fits(loop: BatchLoop, rows: int, columns: int, max_bytes: int) -> None:
-    """Refuse a matrix of gradients before it is computed.
-
-    Parameters
-    ----------
-    loop : GradientLoop or TrajectoryLoop
-    rows, columns : int
-    max_bytes : int
-
-    Raises
-    ------
-    ValueError
-        If it would be larger; names the number of columns that fits.
-    """
+    """Refuse a matrix of gradients before it is computed."""
     itemsize = next(iter(loop.layers[0].parameters.values())).element_size()
     needed = rows * columns * itemsize
     if needed > max_bytes:

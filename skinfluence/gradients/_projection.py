@@ -24,36 +24,14 @@ _CACHE_BYTES = 2**28
 
 @dataclass(frozen=True)
 class LayerProjection:
-    """The random signs of one layer.
-
-    Parameters
-    ----------
-    n_components : int
-    seed : int
-    layer : int
-        The layer's place among the chosen ones; each has signs of its own.
-    """
+    """The random signs of one layer."""
 
     n_components: int
     seed: int
-    layer: int
+    layer: int  # the layer's place among the chosen ones; each has signs of its own
 
     def signs(self, part: int, n_columns: int, like: Tensor) -> Tensor:
-        """Draw the signs of one part of the layer.
-
-        Parameters
-        ----------
-        part : int
-            Parts (outputs, inputs, bias) are independent.
-        n_columns : int
-        like : Tensor
-            The result has its dtype and device.
-
-        Returns
-        -------
-        Tensor of shape (n_columns, n_components)
-            Entries 1 and -1.
-        """
+        """Draw 1 and -1 for a part (outputs, inputs, bias): (n_columns, n_components)."""
         kept = self._kept
         if part in kept and len(kept[part]) == n_columns:
             return kept[part].to(like)
@@ -67,17 +45,7 @@ class LayerProjection:
         return signs.to(like)
 
     def project_dense(self, values: Tensor) -> Tensor:
-        """Project gradients given as a matrix.
-
-        Parameters
-        ----------
-        values : Tensor of shape (n_rows, n_parameters)
-
-        Returns
-        -------
-        Tensor of shape (n_rows, n_components)
-            Not yet divided by ``sqrt(n_components)``.
-        """
+        """Project a matrix (n_rows, n_parameters), not yet divided by ``sqrt(n_components)``."""
         if values.shape[1] * self.n_components <= _CACHE_BYTES:
             return values @ self.signs(0, values.shape[1], values)
         total = values.new_zeros(len(values), self.n_components)

@@ -8,13 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from skinfluence.exceptions import GradientMismatchError
-from skinfluence.gradients._passes import BatchLoop, check_matrix_fits, first_batch, gather
-from skinfluence.gradients._readings import Dense, Kept, Norm, Reading
-from skinfluence.gradients._skorch import (
-    module_dtype,
-    net_loss_of,
-)
-from skinfluence.gradients.routes._loop import GradientLoop
+from skinfluence.gradients._passes import check_matrix_fits, gather, start
+from skinfluence.gradients._readings import Dense, Kept, Norm, TensorReading
+from skinfluence.gradients._skorch import module_dtype
+from skinfluence.gradients.routes._loop import BatchLoop
 from skinfluence.gradients.routes._per_row import loop_gradients
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._seeds import preserved_random_state
@@ -95,7 +92,7 @@ def per_sample_gradients(
     True
     """
 
-    def dense(loop: BatchLoop, rows: int) -> Reading:
+    def dense(loop: BatchLoop, rows: int) -> TensorReading:
         check_positive_integer("max_bytes", max_bytes)
         check_matrix_fits(loop, rows, loop.n_parameters, max_bytes)
         return Dense()
@@ -211,8 +208,7 @@ def check_per_sample_gradients(
     largest: dict[str, float] = {}
     error: dict[str, float] = {}
     with preserved_random_state():
-        first, batches = first_batch(net, X, y, batch_size)
-        loop = GradientLoop(net_loss_of(net), *first, layers)
+        loop, batches = start(net, X, y, layers=layers, batch_size=batch_size)
         for Xi, yi in batches:
             expected = loop_gradients(loop.net_loss, loop.layers, Xi, yi)
             parts = list(loop.batches([(Xi, yi)], Kept()))

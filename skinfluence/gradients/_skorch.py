@@ -2,8 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, Self, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
 from skinfluence.gradients._net_loss import (
+    Batch,
     Nested,
     NetLoss,
     map_tensors,
@@ -35,7 +36,51 @@ _ELEMENTWISE_LOSSES = (
     nn.SmoothL1Loss,
     nn.SoftMarginLoss,
 )
+# Single precision's rounding of a loss.
+_ROUNDING = 1e-5
 _SKORCH_NETS = (NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor, NeuralNet)
+
+
+class Net(Protocol):
+    """What the package uses of a skorch net, which brings no types of its own."""
+
+    module: object
+    module_: nn.Module
+    criterion_: nn.Module
+    optimizer: object
+    optimizer_: torch.optim.Optimizer
+    iterator_valid: object
+    train_split: object
+    predict_nonlinearity: object
+    callbacks: Any
+    callbacks_: list[tuple[str, Any]]
+    history: Any
+    max_epochs: int
+    batch_size: int
+
+    def initialize(self) -> Self: ...
+
+    def fit(self, X: object, y: object = None, **fit_params: object) -> Self: ...
+
+    def partial_fit(self, X: object, y: object = None, **fit_params: object) -> Self: ...
+
+    def predict(self, X: object) -> np.ndarray: ...
+
+    def predict_proba(self, X: object) -> np.ndarray: ...
+
+    def infer(self, x: Nested, **fit_params: object) -> Nested: ...
+
+    def get_loss(self, y_pred: Nested, y_true: Tensor, X: Nested, training: bool) -> Tensor: ...
+
+    def get_dataset(self, X: object, y: object = None) -> Any: ...
+
+    def get_iterator(self, dataset: object, training: bool = False) -> Iterable[Any]: ...
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+    def get_params_for(self, prefix: str) -> dict[str, Any]: ...
+
+    def set_params(self, **params: object) -> Self: ...
 
 
 class _Relabelled(torch.utils.data.Dataset[Any]):
@@ -52,25 +97,8 @@ class _Relabelled(torch.utils.data.Dataset[Any]):
         return self.dataset[i][0], self.y[i]
 
 
-def as_dataset(net: NeuralNet, X: Any, y: Any) -> Any:
-    """Join inputs and targets as the net's own data set.
-
-    Parameters
-    ----------
-    net : NeuralNet
-    X : what skorch takes
-    y : array-like or None
-        For a torch data set, None keeps its own targets and anything else replaces them.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    ValueError
-        If there are no targets.
-    """
+def as_dataset(net: Net, X: object, y: object) -> Any:
+    """Join inputs and targets as the net's own data set; None for `y` keeps a data set's own."""
     if is_dataset(X):
         return X if y is None else _Relabelled(X, y)
     if y is None:
@@ -81,27 +109,18 @@ def as_dataset(net: NeuralNet, X: Any, y: Any) -> Any:
     return net.get_dataset(X, y)
 
 
-def is_fitted(net: NeuralNet) -> bool:
+def is_fitted(net: Net) -> bool:
     """Tell whether a net has a module to take gradients of."""
     return bool(getattr(net, "initialized_", False))
 
 
-def is_net(candidate: object) -> bool:
+def is_net(candidate: object) -> TypeGuard[Net]:
     """Tell a skorch net from anything else."""
     return isinstance(candidate, NeuralNet)
 
 
-def kind_of(net: NeuralNet) -> str:
-    """Name what a net predicts.
-
-    Parameters
-    ----------
-    net : NeuralNet
-
-    Returns
-    -------
-    {"binary", "classes", "regression", "other"}
-    """
+def kind_of(net: Net) -> str:
+    """Name what a net predicts: "binary", "classes", "regression" or "other"."""
     kinds = {
         NeuralNetBinaryClassifier: "binary",
         NeuralNetClassifier: "classes",
@@ -110,57 +129,44 @@ def kind_of(net: NeuralNet) -> str:
     return next((name for base, name in kinds.items() if isinstance(net, base)), "other")
 
 
-def compares_elementwise(net: NeuralNet) -> bool:
+def compares_elementwise(net: Net) -> bool:
     """Tell whether the criterion would broadcast targets of another shape."""
     return isinstance(net.criterion_, _ELEMENTWISE_LOSSES)
 
 
-def takes_class_indices(net: NeuralNet) -> bool:
+def takes_class_indices(net: Net) -> bool:
     """Tell whether the criterion's targets are the indices of outputs."""
     return isinstance(net.criterion_, _CLASS_INDEX_LOSSES)
 
 
-def shadow_of(net: NeuralNet) -> NeuralNet:
-    """Make a net that predicts like another one and may be changed freely.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted. Not written to, not even its train or eval mode.
-
-    Returns
-    -------
-    NeuralNet
-        Of the same class, with private copies of the module (unwrapped if compiled, in eval mode)
-        and the criterion, and a validation loader that keeps the order of the rows.
-    """
-    # Not copy.copy, which pickles the weights; not setattr, which registers modules on the class.
-    shadow = object.__new__(type(net))
-    shadow.__dict__.update(net.__dict__)
-    module = getattr(net.module_, "_orig_mod", net.module_)
+def shadow_of(net: Net) -> Net:
+    """Make a net in eval mode that predicts like a fitted one and may be changed freely."""
+    shadow = _in_order(net)
+    module = getattr(net.module_, "_orig_mod", net.module_)  # as it is before torch.compile
     shadow.__dict__["module_"] = private_copy(module)
     shadow.__dict__["criterion_"] = copy.deepcopy(net.criterion_)
-    _keep_order(shadow)
     return shadow
 
 
-def net_loss_of(net: NeuralNet) -> NetLoss:
-    """Express a net's own forward pass and loss as functions of its parameters.
+def _in_order(net: Net) -> Net:
+    """Copy a net, but nothing in it, with a validation loader that keeps the order of the rows."""
+    # Not copy.copy, which pickles the weights; not setattr, which registers modules on the class.
+    shadow: Net = object.__new__(type(net))
+    attributes = shadow.__dict__
+    attributes.update(net.__dict__)
+    order = {"shuffle": False, "sampler": None, "batch_sampler": None, "drop_last": False}
+    for name, value in order.items():
+        if name == "shuffle" or f"iterator_valid__{name}" in attributes:
+            attributes[f"iterator_valid__{name}"] = value
+    return shadow
 
-    The loss is the net's `get_loss` with a copied criterion. Where both are skorch's and torch's
-    own, a batch is computed at once, with reduction "none"; a row's outputs are summed. Any other
-    `get_loss` or criterion is called as it is written, one row at a time; only torch losses with
-    class weights inside it get reduction "sum", since "mean" would divide the weight away.
 
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; not written to.
-
-    Returns
-    -------
-    NetLoss
-    """
+def net_loss_of(net: Net) -> NetLoss:
+    """Express a fitted net's own forward pass and loss as functions of its parameters."""
+    # The loss is the net's `get_loss` with a copied criterion. Where both are skorch's and torch's
+    # own, a batch is computed at once, with reduction "none"; a row's outputs are summed. Any other
+    # `get_loss` or criterion is called as it is written, one row at a time; only torch losses with
+    # class weights inside it get reduction "sum", since "mean" would divide the weight away.
     shadow = shadow_of(net)
     criterion = shadow.criterion_
     by_batch = _uses_skorch_get_loss(net) and _is_torch_loss(criterion)
@@ -195,7 +201,7 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
         if by_batch:
             if in_double and isinstance(output, Tensor):
                 output, y = output.double(), y.double() if y.is_floating_point() else y
-            loss: Tensor = shadow.get_loss(output, align(output, y), X=X, training=False)
+            loss = shadow.get_loss(output, align(output, y), X=X, training=False)
             return loss if loss.shape == y.shape[:1] else loss.reshape(len(y), -1).sum(1)
         rows = []
         select.learn(output, X)
@@ -210,48 +216,44 @@ def net_loss_of(net: NeuralNet) -> NetLoss:
     return NetLoss(shadow.module_, forward, losses, originals)
 
 
-def batch_loss_of(net: NeuralNet) -> Callable[[Nested, Tensor, Nested], Tensor]:
-    """Express the loss a net is trained on: of a batch as a whole, with its own reduction.
+# scale(output, y, X, losses): of a batch whose rows have these losses.
+StepScale: TypeAlias = Callable[[Nested, Tensor, Nested, Tensor], float]
 
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; not written to.
 
-    Returns
-    -------
-    callable
-        ``loss(output, y, X)``, a scalar; `output` as `NetLoss.forward` gives it.
-    """
+def step_scale_of(net: Net) -> StepScale:
+    """Divide the loss of a batch that a net is trained on by the sum of the rows' losses."""
+    # The ratio does not depend on the parameters: 1/n for a mean, 1 for a sum, less for several
+    # outputs, and one over the sum of the weights for a mean with class weights.
     shadow = shadow_of(net)
     align = _aligner(net, shadow.criterion_)
-    return lambda output, y, X: shadow.get_loss(output, align(output, y), X=X, training=False)
+
+    def scale(output: Nested, y: Tensor, X: Nested, losses: Tensor) -> float:
+        losses = losses.detach().double()
+        total, size = float(losses.sum()), float(losses.abs().sum())
+        with torch.no_grad():
+            batch_loss = shadow.get_loss(output, align(output, y), X=X, training=False)
+        found = float(batch_loss) / total if total else np.nan
+        n_rows = len(y)
+        # a mean up to rounding, which losses of both signs make worse, or not known
+        near = not np.isfinite(found) or abs(found * n_rows - 1) < _ROUNDING * size / abs(total)
+        return 1 / n_rows if near else found
+
+    return scale
 
 
-def iter_batches(
-    net: NeuralNet, X: Any, y: Any, batch_size: int
-) -> Iterator[tuple[Nested, Tensor]]:
-    """Yield the rows in order, as the net's own data set and collate function make them.
+def takes_plain_mean(net: Net) -> bool:
+    """Tell whether the loss of a batch is the mean of its rows' losses, as far as torch says it."""
+    parts = list(net.criterion_.modules())  # a criterion may wrap another
+    weighted = any(isinstance(getattr(part, "weight", None), Tensor) for part in parts)
+    ignoring = any(getattr(part, "ignore_index", -100) >= 0 for part in parts)
+    means = all(getattr(part, "reduction", "mean") in {"mean", "none"} for part in parts)
+    return means and not weighted and not ignoring
 
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted.
-    X, y : what skorch takes
-        y is None for a torch data set, which holds its targets.
-    batch_size : int
 
-    Yields
-    ------
-    (nested tensors, Tensor)
-        Floating inputs in the dtype of the module, integers as int64 if the module has an
-        Embedding. Targets in the dtype the criterion takes.
-
-    Raises
-    ------
-    ValueError
-        If the net's validation loader changes the order or the number of rows.
-    """
+def iter_batches(net: Net, X: object, y: object, batch_size: int) -> Iterator[Batch]:
+    """Yield the rows in order, as the net's own data set and collate function make them."""
+    # Floating inputs get the dtype of the module, integers int64 if the module has an Embedding;
+    # targets the dtype that the criterion takes.
     dataset = as_dataset(net, X, y)
     cast_input, cast_target = _input_cast(net), _target_cast(net)
     n_seen = 0
@@ -278,15 +280,15 @@ def takes_integers(module: nn.Module) -> bool:
     return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
 
 
-def _uses_skorch_get_loss(net: NeuralNet) -> bool:
+def _uses_skorch_get_loss(net: Net) -> bool:
     return any(type(net).get_loss is base.get_loss for base in _SKORCH_NETS)
 
 
-def _is_torch_loss(criterion: Any) -> bool:
+def _is_torch_loss(criterion: object) -> bool:
     return type(criterion).__module__.startswith("torch.nn.") and hasattr(criterion, "reduction")
 
 
-def _has_double(net: NeuralNet) -> bool:
+def _has_double(net: Net) -> bool:
     return all(p.device.type != "mps" for p in net.module_.parameters())
 
 
@@ -326,7 +328,7 @@ class _RowSelector:
         return map_tensors(lambda t: t[i : i + 1] if next(following) else t, output)
 
 
-def _aligner(net: NeuralNet, criterion: Any) -> Callable[[Nested, Tensor], Tensor]:
+def _aligner(net: Net, criterion: object) -> Callable[[Nested, Tensor], Tensor]:
     """Give targets the shape of outputs, (n,) against (n, 1), where torch would broadcast."""
     elementwise = isinstance(criterion, _ELEMENTWISE_LOSSES)
 
@@ -346,7 +348,7 @@ def _aligner(net: NeuralNet, criterion: Any) -> Callable[[Nested, Tensor], Tenso
     return align if elementwise or kind_of(net) == "regression" else lambda _, y: y
 
 
-def _input_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
+def _input_cast(net: Net) -> Callable[[Tensor], Tensor]:
     dtype = module_dtype(net.module_)
     as_indices = takes_integers(net.module_)
 
@@ -358,7 +360,7 @@ def _input_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     return cast
 
 
-def _target_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
+def _target_cast(net: Net) -> Callable[[Tensor], Tensor]:
     dtype = module_dtype(net.module_)
     criterion = net.criterion_
 
@@ -370,16 +372,14 @@ def _target_cast(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     return cast
 
 
-def _raw_batches(net: NeuralNet, dataset: Any, batch_size: int) -> Iterator[tuple[Nested, Any]]:
+def _raw_batches(net: Net, dataset: Any, batch_size: int) -> Iterator[Batch]:
     if _slices_like_loader(net, dataset):
-        X, y = _to_tensors(dataset.X), _to_tensors(dataset.y)
+        X, y = _to_tensors(dataset.X), _to_tensor(dataset.y)
         for start in range(0, len(dataset), batch_size):
             rows = slice(start, start + batch_size)
             yield take_rows(X, rows), y[rows]
         return
-    shadow = object.__new__(type(net))
-    shadow.__dict__.update(net.__dict__)
-    _keep_order(shadow)
+    shadow = _in_order(net)
     shadow.__dict__["iterator_valid__batch_size"] = batch_size
     loader = shadow.get_iterator(dataset, training=False)
     if isinstance(loader, DataLoader) and not isinstance(loader.sampler, SequentialSampler):
@@ -394,7 +394,7 @@ def _raw_batches(net: NeuralNet, dataset: Any, batch_size: int) -> Iterator[tupl
     yield from loader
 
 
-def _check_collate_keeps_order(dataset: Any, collate: Callable[[list[Any]], Any]) -> None:
+def _check_collate_keeps_order(dataset: Any, collate: Callable[..., Nested]) -> None:
     rows = [dataset[i] for i in range(min(4, len(dataset)))]
     for given in (rows, rows[::-1]):  # one of the two is out of order for a function that sorts
         together = tensors_in(collate(given))
@@ -410,14 +410,7 @@ def _check_collate_keeps_order(dataset: Any, collate: Callable[[list[Any]], Any]
                 )
 
 
-def _keep_order(shadow: NeuralNet) -> None:
-    order = {"shuffle": False, "sampler": None, "batch_sampler": None, "drop_last": False}
-    for name, value in order.items():
-        if name == "shuffle" or f"iterator_valid__{name}" in shadow.__dict__:
-            shadow.__dict__[f"iterator_valid__{name}"] = value
-
-
-def _slices_like_loader(net: NeuralNet, dataset: Any) -> bool:
+def _slices_like_loader(net: Net, dataset: Any) -> bool:
     """Tell whether slices of the data set are what the loader would collate row by row."""
     return (
         type(dataset) is Dataset
@@ -428,20 +421,22 @@ def _slices_like_loader(net: NeuralNet, dataset: Any) -> bool:
     )
 
 
-def _is_sliceable(X: Any) -> bool:
+def _is_sliceable(X: object) -> bool:
     if isinstance(X, Mapping):
         return all(_is_sliceable(value) for value in X.values())
     return isinstance(X, np.ndarray | Tensor)
 
 
-def _to_tensors(value: Any) -> Nested:
-    """View arrays as tensors; the loop never writes to its batches."""
-    if isinstance(value, Mapping):
-        return {key: _to_tensors(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        if min(value.strides, default=0) < 0:
-            value = value.copy()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            return torch.as_tensor(value)
-    return value
+def _to_tensors(X: Mapping[str, Any] | np.ndarray | Tensor) -> Nested:
+    if isinstance(X, Mapping):
+        return {key: _to_tensors(item) for key, item in X.items()}
+    return _to_tensor(X)
+
+
+def _to_tensor(array: np.ndarray | Tensor) -> Tensor:
+    """View an array as a tensor; the loop never writes to its batches."""
+    if isinstance(array, np.ndarray) and min(array.strides, default=0) < 0:
+        array = array.copy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(array)

@@ -1,29 +1,20 @@
 """A net at other parameters than its own: states read off it, and nets put into them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import private_copy
-from skinfluence.gradients._skorch import net_loss_of, shadow_of
-from skinfluence.gradients._step_scale import step_scale_of
+from skinfluence.gradients._net_loss import Batch, NetLoss, private_copy
+from skinfluence.gradients._skorch import Net, net_loss_of, shadow_of, step_scale_of
+
+# Parameters and buffers by name.
+State: TypeAlias = Mapping[str, Tensor]
 
 
-def module_state(net: Any, *, buffers: bool = True) -> dict[str, Tensor]:
-    """Copy the parameters of a net's module, and its buffers, to the CPU.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised.
-    buffers : bool, default=True
-
-    Returns
-    -------
-    dict of str to Tensor
-    """
+def module_state(net: Net, *, buffers: bool = True) -> dict[str, Tensor]:
+    """Copy the parameters of a net's module, and its buffers, to the CPU."""
     module = getattr(net.module_, "_orig_mod", net.module_)
     found = dict(module.named_parameters())
     if buffers:
@@ -31,27 +22,9 @@ def module_state(net: Any, *, buffers: bool = True) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
 
 
-def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
-    """Make a net that is like another one but for its parameters.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; not written to.
-    state : mapping of str to Tensor
-        By parameter or buffer name; on the CPU the net returned may share tensors that no
-        forward pass writes to.
-
-    Returns
-    -------
-    NeuralNet
-        As `shadow_of` makes it.
-
-    Raises
-    ------
-    ValueError
-        If the names or shapes are not those of the module.
-    """
+def net_at(net: Net, state: State) -> Net:
+    """Make a net that is like a fitted one, as `shadow_of` does, but for its parameters."""
+    # On the CPU it may share tensors of the state that no forward pass writes to.
     shadow = shadow_of(net)
     parameters = dict(shadow.module_.named_parameters())
     tensors = {**parameters, **dict(shadow.module_.named_buffers())}
@@ -72,22 +45,13 @@ def net_at(net: Any, state: Mapping[str, Tensor]) -> Any:
     return shadow
 
 
-def batch_gradients_at(net: Any, state: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
-    """Differentiate the loss of a training batch, as the net reduces it, in eval mode.
+def net_losses_at(net: Net, states: Sequence[State | None]) -> list[NetLoss]:
+    """Express a net's loss at each state; None stands for the net as it is."""
+    return [net_loss_of(net if state is None else net_at(net, state)) for state in states]
 
-    Parameters
-    ----------
-    net : NeuralNet
-        Not written to.
-    state : mapping of str to Tensor
-        The parameters at which to differentiate.
-    batch : what the net's training loader yields
 
-    Returns
-    -------
-    dict of str to Tensor
-        By parameter name, on the CPU; zero for a parameter that the loss does not depend on.
-    """
+def batch_gradients_at(net: Net, state: State, batch: Batch) -> dict[str, Tensor]:
+    """Differentiate a training batch's loss, as the net reduces it, in eval mode; on the CPU."""
     there = net_at(net, state)
     net_loss, scale_of = net_loss_of(there), step_scale_of(there)
     Xi, yi = batch

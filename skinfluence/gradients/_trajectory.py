@@ -5,17 +5,17 @@ what is read off them is read off their combination. A mean of outer products is
 more position, so the mean gradient stays factored and its norm needs no matrix.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from skinfluence.gradients._layers import Layer
-from skinfluence.gradients._net_loss import Nested, take_rows
-from skinfluence.gradients._readings import Kept, Reading
+from skinfluence.gradients._net_loss import Nested
+from skinfluence.gradients._readings import Kept, Part, Reading, Result
 from skinfluence.gradients.factors._embedding import EmbeddingGradients
 from skinfluence.gradients.factors._layer_gradients import (
     LayerGradients,
@@ -24,7 +24,8 @@ from skinfluence.gradients.factors._layer_gradients import (
     in_blocks,
     power_sum,
 )
-from skinfluence.gradients.routes._loop import GradientLoop, slices
+from skinfluence.gradients.routes._capture import Recorder
+from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
 
 Combined = list[tuple[Layer, LayerGradients]]
 
@@ -49,17 +50,10 @@ class MeanOf:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The gradients of all checkpoints side by side, each times the root of its learning rate.
+    """The gradients of all checkpoints side by side, each times the root of its learning rate."""
 
-    Inner products of such gradients are TracIn's sum over checkpoints.
-
-    Attributes
-    ----------
-    rates : sequence of mapping of str to float
-        For each checkpoint, the learning rate of every parameter by name.
-    """
-
-    rates: Sequence[Mapping[str, float]]
+    # Inner products of such gradients are TracIn's sum over checkpoints.
+    rates: Sequence[Mapping[str, float]]  # for each checkpoint, of every parameter by name
 
     def layers(self, layers: Sequence[Layer], n_checkpoints: int) -> list[Layer]:
         """Give the layers that `combine` returns: one for each layer and checkpoint."""
@@ -85,18 +79,11 @@ class SideBySide:
 Combination = MeanOf | SideBySide
 
 
-class TrajectoryLoop:
-    """Gradients of the same rows at several checkpoints, with the interface of `GradientLoop`.
+class TrajectoryLoop(BatchLoop):
+    """Gradients of the same rows at several checkpoints, combined row by row."""
 
-    Parameters
-    ----------
-    loops : sequence of GradientLoop
-        One for each checkpoint, of the same layers.
-    combination : MeanOf or SideBySide
-    normalize : {None, "activations", "gradient"}
-        Scale each row's layer inputs, or its whole gradient, to unit norm at every checkpoint.
-    """
-
+    # Each row's layer inputs ("activations"), or its whole gradient ("gradient"), are scaled to
+    # unit norm at every checkpoint. `net_loss` and `strategy` are those at the last checkpoint.
     def __init__(
         self, loops: Sequence[GradientLoop], combination: Combination, normalize: str | None
     ) -> None:
@@ -104,54 +91,38 @@ class TrajectoryLoop:
         self._combination = combination
         self._normalize = normalize
         self.layers = combination.layers(loops[0].layers, len(loops))
-
-    @property
-    def net_loss(self) -> Any:
-        """The loss at the last checkpoint."""
-        return self._loops[-1].net_loss
-
-    @property
-    def strategy(self) -> dict[str, str]:
-        """The route of each layer at the last checkpoint."""
-        return self._loops[-1].strategy
+        self.net_loss, self.strategy = loops[-1].net_loss, loops[-1].strategy
 
     @property
     def n_parameters(self) -> int:
-        """Count the columns of the dense matrix.
-
-        Returns
-        -------
-        int
-        """
+        """Count the columns of the dense matrix, without biases for unit activations."""
         if self._normalize != "activations":
-            return sum(layer.n_parameters for layer in self.layers)
+            return super().n_parameters
         return sum(_n_weights(layer) for layer in self.layers)
 
-    def batches(self, batches: Iterable[tuple[Nested, Tensor]], reading: Reading) -> Iterator[Any]:
-        """Read one quantity off the combined gradients of each batch in turn.
+    @property
+    def rows_at_once(self) -> int:
+        """See `BatchLoop`."""
+        return max(1, min(loop.rows_at_once for loop in self._loops) // len(self._loops))
 
-        Parameters
-        ----------
-        batches : iterable of (nested tensors, Tensor)
-        reading : Reading
-
-        Yields
-        ------
-        object
-            What the reading makes of a batch: one for each, or several for a batch whose dense
-            gradients would not fit.
-        """
+    @contextmanager
+    def opened(self) -> Iterator[Sequence[Recorder]]:
+        """See `BatchLoop`; one recorder for each checkpoint."""
         with ExitStack() as stack:
-            readers = [stack.enter_context(loop.opened()) for loop in self._loops]
-            for X, y in batches:
-                size = max(1, min(loop.rows_at_once for loop in self._loops) // len(self._loops))
-                for rows in slices(len(y), size):
-                    yield self._read(readers, take_rows(X, rows), y[rows], reading)
+            yield [each for loop in self._loops for each in stack.enter_context(loop.opened())]
 
-    def _read(
-        self, readers: list[Callable[..., Any]], X: Nested, y: Tensor, reading: Reading
-    ) -> Any:
-        kept = [self._normalized(read(X, y, Kept())) for read in readers]
+    def read(
+        self,
+        recorders: Sequence[Recorder],
+        X: Nested,
+        y: Tensor,
+        reading: Reading[Part, Result],
+    ) -> Result:
+        """See `BatchLoop`."""
+        kept = [
+            self._normalized(loop.read([recorder], X, y, Kept()))
+            for loop, recorder in zip(self._loops, recorders, strict=True)
+        ]
         combined = self._combination.combine(self._loops[0].layers, kept, len(y))
         parts = [reading.layer(layer, gradients) for layer, gradients in combined]
         return reading.total(self.layers, parts)
@@ -168,57 +139,50 @@ class TrajectoryLoop:
 
 @dataclass(frozen=True)
 class SummedGradients:
-    """A sum of gradients whose factors do not join, such as those of convolutions.
+    """A sum of gradients whose factors do not join, such as those of convolutions."""
 
-    Attributes
-    ----------
-    parts : sequence of LayerGradients
-        Of the same rows and layer.
-    n_rows : int
-    """
-
-    parts: Sequence[LayerGradients]
+    parts: Sequence[LayerGradients]  # of the same rows and layer
     n_rows: int
 
     def power_sum(self, ord: int) -> Tensor:
-        """Multiply out a few rows at a time; see `LayerGradients`."""
+        """Multiply out a few rows at a time."""
         width = self.parts[0].take(slice(0, 1)).dense().shape[1]
         return in_blocks(lambda rows: power_sum(self.take(rows).dense(), ord), self.n_rows, width)
 
     def dense(self) -> Tensor:
-        """Add the matrices; see `LayerGradients`."""
+        """Add the matrices."""
         return self._added(lambda part: part.dense())
 
     def dot(self, direction: Tensor) -> Tensor:
-        """Add the products; see `LayerGradients`."""
+        """Add the products."""
         return self._added(lambda part: part.dot(direction))
 
     def gram(self, other: LayerGradients) -> Tensor:
-        """Multiply out; see `LayerGradients`."""
+        """Multiply out."""
         return self.dense() @ other.dense().mT
 
     def project(self, projection: LayerProjection) -> Tensor:
-        """Add the projections; see `LayerGradients`."""
+        """Add the projections."""
         return self._added(lambda part: part.project(projection))
 
     def summed(self) -> Tensor:
-        """Add the sums; see `LayerGradients`."""
+        """Add the sums."""
         return self._added(lambda part: part.summed())
 
     def inputs(self) -> Tensor:
-        """Average the parts; see `LayerGradients`."""
+        """Average the parts."""
         return self._added(lambda part: part.inputs()) / len(self.parts)
 
     def with_unit_activations(self) -> Self:
-        """Scale each part; see `LayerGradients`."""
+        """Scale each part."""
         return replace(self, parts=[part.with_unit_activations() for part in self.parts])
 
     def scaled(self, weights: Tensor) -> Self:
-        """Scale each part; see `LayerGradients`."""
+        """Scale each part."""
         return replace(self, parts=[part.scaled(weights) for part in self.parts])
 
     def take(self, rows: slice) -> Self:
-        """Slice each part; see `LayerGradients`."""
+        """Slice each part."""
         parts = [part.take(rows) for part in self.parts]
         return replace(self, parts=parts, n_rows=len(range(*rows.indices(self.n_rows))))
 
@@ -230,17 +194,7 @@ class SummedGradients:
 
 
 def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
-    """Average gradients of the same rows and layer, as factors where that is possible.
-
-    Parameters
-    ----------
-    parts : sequence of LayerGradients
-    n_rows : int
-
-    Returns
-    -------
-    LayerGradients
-    """
+    """Average gradients of the same rows and layer, as factors where that is possible."""
     if len(parts) == 1:
         return parts[0]
     linear = [part for part in parts if isinstance(part, LinearGradients)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skinfluence.gradients._directional import hessian_vector_product, inner_products
 from skinfluence.gradients._net_loss import Nested, NetLoss
-from skinfluence.gradients._readings import Dense, Gram, Kept, Norm, Reading
+from skinfluence.gradients._readings import Dense, Gram, Kept, Norm, Part, Reading, Result
 from skinfluence.gradients._skorch import as_dataset, iter_batches, net_loss_of
 from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
 from skinfluence.gradients.routes._capture import require_gradients_of
@@ -343,7 +343,9 @@ class Curvature:
         names = [layer.name for layer in self.rows.layers]
         return GradientLoop(root_loss(self.rows.net_loss), X, weights, names)
 
-    def read_roots(self, loop: GradientLoop, reading: Reading) -> Iterator[tuple[Any, Tensor]]:
+    def read_roots(
+        self, loop: GradientLoop, reading: Reading[Part, Result]
+    ) -> Iterator[tuple[Result, Tensor]]:
         """Read one quantity off the roots of the Gauss-Newton matrix, block after block.
 
         Parameters

@@ -69,6 +69,7 @@ class BaseDetrimentality(
     cv: Any
     validation: Any
     trace_: Any
+    net_: Any
     # While it is fitted as a part of another one, which may be stopped in a later part.
     _is_fold = False
     _trained: Any

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from skinfluence.gradients._embedding import EmbeddingSettings
-from skinfluence.gradients._readings import Inputs, Reading
+from skinfluence.gradients._readings import Inputs, TensorReading
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._training_trace import TrainingTrace
@@ -94,7 +94,7 @@ def training_features(
     settings: EmbeddingSettings,
     *,
     n_neighbors: int | None,
-    reading: Reading | None = None,
+    reading: TensorReading | None = None,
 ) -> TrainingFeatures:
     """Compute the features of the rows trained on; with neighbors, the contrast is added."""
     gathered = settings.gather(net, rows, reading)
@@ -115,7 +115,7 @@ def features_of(
     settings: EmbeddingSettings,
     *,
     contrast: NeighborContrast | None,
-    reading: Reading | None = None,
+    reading: TensorReading | None = None,
 ) -> np.ndarray:
     """Compute the features of other rows, with the contrast of the training rows."""
     values = settings.gather(net, rows, reading).values

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import Nested, tensors_in
+from skinfluence.gradients._net_loss import Batch, Nested, tensors_in
 from skinfluence.gradients._states import module_state
 from skinfluence.trace._batch_order import BatchOrder, Resumed, WatchedFitLoop
 from skinfluence.trace._needs import TraceNeeds
@@ -249,7 +249,7 @@ class Recording:
             self._before = state if replayed else None
             self._momentum = momentum_of(net) if replayed else {}
 
-    def end_step(self, net: NeuralNet, batch: object, outputs: Nested) -> None:
+    def end_step(self, net: NeuralNet, batch: Batch, outputs: Nested) -> None:
         if self._needs.follows_rows:
             assert self._pending is not None
             if self._needs.logits:

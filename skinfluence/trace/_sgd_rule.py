@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import nn
 
+from skinfluence.gradients._net_loss import Batch
 from skinfluence.gradients._states import batch_gradients_at, module_state
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.trace._training_trace import State
@@ -57,7 +58,7 @@ def momentum_of(net: NeuralNet) -> State:
 
 
 def replay_error(
-    net: NeuralNet, batch: object, before: State, momentum: State, rates: NDArray[np.float64]
+    net: NeuralNet, batch: Batch, before: State, momentum: State, rates: NDArray[np.float64]
 ) -> float:
     """Measure how far a step was from SGD's, relative to its length."""
     settings = description_of(net)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from skinfluence.gradients._trajectory import MeanOf, TrajectoryLoop
 from tests._shared.net_zoo import CASES
 
 TOLERANCE = 1e-8
@@ -53,3 +54,7 @@ def read(loop, batches, reading):
 def close(found, expected):
     scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(found, expected, atol=TOLERANCE * scale, rtol=TOLERANCE)
+
+
+def normalized(loop, normalize):
+    return TrajectoryLoop([loop], MeanOf(), normalize)

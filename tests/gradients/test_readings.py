@@ -24,8 +24,6 @@ from skinfluence.gradients._readings import (
     Kept,
     Norm,
     Projected,
-    UnitActivations,
-    UnitGradient,
 )
 from skinfluence.gradients.factors import _layer_gradients as _factors
 from tests._shared.by_hand import (
@@ -34,6 +32,7 @@ from tests._shared.by_hand import (
     close,
     every_case,
     flat_gradient,
+    normalized,
     read,
     row_losses_by_hand,
 )
@@ -57,6 +56,7 @@ def problem(name, n, seed=0, batch_size=3):
 def test_readings_agree_with_the_matrix(name, n, batch_size, seed):
     loop, batches, matrix, _ = problem(name, n, seed, batch_size)
     batches = list(batches)
+    unit_loop = normalized(loop, "gradient")
     direction = torch.randn(matrix.shape[1], dtype=torch.float64)
     parts = split_direction(direction, loop.layers)
     norms = matrix.norm(dim=1, keepdim=True)
@@ -65,8 +65,8 @@ def test_readings_agree_with_the_matrix(name, n, batch_size, seed):
     close(read(loop, batches, Norm(1)), matrix.abs().sum(1))
     close(read(loop, batches, Dense()), matrix)
     close(read(loop, batches, InnerProduct(parts)), matrix @ direction)
-    close(read(loop, batches, UnitGradient(InnerProduct(parts))), unit @ direction)
-    close(read(loop, batches, UnitGradient(Dense())), unit)
+    close(read(unit_loop, batches, InnerProduct(parts)), unit @ direction)
+    close(read(unit_loop, batches, Dense()), unit)
     other = next(loop.batches(batches[:1], Kept()))
     first = matrix[: len(batches[0][1])]
     close(read(loop, batches, Gram(other)), matrix @ first.T)
@@ -183,20 +183,20 @@ def test_unit_activations(name):
     loop, batches, matrix, (net, X, _) = problem(name, 6)
     expected = unit_activation_columns(net, X, matrix, loop)
     batches = list(batches)
-    close(read(loop, batches, UnitActivations(Dense())), expected)
-    close(read(loop, batches, UnitActivations(Norm())), expected.norm(dim=1))
+    unit_loop = normalized(loop, "activations")
+    close(read(unit_loop, batches, Dense()), expected)
+    close(read(unit_loop, batches, Norm()), expected.norm(dim=1))
 
 
 def test_unit_activations_name_the_layer_that_has_none():
     for name, kind in {"layer_norm": "LayerNorm", "embedding": "Embedding", "lstm": "LSTM"}.items():
         loop, batches, _, _ = problem(name, 3)
         with pytest.raises(ValueError, match=f"for Linear and Conv layers, not for {kind}"):
-            read(loop, batches, UnitActivations(Norm()))
+            read(normalized(loop, "activations"), batches, Norm())
 
 
 def test_zero_gradients_stay_zero_when_normalised():
     factors = _factors.LinearGradients(torch.zeros(2, 3), torch.zeros(2, 4), True, True)
     assert factors.with_unit_activations().dense().abs().sum() == 0
-    reading = UnitGradient(Dense())
-    parts = [reading.layer(None, factors)]
-    assert reading.total([], parts).abs().sum() == 0
+    loop = normalized(problem("mlp", 2)[0], "gradient")
+    assert loop._normalized({"0": factors})["0"].dense().abs().sum() == 0

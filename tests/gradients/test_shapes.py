@@ -16,13 +16,11 @@ from skinfluence.gradients._readings import (
     Kept,
     Norm,
     Projected,
-    UnitActivations,
-    UnitGradient,
 )
 from skinfluence.gradients.factors._convolution import ConvGradients
 from skinfluence.gradients.factors._embedding import EmbeddingGradients
 from skinfluence.gradients.factors._layer_gradients import LinearGradients
-from tests._shared.by_hand import by_hand, close, read
+from tests._shared.by_hand import by_hand, close, normalized, read
 from tests._shared.net_zoo import N_CLASSES, Case, table
 
 small = st.integers(1, 5)
@@ -81,7 +79,8 @@ def check_all_readings(layer, draw, n, batch_size, seed):
     close(read(loop, batches, Norm(1)), matrix.abs().sum(1))
     close(read(loop, batches, InnerProduct(parts)), matrix @ direction)
     unit = matrix / torch.where(norms > 0, norms, 1.0)
-    close(read(loop, batches, UnitGradient(InnerProduct(parts))), unit @ direction)
+    unit_loop = normalized(loop, "gradient")
+    close(read(unit_loop, batches, InnerProduct(parts)), unit @ direction)
     first = next(loop.batches(batches[:1], Kept()))
     close(read(loop, batches, Gram(first)), matrix @ matrix[: len(batches[0][1])].T)
     products = [inner_products(loop.net_loss, loop.layers, Xi, yi, direction) for Xi, yi in batches]
@@ -100,7 +99,7 @@ def check_all_readings(layer, draw, n, batch_size, seed):
         n_weights = case.fitted(seed).module_.layer.weight.numel()
         inputs = torch.tensor(X).flatten(1).norm(dim=1, keepdim=True)
         expected = matrix[:, :n_weights] / inputs
-        close(read(alone, batches, UnitActivations(Dense())), expected)
+        close(read(normalized(alone, "activations"), batches, Dense()), expected)
 
 
 rows = {"n": st.integers(1, 6), "batch_size": st.integers(1, 4), "seed": st.integers(0, 2**16)}

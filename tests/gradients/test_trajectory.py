@@ -18,7 +18,6 @@ from skinfluence.gradients._readings import (
     Norm,
     Projected,
     Total,
-    UnitGradient,
 )
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients._trajectory import MeanOf, SideBySide
@@ -178,9 +177,8 @@ def assert_readings_agree(problem, matrix, combine, normalize):
         (lambda loop: Norm(2), matrix.norm(dim=1)),
         (lambda loop: Norm(1), matrix.abs().sum(1)),
         (lambda loop: InnerProduct(directions(loop)), matrix @ direction),
-        (lambda loop: UnitGradient(Dense()), unit(matrix)),
     ]
-    for batch_size, (reading, expected) in zip([1, 3, 5, 2, 3], readings, strict=True):
+    for batch_size, (reading, expected) in zip([1, 3, 5, 2], readings, strict=True):
         close(read(problem, combine, normalize, batch_size, reading), expected)
     close(read(problem, combine, normalize, 1, lambda loop: Norm(2)), matrix.norm(dim=1))
     assert_gram_and_projection_agree(problem, matrix, combine, normalize)

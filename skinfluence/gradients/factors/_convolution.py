@@ -1,10 +1,11 @@
 """Per-sample gradients of convolutions: sums of outer products over output positions.
 
-Index conventions as in `_factors`, and g groups; a patch is what one output position sees.
+Index conventions as in `_layer_gradients`, and g groups; a patch is what one output position sees.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -24,27 +25,18 @@ from skinfluence.gradients.factors._layer_gradients import (
     unit_rows,
 )
 
-_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 @dataclass(frozen=True)
 class ConvShape:
-    """The fixed part of a convolution.
-
-    Attributes
-    ----------
-    kernel, stride, dilation : tuple of int
-    groups : int
-    padding : tuple of int
-        Before and after every axis, the last axis first, as `torch.nn.functional.pad` has it.
-    padding_mode : str
-        As `torch.nn.functional.pad` has it.
-    """
+    """The fixed part of a convolution."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    # as `torch.nn.functional.pad` has them: before and after every axis, the last axis first
     padding: tuple[int, ...]
     padding_mode: str
 
@@ -67,11 +59,8 @@ class ConvShape:
 
     def convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         """Apply other filters to padded inputs."""
-        function: Any = _CONVOLVE[len(self.kernel)]
-        outputs: Tensor = function(
-            x, weight, stride=self.stride, dilation=self.dilation, groups=groups
-        )
-        return outputs
+        function = _CONVOLVE[len(self.kernel)]
+        return function(x, weight, stride=self.stride, dilation=self.dilation, groups=groups)
 
     def weight_gradients(self, x: Tensor, b: Tensor) -> Tensor:
         """Differentiate every row on its own: one convolution with a group a row."""
@@ -96,23 +85,12 @@ class ConvShape:
 
 @dataclass(frozen=True)
 class ConvGradients:
-    """Gradients of a convolution, kept as its input and its output's gradient.
+    """Gradients of a convolution, kept as its input and its output's gradient."""
 
-    Attributes
-    ----------
-    x : Tensor of shape (n_rows, n_channels, ...)
-        The input, padded only when it is used.
-    b : Tensor of shape (n_rows, n_outputs, ...)
-        The gradient of the loss with respect to the output.
-    shape : ConvShape
-    weight, bias : bool
-        Whether the weight and the bias are among the parameters.
-    """
-
-    x: Tensor
-    b: Tensor
+    x: Tensor  # the input (n_rows, n_channels, ...), padded only when it is used
+    b: Tensor  # the loss's gradient with respect to the output (n_rows, n_outputs, ...)
     shape: ConvShape
-    weight: bool
+    weight: bool  # whether the weight is among the parameters
     bias: bool
 
     @property
@@ -131,27 +109,25 @@ class ConvGradients:
         return a.flatten(0, 1), b.flatten(0, 1)
 
     def as_linear(self) -> LinearGradients | None:
-        """View the layer as a Linear one that is applied to every patch.
-
-        Returns
-        -------
-        LinearGradients or None
-            None for a convolution in groups, whose filters see different channels.
-        """
+        """View the layer as a Linear one applied to every patch; None for one in groups."""
         if self.shape.groups > 1:
             return None
         a, b = self._positions(slice(None))
         return LinearGradients(a, b, self.weight, self.bias)
 
+    @property
+    def _biases(self) -> Tensor:
+        return self.b.flatten(2).sum(2)
+
     def _weights(self, rows: slice) -> Tensor:
         return self.shape.weight_gradients(self.shape.pad(self.x[rows]), self.b[rows])
 
     def power_sum(self, ord: int) -> Tensor:
-        """Sum over weight and bias; see `LayerGradients`."""
+        """Sum over weight and bias."""
         total = self.b.new_zeros(len(self.b))
         if self.weight:
             total = total + self._weight_power_sum(ord)
-        return total + power_sum(self.b.flatten(2).sum(2), ord) if self.bias else total
+        return total + power_sum(self._biases, ord) if self.bias else total
 
     def _weight_power_sum(self, ord: int) -> Tensor:
         positions, n_inputs, n_outputs = self._sizes
@@ -170,14 +146,14 @@ class ConvGradients:
         )
 
     def dense(self) -> Tensor:
-        """Multiply out, weight before bias; see `LayerGradients`."""
+        """Multiply out, weight before bias."""
         parts = [self._weights(slice(None))] if self.weight else []
         if self.bias:
-            parts.append(self.b.flatten(2).sum(2))
+            parts.append(self._biases)
         return torch.cat(parts, 1)
 
     def dot(self, direction: Tensor) -> Tensor:
-        """Convolve with the direction; see `LayerGradients`."""
+        """Convolve with the direction."""
         outputs = self.b.shape[1]
         total = self.b.new_zeros(len(self.b))
         if self.weight:
@@ -186,18 +162,18 @@ class ConvGradients:
             along = self.shape.convolve(self.shape.pad(self.x), filters, self.shape.groups)
             total = total + (along * self.b).flatten(1).sum(1)
         if self.bias:
-            total = total + self.b.flatten(2).sum(2) @ direction[-outputs:]
+            total = total + self._biases @ direction[-outputs:]
         return total
 
     def gram(self, other: LayerGradients) -> Tensor:
-        """Pair positions or multiply out, whichever is cheaper; see `LayerGradients`."""
+        """Pair positions or multiply out, whichever is cheaper."""
         if not isinstance(other, ConvGradients):
             return self.dense() @ other.dense().mT
         total = self.b.new_zeros(len(self.b), len(other.b))
         if self.weight:
             total = total + self._weight_gram(other)
         if self.bias:
-            total = total + self.b.flatten(2).sum(2) @ other.b.flatten(2).sum(2).mT
+            total = total + self._biases @ other._biases.mT
         return total
 
     def _weight_gram(self, other: "ConvGradients") -> Tensor:
@@ -215,13 +191,13 @@ class ConvGradients:
         return in_blocks(against_all, len(self.x), size)
 
     def project(self, projection: LayerProjection) -> Tensor:
-        """Project both factors, before or after summing positions; see `LayerGradients`."""
+        """Project both factors, before or after summing positions."""
         outputs = self.b.shape[1]
         total = self.b.new_zeros(())
         if self.weight:
             total = self._project_weights(projection)
         if self.bias:
-            total = total + self.b.flatten(2).sum(2) @ projection.signs(2, outputs, self.b)
+            total = total + self._biases @ projection.signs(2, outputs, self.b)
         return total
 
     def _project_weights(self, projection: LayerProjection) -> Tensor:
@@ -249,24 +225,24 @@ class ConvGradients:
         return in_blocks(from_matrices, len(self.x), outputs * max(n_inputs, k))
 
     def with_unit_activations(self) -> Self:
-        """Scale the input factor; see `LayerGradients`."""
+        """Scale the input factor."""
         check_has_weight(self.weight)
         return replace(self, x=unit_rows(self.x), bias=False)
 
     def inputs(self) -> Tensor:
-        """Average each channel of the input; see `LayerGradients`."""
+        """Average each channel of the input."""
         return self.x.flatten(2).mean(2)
 
     def scaled(self, weights: Tensor) -> Self:
-        """Multiply the factor that flows back; see `LayerGradients`."""
+        """Multiply the factor that flows back."""
         return replace(self, b=scale_rows(self.b, weights))
 
     def take(self, rows: slice) -> Self:
-        """Slice both factors; see `LayerGradients`."""
+        """Slice both factors."""
         return replace(self, x=self.x[rows], b=self.b[rows])
 
     def summed(self) -> Tensor:
-        """Multiply out a few rows at a time; see `LayerGradients`."""
+        """Multiply out a few rows at a time."""
         _, n_inputs, n_outputs = self._sizes
         size = self.shape.groups * n_inputs * n_outputs
         parts = []
@@ -279,16 +255,7 @@ class ConvGradients:
 
 
 def shape_of(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> ConvShape:
-    """Read the fixed part off a convolution.
-
-    Parameters
-    ----------
-    module : Conv1d, Conv2d or Conv3d
-
-    Returns
-    -------
-    ConvShape
-    """
+    """Read the fixed part off a convolution."""
     return ConvShape(
         tuple(module.kernel_size),
         tuple(module.stride),

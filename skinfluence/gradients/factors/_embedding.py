@@ -18,20 +18,11 @@ from skinfluence.gradients.factors._layer_gradients import (
 
 @dataclass(frozen=True)
 class EmbeddingGradients:
-    """Gradients of an embedding table, as the tokens and what flows back to each.
+    """Gradients of an embedding table, as the tokens and what flows back to each."""
 
-    Attributes
-    ----------
-    tokens : Tensor of int64, of shape (n_rows, n_positions)
-    b : Tensor of shape (n_rows, n_positions, n_outputs)
-        The gradient of the loss with respect to each token's vector; zero for padding.
-    n_tokens : int
-        Rows of the table.
-    """
-
-    tokens: Tensor
-    b: Tensor
-    n_tokens: int
+    tokens: Tensor  # int64, (n_rows, n_positions)
+    b: Tensor  # of the loss by each token's vector (n_rows, n_positions, n_outputs); 0 for padding
+    n_tokens: int  # rows of the table
 
     @cached_property
     def _distinct(self) -> tuple[Tensor, Tensor]:
@@ -48,23 +39,23 @@ class EmbeddingGradients:
         return kept, summed
 
     def power_sum(self, ord: int) -> Tensor:
-        """Sum over the rows of the table that were used; see `LayerGradients`."""
+        """Sum over the rows of the table that were used."""
         return power_sum(self._distinct[1], ord)
 
     def dense(self) -> Tensor:
-        """Write every token's gradient into its row; see `LayerGradients`."""
+        """Write every token's gradient into its row."""
         n, _, width = self.b.shape
         values = self.b.new_zeros(n, self.n_tokens, width)
         values.scatter_add_(1, self.tokens[:, :, None].expand_as(self.b), self.b)
         return values.flatten(1)
 
     def dot(self, direction: Tensor) -> Tensor:
-        """Look the direction up by token; see `LayerGradients`."""
+        """Look the direction up by token."""
         table = direction.view(self.n_tokens, -1)
         return (table[self.tokens] * self.b).sum((1, 2))
 
     def gram(self, other: LayerGradients) -> Tensor:
-        """Pair positions that hold the same token; see `LayerGradients`."""
+        """Pair positions that hold the same token."""
         if not isinstance(other, EmbeddingGradients):
             return self.dense() @ other.dense().mT
 
@@ -77,7 +68,7 @@ class EmbeddingGradients:
         return in_blocks(against_all, len(self.b), len(other.b) * pairs)
 
     def project(self, projection: LayerProjection) -> Tensor:
-        """Look the signs of the tokens up; see `LayerGradients`."""
+        """Look the signs of the tokens up."""
         by_token = projection.signs(0, self.n_tokens, self.b)
         outputs = projection.signs(1, self.b.shape[2], self.b)
 
@@ -87,27 +78,27 @@ class EmbeddingGradients:
         return in_blocks(block, len(self.b), 2 * self.tokens.shape[1] * outputs.shape[1])
 
     def inputs(self) -> Tensor:
-        """Refuse; see `LayerGradients`."""
+        """Refuse."""
         raise ValueError(
             "n_neighbors compares rows by the inputs of Linear and Conv layers; those of Embedding "
             "are tokens. Leave it out of `layers`, or set n_neighbors=None."
         )
 
     def scaled(self, weights: Tensor) -> Self:
-        """Multiply what flows back; see `LayerGradients`."""
+        """Multiply what flows back."""
         return replace(self, b=scale_rows(self.b, weights))
 
     def take(self, rows: slice) -> Self:
-        """Slice both factors; see `LayerGradients`."""
+        """Slice both factors."""
         return replace(self, tokens=self.tokens[rows], b=self.b[rows])
 
     def summed(self) -> Tensor:
-        """Write every token's gradient into one table; see `LayerGradients`."""
+        """Write every token's gradient into one table."""
         table = self.b.new_zeros(self.n_tokens, self.b.shape[2])
         return table.index_add(0, self.tokens.flatten(), self.b.flatten(0, 1)).flatten()
 
     def with_unit_activations(self) -> Self:
-        """Refuse; see `LayerGradients`."""
+        """Refuse."""
         raise ValueError(
             "normalize='activations' is defined for Linear and Conv layers, not for Embedding: "
             "its input are tokens, which have no norm. Leave it out of `layers`, or use "

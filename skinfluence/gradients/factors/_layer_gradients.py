@@ -6,10 +6,14 @@ i inputs, o outputs, p parameters, k components of a projection.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor
+
+# For each call of a layer in the forward pass: its input and the gradient of the summed loss with
+# respect to its output, both with the rows on the first axis.
+Pairs: TypeAlias = list[tuple[Tensor, Tensor]]
 
 # Blocks built on the way to a result stay below this many numbers.
 _BLOCK_ELEMENTS = 2**22
@@ -77,40 +81,33 @@ class LayerGradients(Protocol):
 
 @dataclass(frozen=True)
 class DenseGradients:
-    """Gradients of a layer that no rule factors, as a matrix.
+    """Gradients of a layer that no rule factors, as a matrix."""
 
-    Attributes
-    ----------
-    values : Tensor of shape (n_rows, n_parameters)
-    kind : str
-        What the layer is, for errors.
-    """
-
-    values: Tensor
-    kind: str = "this layer"
+    values: Tensor  # (n_rows, n_parameters)
+    kind: str = "this layer"  # for errors
 
     def power_sum(self, ord: int) -> Tensor:
-        """Sum over the columns; see `LayerGradients`."""
+        """Sum over the columns."""
         return power_sum(self.values, ord)
 
     def dense(self) -> Tensor:
-        """Give the matrix itself; see `LayerGradients`."""
+        """Give the matrix itself."""
         return self.values
 
     def dot(self, direction: Tensor) -> Tensor:
-        """Multiply with the direction; see `LayerGradients`."""
+        """Multiply with the direction."""
         return self.values @ direction
 
     def gram(self, other: "LayerGradients") -> Tensor:
-        """Multiply the matrices; see `LayerGradients`."""
+        """Multiply the matrices."""
         return self.values @ other.dense().mT
 
     def project(self, projection: LayerProjection) -> Tensor:
-        """Multiply with random signs; see `LayerGradients`."""
+        """Multiply with random signs."""
         return projection.project_dense(self.values)
 
     def with_unit_activations(self) -> Self:
-        """Refuse; see `LayerGradients`."""
+        """Refuse."""
         raise ValueError(
             f"normalize='activations' is defined for Linear and Conv layers, not for {self.kind}: "
             "its gradient has no factor that is the layer's input. Leave it out of `layers`, or "
@@ -118,48 +115,45 @@ class DenseGradients:
         )
 
     def inputs(self) -> Tensor:
-        """Refuse; see `LayerGradients`."""
+        """Refuse."""
         raise ValueError(
             f"n_neighbors compares rows by the inputs of Linear and Conv layers, which {self.kind} "
             "does not have. Leave it out of `layers`, or set n_neighbors=None."
         )
 
     def scaled(self, weights: Tensor) -> Self:
-        """Multiply the rows; see `LayerGradients`."""
+        """Multiply the rows."""
         return replace(self, values=scale_rows(self.values, weights))
 
     def take(self, rows: slice) -> Self:
-        """Slice the matrix; see `LayerGradients`."""
+        """Slice the matrix."""
         return replace(self, values=self.values[rows])
 
     def summed(self) -> Tensor:
-        """Sum the rows; see `LayerGradients`."""
+        """Sum the rows."""
         return self.values.sum(0)
 
 
 @dataclass(frozen=True)
 class LinearGradients:
-    """Gradients of a Linear layer: the outer products of what flows in and what flows back.
+    """Gradients of a Linear layer: the outer products of what flows in and what flows back."""
 
-    A row's weight gradient is ``sum_t b_t a_t^T`` and its bias gradient ``sum_t b_t``.
-
-    Attributes
-    ----------
-    a : Tensor of shape (n_rows, n_inputs) or (n_rows, n_positions, n_inputs)
-        The layer's input.
-    b : Tensor of shape (n_rows, n_outputs) or (n_rows, n_positions, n_outputs)
-        The gradient of the loss with respect to the layer's output.
-    weight, bias : bool
-        Whether the weight and the bias are among the parameters.
-    """
-
-    a: Tensor
-    b: Tensor
-    weight: bool
+    # A row's weight gradient is ``sum_t b_t a_t^T`` and its bias gradient ``sum_t b_t``.
+    a: Tensor  # the input, (n_rows, n_inputs) or (n_rows, n_positions, n_inputs)
+    b: Tensor  # the loss's gradient with respect to the output, with as many axes
+    weight: bool  # whether the weight is among the parameters
     bias: bool
 
+    @property
+    def _biases(self) -> Tensor:
+        return self.b if self.b.dim() == 2 else self.b.sum(1)
+
+    @property
+    def _positions(self) -> tuple[Tensor, Tensor]:
+        return (self.a, self.b) if self.a.dim() == 3 else (self.a[:, None], self.b[:, None])
+
     def power_sum(self, ord: int) -> Tensor:
-        """Sum over weight and bias, from the factors; see `LayerGradients`."""
+        """Sum over weight and bias, from the factors."""
         if self.a.dim() == 2:  # the entries of an outer product: their powers factor too
             back = power_sum(self.b, ord)
             return back * (power_sum(self.a, ord) + self.bias) if self.weight else back
@@ -180,7 +174,7 @@ class LinearGradients:
         )
 
     def dense(self) -> Tensor:
-        """Multiply the factors out, weight before bias; see `LayerGradients`."""
+        """Multiply the factors out, weight before bias."""
         a, b = self.a, self.b
         n, n_inputs, n_outputs = len(a), a.shape[-1], b.shape[-1]
         n_weights = n_inputs * n_outputs if self.weight else 0
@@ -192,11 +186,11 @@ class LinearGradients:
             else:
                 weight.copy_(b.mT @ a)
         if self.bias:
-            values[:, n_weights:] = b if b.dim() == 2 else b.sum(1)
+            values[:, n_weights:] = self._biases
         return values
 
     def dot(self, direction: Tensor) -> Tensor:
-        """Contract the direction with both factors; see `LayerGradients`."""
+        """Contract the direction with both factors."""
         n_inputs, n_outputs = self.a.shape[-1], self.b.shape[-1]
         total = self.b.new_zeros(len(self.b))
         if self.weight:
@@ -207,21 +201,20 @@ class LinearGradients:
         return total
 
     def gram(self, other: "LayerGradients") -> Tensor:
-        """Multiply Gram matrices of the factors; see `LayerGradients`."""
+        """Multiply Gram matrices of the factors."""
         if not isinstance(other, LinearGradients):
             return self.dense() @ other.dense().mT
         if self.a.dim() == other.a.dim() == 2:
             product = self.b @ other.b.mT
             return product * (self.a @ other.a.mT + self.bias) if self.weight else product
-        one, two = _bias_only(self), _bias_only(other)
+        one, two = self._biases, other._biases
         total = one @ two.mT if self.bias else one.new_zeros(len(one), len(two))
         if self.weight:
-            weights = _weight_only(self), _weight_only(other)
-            total = total + gram_of_positions(*weights[0], *weights[1])
+            total = total + gram_of_positions(*self._positions, *other._positions)
         return total
 
     def project(self, projection: LayerProjection) -> Tensor:
-        """Project each factor with signs of its own; see `LayerGradients`."""
+        """Project each factor with signs of its own."""
         a, b = self.a, self.b
         total = b.new_zeros(())
         if self.weight:
@@ -230,41 +223,31 @@ class LinearGradients:
             product = (b @ outputs) * (a @ inputs)
             total = product if product.dim() == 2 else product.sum(1)
         if self.bias:
-            summed = b if b.dim() == 2 else b.sum(1)
-            total = total + summed @ projection.signs(2, b.shape[-1], b)
+            total = total + self._biases @ projection.signs(2, b.shape[-1], b)
         return total
 
     def with_unit_activations(self) -> Self:
-        """Scale the input factor; see `LayerGradients`."""
+        """Scale the input factor."""
         check_has_weight(self.weight)
         return replace(self, a=unit_rows(self.a), bias=False)
 
     def inputs(self) -> Tensor:
-        """Give the input factor; see `LayerGradients`."""
+        """Give the input factor."""
         return self.a if self.a.dim() == 2 else self.a.mean(1)
 
     def scaled(self, weights: Tensor) -> Self:
-        """Multiply the factor that flows back; see `LayerGradients`."""
+        """Multiply the factor that flows back."""
         return replace(self, b=scale_rows(self.b, weights))
 
     def take(self, rows: slice) -> Self:
-        """Slice both factors; see `LayerGradients`."""
+        """Slice both factors."""
         return replace(self, a=self.a[rows], b=self.b[rows])
 
     def summed(self) -> Tensor:
-        """Multiply the factors over rows and positions at once; see `LayerGradients`."""
+        """Multiply the factors over rows and positions at once."""
         a, b = self.a.flatten(0, -2), self.b.flatten(0, -2)
         parts = [(b.mT @ a).flatten()] if self.weight else []
         return torch.cat([*parts, b.sum(0)]) if self.bias else parts[0]
-
-
-def _bias_only(gradients: LinearGradients) -> Tensor:
-    return gradients.b if gradients.b.dim() == 2 else gradients.b.sum(1)
-
-
-def _weight_only(gradients: LinearGradients) -> tuple[Tensor, Tensor]:
-    a, b = gradients.a, gradients.b
-    return (a, b) if a.dim() == 3 else (a[:, None], b[:, None])
 
 
 def check_has_weight(weight: bool) -> None:

@@ -1,6 +1,6 @@
 """The registry of layers whose per-sample gradients factor: one small class a kind of layer."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,10 @@ from skinfluence.gradients.factors._layer_gradients import (
     DenseGradients,
     LayerGradients,
     LinearGradients,
+    Pairs,
 )
+
+_Norm: TypeAlias = nn.LayerNorm | nn.GroupNorm | nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 class LayerRule(Protocol):
@@ -22,24 +25,8 @@ class LayerRule(Protocol):
         """Tell whether the rule holds for this module's settings."""
         ...
 
-    def gradients(
-        self, module: Any, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
-    ) -> LayerGradients:
-        """Build the gradients of a layer from what its calls recorded.
-
-        Parameters
-        ----------
-        module : Module
-        calls : list of (Tensor, Tensor)
-            For each call in the forward pass, the layer's input and the gradient of the summed
-            loss with respect to its output, both with the rows on the first axis.
-        trainable : set of str
-            The module's own parameter names that are asked for.
-
-        Returns
-        -------
-        LayerGradients
-        """
+    def gradients(self, module: Any, calls: Pairs, trainable: set[str]) -> LayerGradients:
+        """Build the gradients of those parameters that are trainable, from a layer's calls."""
         ...
 
 
@@ -47,13 +34,11 @@ class LinearRule:
     """`torch.nn.Linear`, also over sequence axes and when called several times."""
 
     def applies(self, module: nn.Linear) -> bool:
-        """Hold for every setting; see `LayerRule`."""
+        """Hold for every setting."""
         return True
 
-    def gradients(
-        self, module: nn.Linear, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
-    ) -> LinearGradients:
-        """Join the calls along the position axis; see `LayerRule`."""
+    def gradients(self, module: nn.Linear, calls: Pairs, trainable: set[str]) -> LinearGradients:
+        """Join the calls along the position axis."""
         a = _join_positions([a for a, _ in calls])
         b = _join_positions([b for _, b in calls])
         return LinearGradients(a, b, weight="weight" in trainable, bias="bias" in trainable)
@@ -63,12 +48,10 @@ class ConvRule:
     """`torch.nn.Conv1d`, `Conv2d` and `Conv3d`, with any groups, stride, dilation and padding."""
 
     def applies(self, module: nn.Conv2d) -> bool:
-        """Hold for every setting; see `LayerRule`."""
+        """Hold for every setting."""
         return True
 
-    def gradients(
-        self, module: nn.Conv2d, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
-    ) -> LayerGradients:
+    def gradients(self, module: nn.Conv2d, calls: Pairs, trainable: set[str]) -> LayerGradients:
         """Keep the factors of one call; several calls are multiplied out and summed."""
         weight, bias = "weight" in trainable, "bias" in trainable
         parts = [ConvGradients(x, b, shape_of(module), weight, bias) for x, b in calls]
@@ -83,9 +66,9 @@ class EmbeddingRule:
         return module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
 
     def gradients(
-        self, module: nn.Embedding, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
+        self, module: nn.Embedding, calls: Pairs, trainable: set[str]
     ) -> EmbeddingGradients:
-        """Join the calls along the position axis; see `LayerRule`."""
+        """Join the calls along the position axis."""
         tokens = torch.cat([tokens.reshape(len(tokens), -1) for tokens, _ in calls], 1).long()
         b = torch.cat([b.reshape(len(b), -1, b.shape[-1]) for _, b in calls], 1)
         if module.padding_idx is not None:
@@ -96,14 +79,12 @@ class EmbeddingRule:
 class NormRule:
     """LayerNorm, GroupNorm and, in eval mode, BatchNorm: a scale and a shift per channel."""
 
-    def applies(self, module: Any) -> bool:
+    def applies(self, module: _Norm) -> bool:
         """Hold unless BatchNorm uses the statistics of the batch."""
         return getattr(module, "running_mean", True) is not None
 
-    def gradients(
-        self, module: Any, calls: list[tuple[Tensor, Tensor]], trainable: set[str]
-    ) -> DenseGradients:
-        """Sum ``b * normalised input`` and ``b`` over positions; see `LayerRule`."""
+    def gradients(self, module: _Norm, calls: Pairs, trainable: set[str]) -> DenseGradients:
+        """Sum ``b * normalised input`` and ``b`` over positions."""
         parts = []
         if "weight" in trainable:
             parts.append(sum(_to_parameter(module, b * _normalized(module, x)) for x, b in calls))
@@ -127,17 +108,7 @@ RULES: dict[type[nn.Module], LayerRule] = {
 
 
 def rule_for(module: nn.Module) -> LayerRule | None:
-    """Find the rule of a layer.
-
-    Parameters
-    ----------
-    module : Module
-
-    Returns
-    -------
-    LayerRule or None
-        None for subclasses too: their forward may do something else.
-    """
+    """Find the rule of a layer; none for subclasses, whose forward may do something else."""
     rule = RULES.get(type(module))
     return rule if rule is not None and rule.applies(module) else None
 
@@ -156,7 +127,7 @@ def _summed(module: nn.Module, parts: list[ConvGradients]) -> DenseGradients:
     return DenseGradients(total, f"{type(module).__name__} called {len(parts)} times")
 
 
-def _normalized(module: Any, x: Tensor) -> Tensor:
+def _normalized(module: _Norm, x: Tensor) -> Tensor:
     if isinstance(module, nn.LayerNorm):
         return F.layer_norm(x, module.normalized_shape, eps=module.eps)
     if isinstance(module, nn.GroupNorm):
@@ -164,7 +135,7 @@ def _normalized(module: Any, x: Tensor) -> Tensor:
     return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
 
 
-def _to_parameter(module: Any, values: Tensor) -> Tensor:
+def _to_parameter(module: _Norm, values: Tensor) -> Tensor:
     """Sum over the axes that share a parameter, to (n, n_parameters)."""
     if isinstance(module, nn.LayerNorm):
         n_shared = values.dim() - 1 - len(module.normalized_shape)

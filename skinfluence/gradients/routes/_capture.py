@@ -8,23 +8,24 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.utils.hooks import RemovableHandle
 
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
+from skinfluence.gradients.factors._layer_gradients import Pairs
 
 # The kind of node where a graph ends at a parameter.
 _LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
 
 
 class Call:
-    """One call of a layer: what flowed in, and, once the backward pass is there, what flows back.
-
-    The output itself is not kept: the gradient with respect to it is asked of the graph as it is
-    now, before a later in-place operation, such as an activation, gives the tensor another value.
-    """
+    """One call of a layer: what flowed in and, after the backward pass, what flows back."""
 
     def __init__(self, a: Tensor, output: Tensor) -> None:
+        # The output itself is not kept: the gradient with respect to it is asked of the graph as
+        # it is now, before a later in-place operation, such as an activation, gives the tensor
+        # another value.
         self.a = a
         self.shape = output.shape
         self.b: Tensor | None = None
@@ -32,7 +33,7 @@ class Call:
         self.arrived: Callable[[], None] | None = None
         self._version = a._version
         self._dtype, self._device = output.dtype, output.device
-        self._handle: Any = None
+        self._handle: RemovableHandle | None = None
         if output.requires_grad:
             self.edge = get_gradient_edge(output)
             self._handle = output.register_hook(self._arrive)  # type: ignore[no-untyped-call]
@@ -62,42 +63,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Capture:
-    """One batch through the net, recorded at some layers.
+    """One batch through the net, recorded at some layers."""
 
-    Attributes
-    ----------
-    loss : Tensor
-        The summed loss, with its graph.
-    calls : dict of str to list of Call
-        By layer name.
-    complete : dict of str to bool
-        Whether the recorded calls are all the uses the loss makes of the layer's parameters.
-    roots : list of GradientEdge
-        Recorded outputs that no other recorded output leads to: a backward pass to these passes
-        all the others.
-    """
-
-    loss: Tensor
-    calls: dict[str, list[Call]]
+    loss: Tensor  # summed, with its graph
+    calls: dict[str, list[Call]]  # by layer name
+    # whether the recorded calls are all the uses the loss makes of the layer's parameters
     complete: dict[str, bool]
+    # Recorded outputs that no other recorded output leads to: a backward pass to these passes all
+    # the others.
     roots: list[GradientEdge]
 
-    def backward(
-        self, names: Sequence[str], done: Callable[[str, list[tuple[Tensor, Tensor]]], None]
-    ) -> None:
-        """Run one backward pass and hand over each layer as soon as it has been passed.
-
-        The gradients of activations are not kept together, so that memory peaks as in training.
-        Frees the graph and the record.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Layers whose record is complete.
-        done : callable
-            ``done(name, pairs)`` gets, for each call of a layer, the input and the gradient with
-            respect to the output.
-        """
+    def backward(self, names: Sequence[str], done: Callable[[str, Pairs], None]) -> None:
+        """Run one backward pass and hand over each layer whose record is complete."""
+        # A layer is handed over as soon as it has been passed: the gradients of activations are
+        # not kept together, so that memory peaks as in training. Frees the graph and the record.
         waiting = {name: _Waiting(name, self.calls.pop(name), done) for name in names}
         if self.roots:
             torch.autograd.grad(self.loss, self.roots, allow_unused=True)
@@ -108,12 +87,7 @@ class Capture:
 class _Waiting:
     """The calls of a layer whose output gradients are still to come."""
 
-    def __init__(
-        self,
-        name: str,
-        calls: list[Call],
-        done: Callable[[str, list[tuple[Tensor, Tensor]]], None],
-    ) -> None:
+    def __init__(self, name: str, calls: list[Call], done: Callable[[str, Pairs], None]) -> None:
         self._name = name
         self._done = done
         self._calls = calls
@@ -140,21 +114,14 @@ class _Waiting:
 
 
 class Recorder:
-    """Records what passes through some layers, batch after batch, while it is entered.
+    """Records what passes through some layers, batch after batch, while it is entered."""
 
-    Only the parameters of the layers require gradients meanwhile, so graphs start at the first of
-    them. What is recorded is copied only if the net overwrites it in place.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    """
-
+    # Only the parameters of the layers require gradients meanwhile, so graphs start at the first
+    # of them.
     def __init__(self, net_loss: NetLoss, layers: Sequence[Layer]) -> None:
         self.net_loss = net_loss
         self.layers = layers
-        self._copies = False
+        self._copies = False  # what is recorded is copied only if the net overwrites it in place
         self._calls: dict[str, list[Call]] | None = None
         self._undo = ExitStack()
 
@@ -171,17 +138,7 @@ class Recorder:
         self._undo.close()
 
     def record(self, X: Nested, y: Tensor) -> Capture:
-        """Run a batch forward.
-
-        Parameters
-        ----------
-        X : nested tensors of shape (n_rows, ...)
-        y : Tensor of shape (n_rows, ...)
-
-        Returns
-        -------
-        Capture
-        """
+        """Run a batch forward."""
         result = self._run(X, y)
         if not self._copies and any(
             call.overwritten() for calls in result.calls.values() for call in calls
@@ -208,7 +165,7 @@ class Recorder:
         }
         return Capture(loss, calls, complete, roots)
 
-    def _hook(self, name: str) -> Any:
+    def _hook(self, name: str) -> Callable[..., None]:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
         ) -> None:
@@ -222,18 +179,7 @@ class Recorder:
 
 @contextmanager
 def require_gradients_of(module: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
-    """Let only some layers' parameters require gradients, with gradients enabled.
-
-    Parameters
-    ----------
-    module : Module
-        A private copy: its flags are set here and given back.
-    layers : sequence of Layer
-
-    Yields
-    ------
-    None
-    """
+    """Let only some layers' parameters of a private copy require gradients, and enable them."""
     wanted = {id(parameter) for layer in layers for parameter in layer.parameters.values()}
     before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     try:
@@ -255,7 +201,7 @@ def explore_graph(
     # loss), where no hook sees it.
     uses: Counter[int] = Counter()
     # the nodes that take up what a node gives
-    readers: dict[Any, list[Any]] = {} if loss.grad_fn is None else {loss.grad_fn: []}
+    readers: dict[Node, list[Node]] = {} if loss.grad_fn is None else {loss.grad_fn: []}
     nodes = list(readers)
     for node in nodes:  # grows on the way
         for child, _ in node.next_functions:
@@ -269,7 +215,7 @@ def explore_graph(
                 readers[child] = [node]
                 nodes.append(child)
     recorded = {edge.node: edge for edge in edges if edge.node in readers}
-    before_another: set[Any] = set()  # nodes from which a backward pass comes to a recorded one
+    before_another: set[Node] = set()  # nodes from which a backward pass comes to a recorded one
     above = [reader for node in recorded for reader in readers[node]]
     while above:
         node = above.pop()

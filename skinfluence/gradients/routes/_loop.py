@@ -1,24 +1,24 @@
 """The one batch loop: every method of the package reads its per-sample gradients here."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
 
 from skinfluence.gradients._layers import Layer, call_order, select_layers
 from skinfluence.gradients._net_loss import (
+    Batch,
     Nested,
     NetLoss,
     n_rows,
     take_rows,
     tensors_in,
 )
-from skinfluence.gradients._readings import Kept, Reading
-from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
+from skinfluence.gradients._readings import Kept, Part, Reading, Result
+from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients, Pairs
 from skinfluence.gradients.factors._rules import rule_for
 from skinfluence.gradients.routes._capture import (
     Capture,
@@ -32,112 +32,95 @@ from skinfluence.gradients.routes._per_row import functional_gradients, loop_gra
 _DENSE_BYTES = 2**28
 
 
-class GradientLoop:
-    """Per-sample gradients of a net, batch after batch, each layer by its cheapest exact route.
+class BatchLoop(ABC):
+    """Per-sample gradients of a net, batch after batch: what is read off each batch in turn."""
 
-    Routes, in ``strategy``: "factored" (a rule knows the layer; one backward pass a batch),
-    "functional" (vmap over rows) and "loop" (one backward pass a row, for what vmap refuses).
-    They give the same numbers. A layer leaves the factored route when its input does not have
-    the rows on the first axis, or when its parameters are used where no hook sees it.
+    net_loss: NetLoss
+    layers: list[Layer]
+    strategy: dict[str, str]  # the route of each layer, by name
 
-    Parameters
-    ----------
-    net_loss : NetLoss
-    X, y : nested tensors of shape (n_rows, ...), Tensor of shape (n_rows, ...)
-        A few rows on which the routes are tried out.
-    layers : "last", "all", or sequence of str
-        See `select_layers`.
+    @property
+    def n_parameters(self) -> int:
+        """Count the columns of the dense matrix."""
+        return sum(layer.n_parameters for layer in self.layers)
 
-    Raises
-    ------
-    ValueError
-        If the net is random in eval mode or couples the rows of a batch, or if `layers` names
-        something it does not have.
-    """
+    @property
+    @abstractmethod
+    def rows_at_once(self) -> int:
+        """Say how many rows may be read together so that dense gradients fit."""
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[Sequence[Recorder]]:
+        """Set the hooks that `read` needs, and take them away again."""
+
+    @abstractmethod
+    def read(
+        self,
+        recorders: Sequence[Recorder],
+        X: Nested,
+        y: Tensor,
+        reading: Reading[Part, Result],
+    ) -> Result:
+        """Read one quantity off a batch of at most `rows_at_once`."""
+
+    def batches(self, batches: Iterable[Batch], reading: Reading[Part, Result]) -> Iterator[Result]:
+        """Read each batch, in several parts where its dense gradients would not fit at once."""
+        with self.opened() as recorders:
+            for X, y in batches:
+                for rows in slices(len(y), self.rows_at_once):
+                    yield self.read(recorders, take_rows(X, rows), y[rows], reading)
+
+
+class GradientLoop(BatchLoop):
+    """Gradients of a net as it is, each layer by its cheapest exact route."""
+
+    # Routes, in `strategy`: "factored" (a rule knows the layer; one backward pass a batch),
+    # "functional" (vmap over rows) and "loop" (one backward pass a row, for what vmap refuses).
+    # They give the same numbers. A layer leaves the factored route when its input does not have
+    # the rows on the first axis, or when its parameters are used where no hook sees it.
 
     def __init__(
         self, net_loss: NetLoss, X: Nested, y: Tensor, layers: str | Sequence[str]
     ) -> None:
         self.net_loss = net_loss
-        X, y = take_rows(X, slice(0, 3)), y[:3]
+        X, y = take_rows(X, slice(0, 3)), y[:3]  # on these the routes are tried out
         check_rows_are_independent(net_loss, X)
-        entered = call_order(net_loss, X)
-        self.layers = select_layers(net_loss, entered, layers)
-        _check_graph_reaches(net_loss, self.layers, set(entered), X, y)
+        order = call_order(net_loss, X)
+        entered = set(order.names)
+        self.layers = select_layers(net_loss, order, layers)
+        _check_graph_reaches(net_loss, self.layers, entered, X, y)
         self.strategy = {
-            layer.name: "factored" if _may_factor(layer, set(entered)) else "functional"
+            layer.name: "factored" if _may_factor(layer, entered) else "functional"
             for layer in self.layers
         }
         self._route_per_row(X, y)
         self._try_routes(X, y)
 
     @property
-    def n_parameters(self) -> int:
-        """Count the columns of the dense matrix.
-
-        Returns
-        -------
-        int
-        """
-        return sum(layer.n_parameters for layer in self.layers)
-
-    def batches(self, batches: Iterable[tuple[Nested, Tensor]], reading: Reading) -> Iterator[Any]:
-        """Read one quantity off the gradients of each batch in turn.
-
-        Parameters
-        ----------
-        batches : iterable of (nested tensors, Tensor)
-        reading : Reading
-
-        Yields
-        ------
-        object
-            What the reading makes of a batch: one for each, or several for a batch whose dense
-            gradients would not fit.
-        """
-        with self.opened() as read:
-            for X, y in batches:
-                for part in slices(len(y), self.rows_at_once):
-                    yield read(take_rows(X, part), y[part], reading)
-
-    @contextmanager
-    def opened(self) -> Iterator[Callable[[Nested, Tensor, Reading], Any]]:
-        """Set the hooks, and give a function that reads one batch of at most `rows_at_once`.
-
-        Yields
-        ------
-        callable
-            ``read(X, y, reading)``
-        """
-        with Recorder(self.net_loss, self._on("factored")) as recorder:
-            yield partial(self._read, recorder)
-
-    @property
     def rows_at_once(self) -> int:
-        """Say how many rows may be read together so that dense gradients fit.
-
-        Returns
-        -------
-        int
-        """
+        """See `BatchLoop`."""
         dense = sum(layer.n_parameters for layer in self.layers if self._is_dense(layer))
         if not dense:
             return 2**62
         itemsize = next(iter(self.layers[0].parameters.values())).element_size()
         return max(1, _DENSE_BYTES // (dense * itemsize))
 
-    def _read(self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading) -> Any:
-        versions = _versions(X, y)
-        result = self._read_layers(recorder, X, y, reading)
-        if _versions(X, y) != versions:
-            raise ValueError(
-                "The net's forward or loss wrote into its input on this batch, though not on the "
-                "first rows, so the rows given as X or y may have been changed. Make it work on a "
-                "copy."
-            )
-        return result
+    @contextmanager
+    def opened(self) -> Iterator[Sequence[Recorder]]:
+        """See `BatchLoop`."""
+        with Recorder(self.net_loss, self._on("factored")) as recorder:
+            yield [recorder]
 
-    def _read_layers(self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading) -> Any:
+    def read(
+        self,
+        recorders: Sequence[Recorder],
+        X: Nested,
+        y: Tensor,
+        reading: Reading[Part, Result],
+    ) -> Result:
+        """See `BatchLoop`; here there is one recorder."""
+        (recorder,) = recorders
+        versions = _versions(X, y)
         found = self._factored(recorder, X, y, reading) if recorder.layers else {}
         for route, gradients in (("functional", functional_gradients), ("loop", loop_gradients)):
             layers = self._on(route)
@@ -148,11 +131,18 @@ class GradientLoop:
                 kind = type(layer.module).__name__
                 values = DenseGradients(dense.pop(layer.name), kind)
                 found[layer.name] = reading.layer(layer, values)
-        return reading.total(self.layers, [found[layer.name] for layer in self.layers])
+        result = reading.total(self.layers, [found[layer.name] for layer in self.layers])
+        if _versions(X, y) != versions:
+            raise ValueError(
+                "The net's forward or loss wrote into its input on this batch, though not on the "
+                "first rows, so the rows given as X or y may have been changed. Make it work on a "
+                "copy."
+            )
+        return result
 
     def _factored(
-        self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading
-    ) -> dict[str, Any]:
+        self, recorder: Recorder, X: Nested, y: Tensor, reading: Reading[Part, object]
+    ) -> dict[str, Part]:
         record = recorder.record(X, y)
         layers, rows = self._on("factored"), y.shape[0]
         unseen = [layer for layer in layers if not _has_rows_first(record, layer, rows)]
@@ -162,9 +152,9 @@ class GradientLoop:
             self._route_per_row(X, y)
             layers = self._on("factored")
         by_name = {layer.name: layer for layer in layers}
-        found: dict[str, Any] = {}
+        found: dict[str, Part] = {}
 
-        def done(name: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        def done(name: str, pairs: Pairs) -> None:
             found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, rows))
 
         record.backward(list(by_name), done)
@@ -202,9 +192,8 @@ class GradientLoop:
             self._route_per_row(X, y)
 
     def _trial(self, X: Nested, y: Tensor) -> dict[str, LayerGradients]:
-        with Recorder(self.net_loss, self._on("factored")) as recorder:
-            found: dict[str, LayerGradients] = self._read(recorder, X, y, Kept())
-        return found
+        with self.opened() as recorders:
+            return self.read(recorders, X, y, Kept())
 
     def _route_per_row(self, X: Nested, y: Tensor) -> None:
         layers = self._on("functional")
@@ -246,7 +235,7 @@ def _has_rows_first(record: Capture, layer: Layer, rows: int) -> bool:
     )
 
 
-def _apply_rule(layer: Layer, pairs: list[tuple[Tensor, Tensor]], rows: int) -> LayerGradients:
+def _apply_rule(layer: Layer, pairs: Pairs, rows: int) -> LayerGradients:
     rule = rule_for(layer.module)
     if rule is None or not pairs:  # not entered this time: the loss does not depend on it
         some_parameter = next(iter(layer.parameters.values()))
@@ -277,19 +266,7 @@ def _check_graph_reaches(
 
 
 def check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
-    """Refuse nets for which a row's own output and gradient are not defined.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    X : nested tensors of shape (n_rows, ...)
-        A few rows to try.
-
-    Raises
-    ------
-    ValueError
-        If outputs are random, or depend on the other rows of the batch.
-    """
+    """Refuse nets for which a row's own output and gradient are not defined."""
     rows = n_rows(X)
     with torch.no_grad():
         together = tensors_in(net_loss.forward(X))

@@ -16,12 +16,7 @@ from skinfluence.gradients.routes._capture import require_gradients_of
 
 
 class LossModule(nn.Module):
-    """Forward and losses as one module, so that functional_call swaps parameters for both.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    """
+    """Forward and losses as one module, so that functional_call swaps parameters for both."""
 
     def __init__(self, net_loss: NetLoss) -> None:
         super().__init__()
@@ -36,20 +31,7 @@ class LossModule(nn.Module):
 def functional_gradients(
     net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor
 ) -> dict[str, Tensor]:
-    """Take per-sample gradients by ``vmap(grad(functional_call))``.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-
-    Returns
-    -------
-    dict of str to Tensor of shape (n_rows, n_parameters)
-        By layer name.
-    """
+    """Take gradients (n_rows, n_parameters) by layer name with ``vmap(grad(functional_call))``."""
     loss_module = LossModule(net_loss)
 
     def row_loss(parameters: dict[str, Tensor], x: Nested, target: Tensor) -> Tensor:
@@ -78,20 +60,7 @@ def functional_gradients(
 def loop_gradients(
     net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor
 ) -> dict[str, Tensor]:
-    """Take per-sample gradients by one forward and backward pass a row.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-
-    Returns
-    -------
-    dict of str to Tensor of shape (n_rows, n_parameters)
-        By layer name.
-    """
+    """Take gradients (n_rows, n_parameters) by layer name with one backward pass a row."""
     parameters = [p for layer in layers for p in layer.parameters.values()]
     rows = n_rows(y)
     found = {

@@ -41,7 +41,7 @@ def group_gap_gradient(
     transform = probabilities_for(criterion)
 
     def chances(net_loss: NetLoss, X: Nested, y: Tensor) -> Tensor:
-        return transform(net_loss.forward(X))[:, positive]
+        return transform(tensors_in(net_loss.forward(X))[0])[:, positive]
 
     with torch.no_grad():
         values = torch.cat([chances(rows.net_loss, X, y) for X, y in rows.batches()])
@@ -83,7 +83,7 @@ def gap_weights(values: Tensor, groups: Tensor, counted: Tensor) -> Tensor:
     return weights
 
 
-def probabilities_for(criterion: Any) -> Callable[[Nested], Tensor]:
+def probabilities_for(criterion: object) -> Callable[[Tensor], Tensor]:
     """Find what turns a net's outputs into class probabilities.
 
     Parameters

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skinfluence.exceptions import ReplayWarning
-from skinfluence.gradients._layers import select_layers
+from skinfluence.gradients._layers import call_order, select_layers
 from skinfluence.gradients._net_loss import Nested
-from skinfluence.gradients._skorch import iter_batches, net_loss_of
+from skinfluence.gradients._skorch import (
+    iter_batches,
+    net_loss_of,
+    step_scale_of,
+    takes_plain_mean,
+)
 from skinfluence.gradients._states import module_state, net_at
-from skinfluence.gradients._step_scale import step_scale_of, takes_plain_mean
 from skinfluence.influence.retraced._walk import Retracer, Step, Update, Walk, interpolated
 from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
@@ -117,7 +121,7 @@ def retraced_influence(
     with preserved_random_state():
         net_loss = net_loss_of(net_at(net, trace.final_state))
         X, _ = _batch_of(net, rows, np.arange(min(2, n_samples_of(rows.inputs))))
-        layers = select_layers(net_loss, X, "all")
+        layers = select_layers(net_loss, call_order(net_loss, X), "all")
         retracer = Retracer(
             net_loss,
             layers,

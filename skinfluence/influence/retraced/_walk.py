@@ -18,7 +18,7 @@ from torch import Tensor
 from skinfluence.gradients._directional import plain_kernels, refuse_wrong_second_derivatives
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
-from skinfluence.gradients._step_scale import StepScale
+from skinfluence.gradients._skorch import StepScale
 from skinfluence.gradients.routes._capture import require_gradients_of
 
 # Parameter name -> tensor.

@@ -128,8 +128,8 @@ def root_loss(net_loss: NetLoss) -> NetLoss:
     """
 
     def losses(output: Nested, y: Tensor, X: Nested) -> Tensor:
-        products: Tensor = output.reshape(len(y), -1) * y
-        return products.sum(1)
+        assert isinstance(output, Tensor)
+        return (output.reshape(len(y), -1) * y).sum(1)
 
     return NetLoss(net_loss.module, net_loss.forward, losses, net_loss.originals)
 
@@ -153,9 +153,10 @@ def curvature_roots(net_loss: NetLoss, X: Nested, y: Tensor) -> tuple[Tensor, Te
         -1 only where the loss is not convex in the outputs.
     """
     with torch.no_grad():
-        output = net_loss.forward(X).detach()
+        output = net_loss.forward(X)
+    assert isinstance(output, Tensor)
     with torch.enable_grad():
-        leaf = output.clone().requires_grad_()
+        leaf = output.detach().clone().requires_grad_()
         loss = net_loss.losses(leaf, y, X).sum()
         (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
         slope = slope.reshape(len(y), -1)

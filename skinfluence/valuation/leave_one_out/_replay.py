@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors
-from skinfluence.gradients._skorch import net_loss_of
+from skinfluence.gradients._skorch import net_loss_of, step_scale_of
 from skinfluence.gradients._states import module_state, net_at
-from skinfluence.gradients._step_scale import step_scale_of
 from skinfluence.gradients.routes._per_row import LossModule
 from skinfluence.trace._training_trace import State, TrainingTrace
 
