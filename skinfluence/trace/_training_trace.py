@@ -321,7 +321,7 @@ _PLAIN = (
 
 def places_reached(trace: TrainingTrace, checkpoints: int | str) -> list[tuple[int, float]]:
     """List where to keep checkpoints before a call ended: its first epoch, and a place after it."""
-    ends = [*trace.segment_starts[1:], len(trace.epoch_starts)]
+    ends = [*trace.segment_starts[1:], trace.checkpoints[-1].epoch]
     return [
         (start, place)
         for start, planned, end in zip(
