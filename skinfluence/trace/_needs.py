@@ -137,13 +137,12 @@ class TraceNeeds:
 
     def _lacking_checkpoints(self, trace: TrainingTrace) -> list[int]:
         """Name the numbers of checkpoints that a trace is too short of, whichever it holds."""
-        n_epochs = trace.checkpoints[-1].epoch
         lacking = []
         for kind in self.checkpoints - {"last"}:
-            asked = n_epochs if kind == "all" else int(kind)
-            # what a recorder would have kept of a training that may have ended before its time
-            kept = len(places_reached(trace, kind)) + len(trace.segment_starts)
-            if len(trace.checkpoints) < min(asked, n_epochs, kept):
+            asked = trace.checkpoints[-1].epoch if kind == "all" else int(kind)
+            # a recorder keeps fewer of a training that ends before its time
+            enough = asked if kind == "all" else min(asked, len(places_reached(trace, kind)) + 1)
+            if len(trace.checkpoints) < enough:
                 lacking.append(asked)
         return lacking
 

@@ -3,7 +3,7 @@
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -299,29 +299,15 @@ class TrainingTrace:
         }
 
 
-_PLAIN = (
-    "n_samples",
-    "first_step",
-    "epoch_starts",
-    "segment_starts",
-    "planned_epochs",
-    "parameter_groups",
-    "weight_decay",
-    "momentum",
-    "dampening",
-    "nesterov",
-    "optimizer",
-    "gradient_callbacks",
-    "replay_error_",
-    "departures",
-    "fingerprint",
-    "target_fingerprint",
-)
+# What is saved as JSON: all but what goes into files of states and arrays.
+_IN_FILES = {"initial_state", "final_state", "checkpoints", "learning_rates", "batch_indices"}
+_IN_FILES |= {"step_states", "logits", "_files"}
+_PLAIN = [field.name for field in fields(TrainingTrace) if field.name not in _IN_FILES]
 
 
 def places_reached(trace: TrainingTrace, checkpoints: int | str) -> list[tuple[int, float]]:
     """List where to keep checkpoints before a call ended: its first epoch, and a place after it."""
-    ends = [*trace.segment_starts[1:], len(trace.epoch_starts)]
+    ends = [*trace.segment_starts[1:], trace.checkpoints[-1].epoch]
     return [
         (start, place)
         for start, planned, end in zip(
