@@ -23,10 +23,10 @@ demo: $(READY)  ## score the digits and breast cancer sets, write one picture
 test: lint typecheck pytest  ## lint, types, tests and doctests
 
 pytest: $(READY)
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' --durations=10
 
 test-slow: $(READY) wheel  ## acceptance tests of minutes, and the wheel in a clean venv
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow --durations=10
 
 lint: $(READY)  ## ruff: rules and format
 	$(BIN)/ruff check .

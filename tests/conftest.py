@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import settings
 
+from skinfluence.nets import _default
+
 # Hypothesis draws the same examples on every machine.
 settings.register_profile("repeatable", derandomize=True, print_blob=True)
 settings.load_profile("repeatable")
@@ -14,3 +16,10 @@ settings.load_profile("repeatable")
 def quick_disk(monkeypatch):
     """Do not wait for the disk: a process that is killed, not a machine, leaves what it wrote."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture
+def brief_nets(monkeypatch):
+    """Train default nets for three epochs, where a test is not about what they learn."""
+    monkeypatch.setattr(_default, "_MIN_EPOCHS", 3)
+    monkeypatch.setattr(_default, "_MAX_EPOCHS", 3)

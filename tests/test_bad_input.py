@@ -29,6 +29,7 @@ def test_missing_labels(estimator):
         estimator().fit(X)
 
 
+@pytest.mark.usefixtures("brief_nets")
 @every_estimator
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_rows_that_are_not_finite_are_named(estimator, value):
@@ -92,6 +93,7 @@ def test_one_class(estimator):
         estimator().fit(X, np.full(len(X), "a"))
 
 
+@pytest.mark.usefixtures("brief_nets")
 @every_estimator
 def test_features_that_differ_from_fit(estimator):
     X, y = blobs()
@@ -221,6 +223,7 @@ def test_sizes_are_positive_integers(estimator, name, value):
         estimator(**{name: value}).fit(X, y)
 
 
+@pytest.mark.usefixtures("brief_nets")
 def test_embedding_larger_than_allowed_is_refused_before_it_is_made():
     X, y = blobs()
     with pytest.raises(ValueError, match=r"195 columns .* take 70200 bytes.*n_components=194"):
@@ -329,6 +332,7 @@ def test_default_net_refuses_what_it_cannot_predict():
         GradientEmbedding().fit({"a": np.zeros((4, 2))}, np.arange(4) % 2)
 
 
+@pytest.mark.usefixtures("brief_nets")
 def test_untouched_input():
     X, y = blobs()
     X_before, y_before = X.copy(), y.copy()

@@ -10,7 +10,11 @@ import torch
 from pyod.models.knn import KNN
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import (
+    check_estimators_fit_returns_self,
+    check_n_features_in_after_fitting,
+    parametrize_with_checks,
+)
 
 import skinfluence
 from skinfluence import (
@@ -73,9 +77,22 @@ def outcome(fitted, X):
     return fitted.transform(X) if hasattr(fitted, "transform") else fitted.detrimentality_
 
 
+@pytest.mark.usefixtures("brief_nets")
 @parametrize_with_checks(list(SMALLEST.values()))
 def test_sklearn_check(estimator, check):
     check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(list(SMALLEST.values()))
+def test_sklearn_check_of_fully_trained_nets(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("cls", SMALLEST, ids=lambda cls: cls.__name__)
+def test_basic_sklearn_checks_of_fully_trained_nets(cls):
+    check_estimators_fit_returns_self(cls.__name__, SMALLEST[cls])
+    check_n_features_in_after_fitting(cls.__name__, SMALLEST[cls])
 
 
 def test_table_of_instances_is_complete():
@@ -100,6 +117,7 @@ def test_planted_flips_score_above_clean_rows(method):
     assert np.median(scores[is_noisy]) > np.quantile(scores[~is_noisy], 0.95)
 
 
+@pytest.mark.usefixtures("brief_nets")
 @every_method
 def test_shape_dtype_and_ranking(method):
     X, y, _ = noisy_blobs()
@@ -135,6 +153,7 @@ def test_rows_may_come_in_any_order(method):
     np.testing.assert_allclose(permuted, straight[order], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("brief_nets")
 @every_method
 @pytest.mark.parametrize(
     "names", [["a", "b", "c"], [-1, 7, 100], [0.0, 1.0, 2.0]], ids=["strings", "gaps", "floats"]
@@ -177,6 +196,7 @@ def test_net_is_left_as_it_was(estimator):
     assert not getattr(unfitted, "initialized_", False)
 
 
+@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize("estimator", WITH_NET, ids=name_of)
 @pytest.mark.parametrize("random_state", [0, None])
 def test_global_generators_and_threads_are_left_alone(estimator, random_state):
@@ -191,6 +211,7 @@ def test_global_generators_and_threads_are_left_alone(estimator, random_state):
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize("estimator", WITH_NET, ids=name_of)
 def test_seed_alone_decides(estimator):
     X, y, _ = noisy_blobs()
@@ -207,6 +228,7 @@ def test_seed_alone_decides(estimator):
     np.testing.assert_array_equal(again.fit_transform(X, y), same.fit_transform(X, y))
 
 
+@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize("estimator", WITH_NET, ids=name_of)
 def test_clone_and_pickle(estimator):
     X, y, _ = noisy_blobs()
@@ -242,6 +264,7 @@ def test_contamination_is_checked_at_fit(method, contamination):
         clone(method).set_params(contamination=contamination).fit(X, y)
 
 
+@pytest.mark.usefixtures("brief_nets")
 @every_detector
 def test_contamination_marks_that_share(method):
     X, y, _ = noisy_blobs(n=100)

@@ -64,6 +64,7 @@ def test_literal_pipeline_gives_the_same_scores(detector):
     np.testing.assert_allclose(literal.decision_function(X[:7]), short.transform(X[:7])[:, 0])
 
 
+@pytest.mark.usefixtures("brief_nets")
 def test_grid_search_over_the_last_step():
     X, y, _ = noisy_blobs(n=90)
     pipeline = Pipeline(
@@ -106,6 +107,7 @@ def test_grid_search_over_detectors_and_nested_parameters():
     assert search.fit(X, y).best_score_ > 0.9
 
 
+@pytest.mark.usefixtures("brief_nets")
 def test_output_containers():
     X, y, _ = noisy_blobs()
     table = pd.DataFrame(X, columns=list("abcd"), index=np.arange(len(X)) + 1000)
@@ -168,6 +170,7 @@ def test_labels_of_any_kind(labels):
         assert np.isfinite(method.transform(X)).all()
 
 
+@pytest.mark.usefixtures("brief_nets")
 def test_images():
     images, y = load_digits(return_X_y=True)
     images, y = images.reshape(-1, 1, 8, 8)[:120], y[:120]

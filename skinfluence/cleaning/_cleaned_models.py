@@ -159,7 +159,9 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     keep_minimum : int, default=1
         So many rows of every class are never removed.
     cv : int, splitter or iterable, default=3
-        Folds for "auto".
+        Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups where
+        fit gets `groups`. A list of (training rows, held-out rows), as row numbers without one in
+        common, or a splitter such as TimeSeriesSplit need not hold out every row.
     random_state : int, RandomState or None, default=None
         Seed of folds and trainings, and of the method if its own is None. A method that is to be
         cached (`memory`) needs an integer, here or there.
@@ -256,9 +258,12 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     keep_minimum : int, default=1
         So many rows are never removed.
     cv : int, splitter or iterable, default=3
-        Folds for "auto".
+        Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups where
+        fit gets `groups`. A list of (training rows, held-out rows), as row numbers without one in
+        common, or a splitter such as TimeSeriesSplit need not hold out every row.
     random_state : int, RandomState or None, default=None
-        Seed of folds and trainings, and of the method if its own is None.
+        Seed of folds and trainings, and of the method if its own is None. A method that is to be
+        cached (`memory`) needs an integer, here or there.
 
     Attributes
     ----------

@@ -56,8 +56,8 @@ def make_noisy_labels(
         Features, of any number of dimensions, finite. Required for ``kind="instance"``, ignored
         otherwise.
     random_state : int, RandomState instance or None, default=None
-        An int gives the same result every time; a RandomState instance is used and advanced; None
-        gives a new result every time. None leaves numpy's global generator untouched.
+        An int gives the same data every time; a RandomState instance is used and advanced; None
+        gives new data every time, and leaves numpy's global generator untouched.
 
     Returns
     -------

@@ -56,7 +56,7 @@ class SelfConfidence(ClassScore):
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
-        Rows per forward pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -140,7 +140,7 @@ class NormalizedMargin(ClassScore):
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
-        Rows per forward pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -225,7 +225,7 @@ class ConfidenceWeightedEntropy(ClassScore):
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
-        Rows per forward pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -311,7 +311,7 @@ class EL2N(ClassScore):
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
-        Rows per forward pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains

@@ -41,7 +41,7 @@ class GraNd(BaseDetrimentality):
         Score every row by nets that were not trained on it; scores become quantiles within their
         fold.
     batch_size : int, default=256
-        Rows per gradient pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains

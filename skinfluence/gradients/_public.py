@@ -46,7 +46,7 @@ def per_sample_gradients(
         or names and shell patterns such as ``"body.*"``. Parameters with `requires_grad` False
         are left out.
     batch_size : int, default=256
-        Rows per pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     max_bytes : int, default=2**30
         Refuse a larger matrix before computing it.
 
@@ -122,7 +122,7 @@ def gradient_norms(
     ord : {1, 2}, default=2
         Sum of absolute values, or Euclidean.
     batch_size : int, default=256
-        Rows per pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
 
     Returns
     -------

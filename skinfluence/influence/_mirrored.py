@@ -39,13 +39,13 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
         What serves as validation rows when fit gets none: the other half of the training rows
         for each half, or this share of them.
     batch_size : int, default=256
-        Rows per pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
         one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
-        Seed of the training.
+        Seed of the training. Global generators are neither used nor changed.
 
     Attributes
     ----------

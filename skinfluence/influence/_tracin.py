@@ -56,11 +56,12 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
         other, or that share held out, scored by the swapped run. Scores are then quantiles within
         a half. The training rows are never their own validation rows.
     cv : int, splitter, list of folds or None, default=None
-        Score every row by a net that was not trained on it; scores become quantiles.
+        Score every row by a net that was not trained on it; scores become quantiles within their
+        fold.
     max_bytes : int, default=2**30
         Refuse a larger matrix of sketches before computing it.
     batch_size : int, default=256
-        Rows per gradient pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains

@@ -167,7 +167,7 @@ def removal_curve(
     n_jobs : int or None, default=None
         Processes that train. The result is the same for any number.
     random_state : int, RandomState or None, default=None
-        Seed of the seeds.
+        Seed of the seeds. Global generators are neither used nor changed.
     verbose : int, default=0
         1 prints progress.
 

@@ -65,7 +65,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     max_bytes : int, default=2**30
         Refuse a larger embedding before computing it.
     batch_size : int, default=256
-        Rows per gradient pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains

@@ -95,11 +95,11 @@ class OutlierGradientDetector(BaseDetrimentality):
         gradients of that net's training rows; scores become quantiles within their fold.
         ``list(GroupKFold(5).split(X, y, groups))`` keeps the rows of a group together.
     batch_size : int, default=256
-        Rows per gradient pass. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
-        trace are kept by net, rows, targets and seed, so that a search over detectors trains one
-        net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
+        trace are kept by net, rows, targets and seed, so that a search over other parameters trains
+        one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
     random_state : int, RandomState or None, default=None
         Seed of the training and the detector. Global generators are neither used nor changed.
 

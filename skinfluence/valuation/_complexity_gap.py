@@ -72,10 +72,10 @@ class ComplexityGap(BaseDetrimentality):
     max_bytes : int, default=2**30
         Refuse a larger kernel matrix before making it.
     batch_size : int, default=256
-        Rows per pass through a net. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
-        Seed of samples, landmarks and the training of a net. With the other defaults nothing is
-        random.
+        Seed of samples, landmarks and the training of a net. Global generators are neither used nor
+        changed. With the other defaults nothing is random.
 
     Attributes
     ----------

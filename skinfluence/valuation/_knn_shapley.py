@@ -89,10 +89,10 @@ class KNNShapley(BaseDetrimentality):
         share is held out and scored by the other rows. Then `detrimentality_` is a row's quantile
         within its fold. Trusted X_val, y_val are better: the labels of the folds are noisy, too.
     batch_size : int, default=256
-        Rows per pass through a net. It changes memory and speed, not the result.
+        Rows per pass through the net. It changes memory and speed, not the result.
     random_state : int, RandomState or None, default=None
-        Seed of the folds and of the training of a net. With X_val and raw features nothing is
-        random.
+        Seed of the folds and the training of a net. Global generators are neither used nor changed.
+        With X_val and raw features nothing is random.
 
     Attributes
     ----------

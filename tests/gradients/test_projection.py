@@ -1,6 +1,5 @@
 """Projections keep inner products, and are the same map everywhere."""
 
-import functools
 import hashlib
 
 import numpy as np
@@ -16,25 +15,33 @@ from tests._shared.processes import result_of
 NETS = ["mlp", "cnn", "positions", "embedding", "layer_norm", "conv2d", "encoder"]
 
 
-def projected(name, n_components, seed, n=12, batch_size=5):
-    case = CASES[name]
-    X, y = case.draw(np.random.default_rng(0), n)
-    loop, batches = start(case.fitted(), X, y, layers="all", batch_size=batch_size)
-    batches = list(batches)
-    places = {layer.name: i for i, layer in enumerate(loop.layers)}
-    reading = Projected(Projection(n_components, seed), places)
-    return (
-        torch.cat(list(loop.batches(batches, reading))),
-        torch.cat(list(loop.batches(batches, Dense()))),
-    )
+class Gradients:
+    """The gradients of a net's rows, whole and projected."""
+
+    def __init__(self, name, n=12, batch_size=5):
+        case = CASES[name]
+        X, y = case.draw(np.random.default_rng(0), n)
+        self.loop, batches = start(case.fitted(), X, y, layers="all", batch_size=batch_size)
+        self.batches = list(batches)
+
+    def read(self, reading):
+        return torch.cat(list(self.loop.batches(self.batches, reading)))
+
+    def whole(self):
+        return self.read(Dense())
+
+    def projected(self, n_components, seed):
+        places = {layer.name: i for i, layer in enumerate(self.loop.layers)}
+        return self.read(Projected(Projection(n_components, seed), places))
 
 
-def relative_error(name, n_components, seeds):
+def relative_error(gradients, n_components, seeds):
+    full = gradients.whole()
+    norms = full.norm(dim=1)
+    scale = norms[:, None] * norms[None, :]
     errors = []
     for seed in seeds:
-        small, full = projected(name, n_components, seed)
-        norms = full.norm(dim=1)
-        scale = norms[:, None] * norms[None, :]
+        small = gradients.projected(n_components, seed)
         errors.append((((small @ small.T - full @ full.T) / scale) ** 2).mean())
     return float(np.sqrt(np.mean(errors)))
 
@@ -42,7 +49,8 @@ def relative_error(name, n_components, seeds):
 @pytest.mark.parametrize("name", NETS)
 def test_error_falls_with_the_root_of_the_number_of_components(name):
     sizes = (64, 256, 1024)
-    errors = [relative_error(name, size, range(12)) for size in sizes]
+    gradients = Gradients(name)
+    errors = [relative_error(gradients, size, range(12)) for size in sizes]
     slope = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
     assert -0.62 < slope < -0.38, (errors, slope)
     # signs: a product of two has at most thrice the standard deviation of one (and one at most
@@ -52,20 +60,20 @@ def test_error_falls_with_the_root_of_the_number_of_components(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_inner_products_are_unbiased(name):
-    full = projected(name, 1, 0)[1]
+    gradients = Gradients(name)
+    full = gradients.whole()
     norms = full.norm(dim=1)
-    total = sum(p @ p.T for p in (projected(name, 64, seed)[0] for seed in range(60))) / 60
+    total = sum(p @ p.T for p in (gradients.projected(64, seed) for seed in range(60))) / 60
     bias = (total - full @ full.T) / (norms[:, None] * norms[None, :])
     assert bias.abs().max() < 6 * 3 * np.sqrt(2 / (64 * 60))
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_batches_do_not_matter(name):
-    whole = projected(name, 33, 0, batch_size=12)[0]
+    whole = Gradients(name, batch_size=12).projected(33, 0)
     for batch_size in (1, 5):
-        torch.testing.assert_close(
-            projected(name, 33, 0, batch_size=batch_size)[0], whole, atol=1e-9, rtol=1e-9
-        )
+        found = Gradients(name, batch_size=batch_size).projected(33, 0)
+        torch.testing.assert_close(found, whole, atol=1e-9, rtol=1e-9)
 
 
 def digest_of_signs():
@@ -78,13 +86,13 @@ def test_signs_are_the_same_in_another_process():
     assert digest_of_signs() == result_of(digest_of_signs) == expected
 
 
-def embedding(name, **kwargs):
-    return projected(name, 33, 0, **kwargs)[0].numpy()
+def embedding(name, batch_size=5):
+    return Gradients(name, batch_size=batch_size).projected(33, 0).numpy()
 
 
 @pytest.mark.parametrize("name", ["cnn", "encoder"])
 def test_another_process_gives_the_same_embedding(name):
-    elsewhere = result_of(functools.partial(embedding, name, batch_size=4))
+    elsewhere = result_of(embedding, name, 4)
     np.testing.assert_allclose(elsewhere, embedding(name), atol=1e-6)
 
 

@@ -45,7 +45,7 @@ from tests._shared.problems import (
 SOLVERS = [
     Exact(),
     ConjugateGradient(),
-    LiSSA(depth=100),
+    LiSSA(depth=40),
     Arnoldi(n_iterations=30, rank=20),
     EKFAC(),
     DataInf(),

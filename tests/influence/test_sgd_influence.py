@@ -171,6 +171,7 @@ def test_influence_of_queries_averages_to_the_scores():
     np.testing.assert_allclose(-influence.mean(0), method.detrimentality_, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("brief_nets")
 def test_trace_on_disk_gives_the_same_scores(tmp_path):
     X, y = blobs(n=30)
     X_val, y_val = blobs(n=12, seed=1)
@@ -184,6 +185,7 @@ def test_trace_on_disk_gives_the_same_scores(tmp_path):
     np.testing.assert_array_equal(halves.detrimentality_, again.detrimentality_)
 
 
+@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize("storage", [".", "sub/..", "other/run.1"])
 def test_halves_have_folders_beside_the_one_named(storage, tmp_path, monkeypatch):
     X, y = blobs(n=30)

@@ -370,7 +370,7 @@ class Count(Callback):
             file.write("x")
 
 if __name__ == "__main__":
-    folder, n_jobs, cached = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "cached"
+    folder, n_jobs, n_folds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     rng = np.random.default_rng(0)
     y = np.arange(200) % 3
     X = (4 * np.eye(3, 4)[y] + rng.normal(size=(200, 4))).astype("float32")
@@ -378,7 +378,7 @@ if __name__ == "__main__":
         Net, criterion=nn.CrossEntropyLoss, max_epochs=4, train_split=None,
         verbose=0, callbacks=[Count(str(folder / "count"))],
     )
-    memory = str(folder / "cache") if cached else None
+    memory = str(folder / "cache") if sys.argv[4] == "cached" else None
     method = OutlierGradientDetector(net, checkpoints=3, memory=memory, random_state=0)
     detectors = [
         IForest(n_estimators=10), KNN(), KNN(method="mean"), PCA(), NormDetector(), NormDetector(1)
@@ -386,32 +386,40 @@ if __name__ == "__main__":
     search = GridSearchCV(
         CleanedClassifier(LogisticRegression(), method),
         {"method__detector": detectors, "contamination": [0.05, 0.1, 0.2]},
-        cv=StratifiedKFold(5), n_jobs=n_jobs, error_score="raise",
+        cv=StratifiedKFold(n_folds), n_jobs=n_jobs, error_score="raise",
     )
     print(search.fit(X, y).best_score_)
 """
 
 
-def search_in_a_script(folder, n_jobs, cached="cached"):
+def search_in_a_script(folder, n_jobs, n_folds, cached="cached"):
     script = folder / "search.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, "-W", "error", str(script), str(folder), str(n_jobs), cached]
+    arguments = [str(folder), str(n_jobs), str(n_folds), cached]
+    command = [sys.executable, "-W", "error", str(script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return float(done.stdout), n_trainings(folder)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_grid_search_trains_one_net_a_fold(tmp_path, n_jobs):
-    assert search_in_a_script(tmp_path, n_jobs)[1] == 6
+@pytest.mark.parametrize(
+    ("n_jobs", "n_folds"),
+    [
+        pytest.param(1, 5, marks=pytest.mark.slow),
+        pytest.param(2, 5, marks=pytest.mark.slow),
+        (2, 2),
+    ],
+)
+def test_a_grid_search_trains_one_net_a_fold(tmp_path, n_jobs, n_folds):
+    assert search_in_a_script(tmp_path, n_jobs, n_folds)[1] == n_folds + 1
 
 
 @pytest.mark.slow
 def test_a_grid_search_finds_the_same_with_memory(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    cached = search_in_a_script(tmp_path / "one", 1, "cached")
-    plain = search_in_a_script(tmp_path / "two", 1, "plain")
+    cached = search_in_a_script(tmp_path / "one", 1, 5, "cached")
+    plain = search_in_a_script(tmp_path / "two", 1, 5, "plain")
     assert plain[1] == 91
     assert cached[1] == 6
     assert cached[0] == plain[0]

@@ -118,6 +118,7 @@ def test_unset_random_state_is_set_and_a_set_one_kept():
     assert nested[-1].random_state == nested[0].random_state == 5
 
 
+@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize("detector", [IForest(), INNE(), CBLOF(3), IsolationForest()], ids=repr)
 def test_same_seed_same_scores(detector):
     X, y, _ = noisy_blobs()

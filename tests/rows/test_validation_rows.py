@@ -65,6 +65,7 @@ def test_a_search_hands_them_on_whole_and_cuts_plain_arrays(routing):
         assert Spying.seen == [40] * 6 + [60]
 
 
+@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize(
     "method", [InnerProductInfluence(random_state=0), TracIn(NET, reference="validation")]
 )
@@ -85,6 +86,7 @@ def test_scikit_learn_takes_them_for_one_value():
         assert not hasattr(TRUSTED, name)
 
 
+@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -115,6 +117,7 @@ def test_cleaners_take_them():
     assert model.fit(X, Y, X_val=TRUSTED).losses_ == losses
 
 
+@pytest.mark.usefixtures("brief_nets")
 def test_groups_to_compare_stay_with_their_rows():
     method = InnerProductInfluence(objective=DemographicParity(), random_state=0)
     groups = np.arange(60) % 2

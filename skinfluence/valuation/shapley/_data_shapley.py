@@ -72,7 +72,8 @@ class DataShapley(BaseDetrimentality):
     verbose : int, default=0
         1 prints a line every ten permutations.
     random_state : int, RandomState or None, default=None
-        Seed of the permutations, the folds and every training.
+        Seed of the permutations, the folds and every training. Global generators are neither used
+        nor changed.
 
     Attributes
     ----------
