@@ -11,7 +11,7 @@ from skinfluence import Checkpoint, TraceRecorder, TrainingTrace
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._recorder import needs_of, recorder_for
 from skinfluence.trace._spacing import nearest, planned_epochs
-from tests.trace.test_trace import Interrupt, X, Y, small, trained
+from tests._shared.traces import Interrupt, X, Y, small, trained
 
 NUMBERS = st.integers(1, 40)
 # Calls of fit and partial_fit: for how many epochs, and how many of these came to their end.
