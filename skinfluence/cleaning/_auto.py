@@ -5,7 +5,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
@@ -14,7 +14,7 @@ from sklearn.model_selection import (
     check_cv,
 )
 
-from skinfluence.cleaning._clean_rows import Cleaned, Data, Rules, Train, clean_rows
+from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, Train, clean_rows
 from skinfluence.exceptions import AmountError
 from skinfluence.rows._containers import select
 from skinfluence.rows._folds import Fold, checked_fold
@@ -91,7 +91,7 @@ class Folds(NamedTuple):
             )
         return groups
 
-    def losses(self, predicted: Any, given: np.ndarray) -> NDArray[np.float64]:
+    def losses(self, predicted: ArrayLike, given: np.ndarray) -> NDArray[np.float64]:
         predicted = np.asarray(predicted).reshape(given.shape)
         losses = predicted != given if self.classifies else np.abs(predicted - given)
         return np.asarray(losses.reshape(len(given), -1).mean(1), dtype=np.float64)
@@ -144,7 +144,7 @@ def losses_of_shares(
         part = data.part(rows)
         fitted = fit(number, part.rows)
 
-        def train_part(chosen: NDArray[np.intp], y: Any, rows: NDArray[np.intp] = rows) -> Any:
+        def train_part(chosen: NDArray[np.intp], y: Any, rows: NDArray[np.intp] = rows) -> Model:
             return train(rows[chosen], y)
 
         losses: list[NDArray[np.float64]] = []

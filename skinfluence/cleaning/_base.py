@@ -1,5 +1,6 @@
 """What cleaner and cleaned models share: fit the method, choose the amount, take the rows."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from skinfluence.cleaning._auto import (
     fewest_within_one_error,
     losses_of_shares,
 )
-from skinfluence.cleaning._clean_rows import Cleaned, Data, Rules, Train, clean_rows
+from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
 from skinfluence.cleaning._target_kind import check_kind, decided_kind
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
@@ -51,7 +52,7 @@ class BaseCleaner(BaseEstimator):
     def _clean(
         self,
         given: tuple[Any, Any, Any, Any],
-        train: Train | None,
+        train: Callable[[Data, NDArray[np.intp], Any], Model],
         seed: int,
         groups: Any = None,
         *,
@@ -80,10 +81,9 @@ class BaseCleaner(BaseEstimator):
             self.n_trainings_ += 1
             return fitted._fit_rows(part, validation)
 
-        def counted(chosen: NDArray[np.intp], targets: Any) -> Any:
-            assert train is not None
+        def counted(chosen: NDArray[np.intp], targets: object) -> Model:
             self.n_trainings_ += 1
-            return train(chosen, targets)
+            return train(data, chosen, targets)
 
         fitted = clone(method)._fit_rows(rows, validation)
         self.n_trainings_ = 1
@@ -139,7 +139,7 @@ class BaseCleaner(BaseEstimator):
         return tags
 
 
-def check_trainable(estimator: Any) -> None:
+def check_trainable(estimator: object) -> None:
     """Refuse a model that cannot be trained on the rows kept."""
     if isinstance(estimator, FrozenEstimator):
         raise ValueError(

@@ -1,18 +1,21 @@
 """What a fitted method says of its training rows: which go, which labels change."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skinfluence.rows._containers import Inputs, select, with_labels
 from skinfluence.rows._rows import GivenRows
 from skinfluence.rows._targets import classes_and_codes
 from skinfluence.rows._worst_rows import spare_classes, worst_rows
 
-# train(rows, y): a model with `predict`, trained on some rows, whose targets are `y`.
-Train: TypeAlias = Callable[[NDArray[np.intp], Any], Any]
+
+class Model(Protocol):
+    """What is trained on rows."""
+
+    def predict(self, X: Any) -> ArrayLike: ...
 
 
 class Data(NamedTuple):
@@ -25,6 +28,10 @@ class Data(NamedTuple):
     def part(self, rows: NDArray[np.intp]) -> "Data":
         """Take some rows."""
         return Data(select(self.X, rows), select(self.y, rows), self.rows.part(rows))
+
+
+# train(rows, y): a model trained on some of the rows, whose targets are `y`.
+Train: TypeAlias = Callable[[NDArray[np.intp], Any], Model]
 
 
 class Rules(NamedTuple):
@@ -45,9 +52,7 @@ class Cleaned(NamedTuple):
     y: Any  # in the container given
 
 
-def clean_rows(
-    method: Any, data: Data, amount: float | str, train: Train | None, rules: Rules
-) -> Cleaned:
+def clean_rows(method: Any, data: Data, amount: float | str, train: Train, rules: Rules) -> Cleaned:
     """Remove or relabel the most detrimental rows, by a method that was fitted on them."""
     labels = data.rows.strata(rules.classifies)
     names, groups = classes_and_codes(labels)
@@ -68,7 +73,6 @@ def clean_rows(
     trusted = np.setdiff1d(everything, rows)
     if rules.action == "remove":
         return Cleaned(trusted, rows, everything[:0], data.y)
-    assert train is not None
     if not rules.classifies:
         raise ValueError(
             "action='relabel' gives rows the class that a model predicts, but these targets are "

@@ -82,7 +82,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         check_trainable(self.estimator)
         fold_seed, seed, _ = draw_seeds(self.random_state, 3)
 
-        def train(rows: NDArray[np.intp], targets: Any) -> Any:
+        def train(data: object, rows: NDArray[np.intp], targets: Any) -> Any:
             model = seeded_clone(self.estimator, seed)
             n_rows = len(np.asarray(y))
             params = {name: _cut(value, rows, n_rows) for name, value in routed.items()}
@@ -92,7 +92,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         cleaned = self._clean(
             (X, y, X_val, y_val), train, fold_seed, groups, classifies=self._classifies
         )
-        self.estimator_ = train(cleaned.kept, select(cleaned.y, cleaned.kept))
+        self.estimator_ = train(None, cleaned.kept, select(cleaned.y, cleaned.kept))
         self.n_trainings_ += 1
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_

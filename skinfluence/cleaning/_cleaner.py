@@ -1,17 +1,16 @@
 """Cleaner training sets."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
-from skinfluence.cleaning._clean_rows import Cleaned, Train
+from skinfluence.cleaning._clean_rows import Cleaned, Data, Model
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import is_table_or_images, select
-from skinfluence.rows._rows import GivenRows
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
-from skinfluence.rows._targets import is_regression_target
 from skinfluence.trace._callbacks import without_recorders
 
 
@@ -184,32 +183,26 @@ class DetrimentalSampleCleaner(BaseCleaner):
 
     def _cleaned(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
         fold_seed, model_seed, _ = draw_seeds(self.random_state, 3)
-        train = None
-        if self.contamination == "auto" or self.action == "relabel":
-            train = self._trainer(X, model_seed)
-        return self._clean((X, y, X_val, y_val), train, fold_seed, groups)
-
-    def _trainer(self, X: Any, seed: int) -> Train:
-        """Say how models are trained: the estimator, or the method's net."""
-        check_trainable(self.estimator)
         net = getattr(self.method, "net", None)
-        if self.estimator is None and isinstance(net, FrozenEstimator):
-            raise ValueError(
-                "contamination='auto' and action='relabel' train models on some of the rows, but "
-                "the method's net is frozen. Give an unfitted model as estimator, or remove an "
-                "amount."
-            )
+        if self.contamination == "auto" or self.action == "relabel":
+            check_trainable(self.estimator)
+            if self.estimator is None and isinstance(net, FrozenEstimator):
+                raise ValueError(
+                    "contamination='auto' and action='relabel' train models on some of the rows, "
+                    "but the method's net is frozen. Give an unfitted model as estimator, or "
+                    "remove an amount."
+                )
 
-        def train(rows: np.ndarray, y: Any) -> Any:
-            X_part = select(X, rows)
-            if self.estimator is not None:
-                with seeded(seed):
-                    return seeded_clone(self.estimator, seed).fit(X_part, y)
-            targets = np.asarray(y)
-            given = GivenRows(_array(X_part), targets, is_regression_target(targets))
-            return _NetModel(train_net(without_recorders(net), given, seed))
+        def train(data: Data, rows: np.ndarray, targets: Any) -> Model:
+            if self.estimator is None:
+                given = replace(data.rows.part(rows), targets=np.asarray(targets))
+                return _NetModel(train_net(without_recorders(net), given, model_seed))
+            with seeded(model_seed):
+                estimator = seeded_clone(self.estimator, model_seed)
+                model: Model = estimator.fit(select(data.X, rows), targets)
+                return model
 
-        return train
+        return self._clean((X, y, X_val, y_val), train, fold_seed, groups)
 
 
 class _NetModel:
@@ -219,8 +212,4 @@ class _NetModel:
         self.trained = trained
 
     def predict(self, X: Any) -> np.ndarray:
-        return self.trained.predict(_array(X))
-
-
-def _array(X: Any) -> Any:
-    return np.asarray(X) if is_table_or_images(X) else X
+        return self.trained.predict(np.asarray(X) if is_table_or_images(X) else X)

@@ -1,15 +1,14 @@
 """Whether targets are classes: what the models of a method are for, and what a cleaner is for."""
 
-from typing import Any
-
 from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._rows import GivenRows
 
 
-def check_kind(owner: str, method: Any, classifies: bool) -> None:
+def check_kind(owner: str, method: BaseDetrimentality, classifies: bool) -> None:
     """Refuse a method whose net or estimator is for targets of the other kind."""
     kind, other = ("classes", "numbers") if classifies else ("numbers", "classes")
     for name, model in _models_of(method).items():
@@ -22,7 +21,7 @@ def check_kind(owner: str, method: Any, classifies: bool) -> None:
         )
 
 
-def decided_kind(method: Any, rows: GivenRows) -> bool:
+def decided_kind(method: BaseDetrimentality, rows: GivenRows) -> bool:
     """Decide whether targets are classes where no class name says so; the method is fitted."""
     if hasattr(method, "classes_"):
         return True
@@ -30,7 +29,7 @@ def decided_kind(method: Any, rows: GivenRows) -> bool:
     return kinds == {True} if kinds else rows.has_classes
 
 
-def _models_of(method: Any) -> dict[str, Any]:
+def _models_of(method: BaseDetrimentality) -> dict[str, object]:
     """List the nets and estimators of a method and of its parts, out of their frames."""
     return {
         name: value.estimator if isinstance(value, FrozenEstimator) else value
@@ -40,7 +39,7 @@ def _models_of(method: Any) -> dict[str, Any]:
     }
 
 
-def _is_for_classes(model: Any) -> bool | None:
+def _is_for_classes(model: object) -> bool | None:
     """Say what a model is for; None if it does not tell."""
     if is_net(model):
         return {"classes": True, "binary": True, "regression": False}.get(kind_of(model))

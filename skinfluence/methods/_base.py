@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._cross_fitting import cross_fit
-from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
+from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_net_of
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
 from skinfluence.rows._overlap import check_separate
@@ -72,7 +72,7 @@ class BaseDetrimentality(
     net_: Any
     # While it is fitted as a part of another one, which may be stopped in a later part.
     _is_fold = False
-    _trained: Any
+    _trained: TrainedNet
     _validation_groups: NDArray[np.intp] | None
 
     def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
@@ -260,10 +260,9 @@ class BaseDetrimentality(
     def _coded(self, X: Any, y: Any) -> Rows:
         """Check rows to judge, and put them as the net takes them."""
         check_is_fitted(self)
-        coded: Rows = self._trained.coded(GivenRows.parse(self, X, y, reset=False))
-        return coded
+        return self._trained.coded(GivenRows.parse(self, X, y, reset=False))
 
-    def _join_folds(self, columns: list[NDArray[Any]]) -> NDArray[np.float64]:
+    def _join_folds(self, columns: list[np.ndarray]) -> NDArray[np.float64]:
         """Put each fold's columns in the order of all rows; rows of several folds get the mean."""
         total = np.zeros((len(columns[0]), len(self.detrimentality_)))
         count = np.zeros(len(self.detrimentality_))
@@ -273,7 +272,7 @@ class BaseDetrimentality(
         joined: NDArray[np.float64] = total / count
         return joined
 
-    def _mean_place(self, scores: list[NDArray[Any]]) -> NDArray[np.float64]:
+    def _mean_place(self, scores: list[np.ndarray]) -> NDArray[np.float64]:
         """Average where new rows stand among the scores of each fold."""
         places = [place_among(*pair) for pair in zip(scores, self._fold_scores, strict=True)]
         mean: NDArray[np.float64] = np.mean(places, axis=0)
@@ -287,10 +286,10 @@ class BaseDetrimentality(
         """Raise ValueError for a parameter that is out of range."""
 
     @abstractmethod
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[Any] | None:
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> np.ndarray | None:
         """Score the training rows; higher = more detrimental. None if there is no one score."""
 
-    def _score(self, rows: Rows) -> NDArray[Any]:
+    def _score(self, rows: Rows) -> np.ndarray:
         """Score other rows; needed where `_judges_new_rows` says True."""
         raise NotImplementedError
 

@@ -13,9 +13,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence.gradients._skorch import kind_of
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.nets._labels import name_classes
+from skinfluence.nets._labels import name_classes, names_no_classes
 from skinfluence.nets._trained_net import train_net, unfitted_net
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._folds import quantiles
@@ -284,7 +283,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             return self.net.estimator
         seed = self._seeds[0]
         net = unfitted_net(self.net, rows, seed)
-        if rows.targets is not None and kind_of(net) == "classes" and net.classes is None:
+        if rows.targets is not None and names_no_classes(net):
             net.set_params(classes=classes_and_codes(rows.targets)[0].tolist())
         trained = train_net(net, rows, seed, needs=needs, memory=self.memory)
         if needs is not None:
@@ -299,7 +298,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64] | None:
         columns = [method.detrimentality_ for method in self.methods_.values()]
         self.scores_ = np.stack(columns, axis=1)
-        self.rank_correlation_ = _rank_correlation(columns)
+        self.rank_correlation_ = _rank_correlation(self.scores_)
         if self.aggregate is None:
             return None
         if self.aggregate == "rank_mean":
@@ -337,10 +336,7 @@ def _shares_net(method: Any, X_val: Any) -> bool:
     )
 
 
-def _rank_correlation(columns: list[NDArray[Any]]) -> NDArray[np.float64]:
-    ranks = np.array([rankdata(column) for column in columns], dtype=np.float64)
-    ranks -= ranks.mean(1, keepdims=True)
-    sizes = np.sqrt((ranks**2).sum(1))
-    with np.errstate(invalid="ignore"):
-        correlation: NDArray[np.float64] = ranks @ ranks.T / np.outer(sizes, sizes)
-    return correlation
+def _rank_correlation(columns: np.ndarray) -> NDArray[np.float64]:
+    """Give Spearman's correlation of columns; NaN where one is constant."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.atleast_2d(np.corrcoef(rankdata(columns, axis=0), rowvar=False))

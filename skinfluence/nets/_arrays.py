@@ -1,32 +1,32 @@
 """Arrays to and from a net: the dtypes it takes, the shapes it gives, what it predicts."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
 
 from skinfluence.gradients._skorch import (
+    Net,
     compares_elementwise,
     kind_of,
     module_dtype,
     takes_class_indices,
     takes_integers,
 )
-from skinfluence.rows._containers import check_finite
+from skinfluence.rows._containers import Inputs, check_finite
 from skinfluence.rows._seeds import seeded
 
 
-def initialized_copy(net: Any, seed: int) -> Any:
+def initialized_copy(net: Net, seed: int) -> Net:
     """Initialise an unfitted copy of a net, to learn its dtype and shapes before training."""
     with seeded(seed):
-        copy = clone(net).set_params(verbose=0)
+        copy: Net = clone(net).set_params(verbose=0)
         copy.callbacks = None  # they may write files; skorch cannot set the parameter if disabled
         return copy.initialize()
 
 
-def cast_inputs(net: Any, X: Any) -> Any:
+def cast_inputs(net: Net, X: Inputs) -> Inputs:
     """Cast inputs to what a net's module computes in; in a mapping, integers stay as they are."""
     if isinstance(X, Mapping):
         floats = {k: v for k, v in X.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
@@ -41,7 +41,7 @@ def cast_inputs(net: Any, X: Any) -> Any:
     return X
 
 
-def cast_targets(net: Any, y: np.ndarray) -> np.ndarray:
+def cast_targets(net: Net, y: np.ndarray) -> np.ndarray:
     """Cast targets to what a net's criterion takes."""
     if takes_class_indices(net) and y.dtype.kind != "f":
         return y.astype(np.int64)
@@ -50,7 +50,7 @@ def cast_targets(net: Any, y: np.ndarray) -> np.ndarray:
     return y.astype(np.int64) if kind_of(net) == "classes" else y
 
 
-def _numpy_dtype(net: Any) -> Any:
+def _numpy_dtype(net: Net) -> type[np.floating]:
     dtype = module_dtype(net.module_)
     # numpy has no bfloat16
     return np.float64 if dtype == torch.float64 else np.float32

@@ -1,11 +1,10 @@
 """The classes of a classifier: what the user calls them, and what the net does."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from skinfluence.gradients._skorch import kind_of
+from skinfluence.gradients._skorch import Net, kind_of
 from skinfluence.rows._targets import check_class_labels, classes_and_codes
 
 # Where a fitted net that has no parameter for them keeps the user's names of its classes.
@@ -59,7 +58,7 @@ def class_labels(y: np.ndarray) -> Labels:
     return Labels(classes, np.arange(len(classes)))
 
 
-def labels_in(net: Any, y: np.ndarray | None) -> Labels | None:
+def labels_in(net: Net, y: np.ndarray | None) -> Labels | None:
     """Read the classes off the targets of a net still to be trained."""
     kind = kind_of(net)
     if y is None or kind not in {"classes", "binary"}:
@@ -76,13 +75,18 @@ def labels_in(net: Any, y: np.ndarray | None) -> Labels | None:
     return labels
 
 
-def name_classes(net: Any, labels: Labels) -> None:
+def names_no_classes(net: Net) -> bool:
+    """Tell whether an unfitted net could have its classes named, and has not."""
+    return kind_of(net) == "classes" and getattr(net, "classes", None) is None
+
+
+def name_classes(net: Net, labels: Labels) -> None:
     """Leave the user's names of the classes with a fitted net, for `labels_of_fitted`."""
     if kind_of(net) == "binary" and len(labels.classes) == 2:
         vars(net)[_CLASS_NAMES] = labels.classes
 
 
-def labels_of_fitted(net: Any) -> Labels | None:
+def labels_of_fitted(net: Net) -> Labels | None:
     """Read the classes off a fitted net."""
     kind = kind_of(net)
     if kind == "binary":

@@ -10,14 +10,16 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from torch import Tensor
 
+from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._outputs import (
     check_has_classes,
     class_scores,
     mean_over_states,
     output_shape,
 )
-from skinfluence.gradients._skorch import compares_elementwise, is_fitted, is_net, kind_of
+from skinfluence.gradients._skorch import Net, compares_elementwise, is_fitted, is_net, kind_of
 from skinfluence.nets._arrays import cast_inputs, cast_targets, initialized_copy
 from skinfluence.nets._cache import train_once
 from skinfluence.nets._default import default_net
@@ -37,7 +39,7 @@ from skinfluence.trace._training_trace import State, TrainingTrace
 class TrainedNet:
     """A fitted net, and how inputs, targets and predicted targets are put to it."""
 
-    net: Any  # the user's own object when it was frozen
+    net: Net  # the user's own object when it was frozen
     labels: Labels | None  # of a classifier whose labels are known
     residual: np.ndarray | None  # root mean squared error on the training rows, (n_outputs,)
     trace: TrainingTrace | None = None
@@ -84,7 +86,7 @@ class TrainedNet:
         if trace is not None:
             states = [checkpoint.state for checkpoint in trace.checkpoints]
 
-        def read(net_loss: Any, Xi: Any, yi: Any) -> NDArray[np.float64]:
+        def read(net_loss: NetLoss, Xi: Nested, yi: Tensor) -> NDArray[np.float64]:
             return np.asarray(softmax(class_scores(self.net, net_loss.forward(Xi)), axis=1))
 
         return mean_over_states(self.net, X, y, states, read, batch_size=256)
@@ -116,7 +118,7 @@ def hand_over(trained: TrainedNet, estimator: Any, *, traced: bool) -> None:
         estimator.classes_ = trained.labels.classes
 
 
-def can_predict_targets(estimator: Any) -> bool:
+def can_predict_targets(estimator: object) -> bool:
     """Tell whether predicted labels can stand in for given ones, for `available_if`."""
     if hasattr(estimator, "_trained") and not estimator._trained.can_predict_targets:
         raise AttributeError(
@@ -128,12 +130,12 @@ def can_predict_targets(estimator: Any) -> bool:
 
 
 def train_net(
-    net: Any,
+    net: object,
     rows: GivenRows,
     seed: int,
     *,
     needs: TraceNeeds | None = None,
-    default: Callable[..., Any] = default_net,
+    default: Callable[..., Net] = default_net,
     max_epochs: int | None = None,
     memory: Any = None,
 ) -> TrainedNet:
@@ -147,11 +149,12 @@ def train_net(
 
 
 def unfitted_net(
-    net: Any, rows: GivenRows, seed: int, default: Callable[..., Any] = default_net
-) -> Any:
+    net: object, rows: GivenRows, seed: int, default: Callable[..., Net] = default_net
+) -> Net:
     """Clone a net, or make the default one for these rows."""
     if is_net(net):
-        return clone(net)
+        copy: Net = clone(net)
+        return copy
     if net is not None:
         raise TypeError(
             f"Got net={net!r}, but expected a skorch net, a FrozenEstimator of a fitted one, or "
@@ -168,7 +171,7 @@ def unfitted_net(
 
 
 def _trained(
-    net: Any, rows: GivenRows, seed: int, *, needs: TraceNeeds | None, memory: Any
+    net: Net, rows: GivenRows, seed: int, *, needs: TraceNeeds | None, memory: Any
 ) -> TrainedNet:
     labels = labels_in(net, rows.targets)
     sketch = initialized_copy(net, seed)
@@ -207,7 +210,7 @@ def _frozen(net: Any, rows: GivenRows, needs: TraceNeeds | None) -> TrainedNet:
     return TrainedNet(net, labels, _residual(net, X, target), trace)
 
 
-def _encoded(net: Any, labels: Labels | None, y: np.ndarray) -> np.ndarray:
+def _encoded(net: Net, labels: Labels | None, y: np.ndarray) -> np.ndarray:
     if labels is not None:
         return cast_targets(net, labels.encode(check_class_labels(y)))
     if y.dtype.kind not in "biuf":
@@ -220,7 +223,7 @@ def _encoded(net: Any, labels: Labels | None, y: np.ndarray) -> np.ndarray:
 
 
 def fitting_outputs(
-    net: Any, labels: Labels | None, X: Any, target: np.ndarray | None
+    net: Net, labels: Labels | None, X: Inputs, target: np.ndarray | None
 ) -> np.ndarray | None:
     """Refuse a net whose outputs do not suit the targets; give targets the outputs' shape."""
     shape = output_shape(net, X, target)
@@ -246,7 +249,7 @@ def fitting_outputs(
     return target
 
 
-def _residual(net: Any, X: Any, target: np.ndarray | None) -> np.ndarray | None:
+def _residual(net: Net, X: Inputs, target: np.ndarray | None) -> np.ndarray | None:
     """Measure a regression's error, where its outputs are predictions of the targets."""
     if kind_of(net) != "regression":
         return None

@@ -37,7 +37,7 @@ class _NetClassifier(ClassifierMixin, BaseEstimator):
         self.trained = trained
         self.classes_ = classes
 
-    def predict(self, X: object) -> np.ndarray:
+    def predict(self, X: Inputs) -> np.ndarray:
         codes = np.arange(len(self.classes_))
         net = self.trained.net
         codes = predict_codes(net, cast_inputs(net, X), codes).astype(np.intp)
