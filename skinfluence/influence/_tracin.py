@@ -5,24 +5,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._readings import InnerProduct, Norm
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
     recorder_of,
     trajectory_of,
 )
-from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._parameters import check_parameter
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._recorder import TraceRecorder
 
 
-class TracIn(InfluenceQueries, BaseDetrimentality):
+class TracIn(InfluenceQueries):
     """Score training rows by the loss changes that training on them has caused.
 
     At checkpoints of the training, gradients are compared: a step on row z at learning rate eta
@@ -165,11 +162,9 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
         ndarray of shape (n_query, n_train)
             Positive = training on the row lowered the query's loss.
         """
-        check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
-        if hasattr(self, "folds_"):
-            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        queries = self._trained.rows(X, y)
+        return self._answered(X, y)
+
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
         settings = self._settings()
         if self.n_components is None:
             return settings.inner_products(self.net_, queries, self._training_rows)

@@ -10,7 +10,8 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skinfluence.influence import EKFAC, Exact, InfluenceFunction
-from skinfluence.influence._net_rows import Curvature, NetRows
+from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence.solvers._curvature import Curvature
 from tests._shared.net_zoo import CASES
 from tests._shared.problems import classifier
 

@@ -18,8 +18,8 @@ from skinfluence.influence import (
     Identity,
     LiSSA,
 )
-from skinfluence.influence._net_rows import Curvature, NetRows
-from skinfluence.influence.solvers._inverses import explicit_matrix
+from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._series import lanczos, largest_eigenvalue
 from skinfluence.influence.solvers._solvers import damping_of
 from tests._shared.net_zoo import CASES
@@ -59,7 +59,7 @@ def test_exact_and_conjugate_gradient_solve_the_equations(name):
 def test_hessian_solvers_agree(name):
     curvature = curvature_of(name, kind="hessian")
     v = directions_for(curvature)
-    smallest = float(torch.linalg.eigvalsh(explicit_matrix(curvature))[0])
+    smallest = float(torch.linalg.eigvalsh(curvature.matrix())[0])
     damping = 0.1 + max(0.0, -smallest)
     expected = Exact().invert(curvature, damping, 0).solve(v)
     close(ConjugateGradient(tol=1e-12).invert(curvature, damping, 0).solve(v), expected, 1e-6)
@@ -70,7 +70,7 @@ def test_hessian_solvers_agree(name):
 
 def test_hessian_off_a_minimum_is_refused_with_a_damping():
     curvature = curvature_of("mlp", kind="hessian", seed=1)
-    smallest = float(torch.linalg.eigvalsh(explicit_matrix(curvature))[0])
+    smallest = float(torch.linalg.eigvalsh(curvature.matrix())[0])
     assert smallest < -1e-3  # an untrained net
     v = directions_for(curvature)
     for solver in (Exact(), Arnoldi(n_iterations=100), ConjugateGradient()):
@@ -94,7 +94,7 @@ def test_ekfac_by_explicit_matrices(name):
     curvature = curvature_of(name)
     v = directions_for(curvature)
     found = EKFAC(n_corrections=0).invert(curvature, DAMPING, 0)
-    matrix = explicit_matrix(curvature)
+    matrix = curvature.matrix()
     start = 0
     for layer in curvature.rows.layers:
         part = slice(start, start + layer.n_parameters)
@@ -157,7 +157,7 @@ def test_identity_gives_directions_back():
 @pytest.mark.parametrize("kind", ["ggn", "hessian"])
 def test_eigenvalues(kind):
     curvature = curvature_of("mlp", kind=kind)
-    expected = torch.linalg.eigvalsh(explicit_matrix(curvature))
+    expected = torch.linalg.eigvalsh(curvature.matrix())
     values, vectors = lanczos(curvature, curvature.rows.n_parameters, 0)
     close(values[-3:], expected[-3:], 1e-7)
     image = torch.stack([curvature.product(vector) for vector in vectors.T[-3:]])

@@ -5,32 +5,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence._net_rows import Direction, NetRows
+from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.influence.objectives._objectives import Given, as_objective
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import check_targets
 from skinfluence.rows._validation_rows import validation_parts
 
 
-def has_value_by_row(estimator: Any) -> bool:
-    """Tell whether a query row alone has a value of the objective, for `available_if`.
-
-    Parameters
-    ----------
-    estimator : estimator
-        With `objective`.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    AttributeError
-        If the objective is one of all validation rows together.
-    """
+def has_value_by_row(estimator: "FitsObjective") -> bool:
+    """Tell `available_if` whether a query row alone has a value of the objective."""
     if not as_objective(estimator.objective).by_row:
         raise AttributeError(
             f"{estimator.objective!r} is a quantity of all validation rows together, so a single "
@@ -40,19 +25,14 @@ def has_value_by_row(estimator: Any) -> bool:
     return True
 
 
-class FitsObjective(BaseDetrimentality):
+class FitsObjective(InfluenceQueries):
     """Base of the estimators that hold training rows against an objective."""
 
-    objective: Any
+    objective: object
     _sensitive_val: NDArray[np.intp] | None
 
     def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sensitive_val: Any = None,
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, sensitive_val: Any = None
     ) -> Self:
         """Train the net and score every training row at its given label.
 
@@ -72,12 +52,7 @@ class FitsObjective(BaseDetrimentality):
         return super().fit(X, y, X_val, y_val)
 
     def fit_transform(
-        self,
-        X: Any,
-        y: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sensitive_val: Any = None,
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, sensitive_val: Any = None
     ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
@@ -96,7 +71,7 @@ class FitsObjective(BaseDetrimentality):
         scores: NDArray[np.float64] = fitted.detrimentality_
         return scores[:, np.newaxis]
 
-    def _checked_groups(self, sensitive_val: Any, X_val: Any) -> NDArray[np.intp] | None:
+    def _checked_groups(self, sensitive_val: object, X_val: object) -> NDArray[np.intp] | None:
         objective = as_objective(self.objective)
         if objective.needs_groups != (sensitive_val is not None):
             raise ValueError(
@@ -118,7 +93,7 @@ class FitsObjective(BaseDetrimentality):
         codes: NDArray[np.intp] = np.unique(groups, return_inverse=True)[1].reshape(-1)
         return codes
 
-    def _objective_gradient(self, net: Any, rows: NetRows, validation: Rows) -> Any:
-        """Differentiate the objective at a net; a Tensor (n_parameters,)."""
+    def _objective_gradient(self, net: Any, rows: NetRows, validation: Rows) -> Direction:
+        """Differentiate the objective at a net."""
         given = Given(net.criterion_, self._trained.labels, validation.targets, self._sensitive_val)
         return as_objective(self.objective).gradient(rows, given)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.influence.retraced._retrace_file import RetraceFile, remove_walk, retrace_key
@@ -16,9 +15,7 @@ from skinfluence.influence.retraced._retracing import (
     first_step_of,
     retraced_influence,
 )
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._default import sgd_net
-from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._parameters import check_parameter, check_positive_integer
 from skinfluence.rows._rows import Rows
 from skinfluence.storage._files import numbered
@@ -30,7 +27,7 @@ from skinfluence.trace._recorder import TraceRecorder
 _DECIDING = {"parameters", "epochs", "hessian", "renormalize", "batch_size"}
 
 
-class SGDInfluence(InfluenceQueries, BaseDetrimentality):
+class SGDInfluence(InfluenceQueries):
     """Score training rows by what leaving them out of the training's own steps would change.
 
     Answers: would the validation loss be lower without this row? It is weak at finding wrong
@@ -195,11 +192,10 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         ndarray of shape (n_query, n_train)
             Positive = training on the row lowered the query's loss.
         """
-        check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
-        if hasattr(self, "folds_"):
-            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        return self._retraced(self._trained.rows(X, y), each=True)
+        return self._answered(X, y)
+
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+        return self._retraced(queries, each=True)
 
     def _check_parameters(self) -> None:
         check_positive_integer("batch_size", self.batch_size)
