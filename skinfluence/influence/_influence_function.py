@@ -196,7 +196,7 @@ class InfluenceFunction(FitsObjective):
                 return self._self_influence(train, train)
             inverse = self._inverse(train)
             judged = self._net_rows(validation)
-            direction = self._objective_gradient(self.net_, judged, validation)
+            direction = self._objective_gradient(self._trained.net.criterion_, judged, validation)
             self._direction = inverse.solve(direction[None])[0] / train.n_rows
             return -train.inner_products(self._direction)
 

@@ -145,7 +145,8 @@ class InnerProductInfluence(FitsObjective):
         with preserved_random_state():
             for net in self._members():
                 judged = self._net_rows(net, validation)
-                self._directions.append(self._objective_gradient(net, judged, validation))
+                direction = self._objective_gradient(net.criterion_, judged, validation)
+                self._directions.append(direction)
         return self._score(rows)
 
     def _score(self, rows: Rows) -> NDArray[np.float64]:
@@ -186,7 +187,7 @@ class InnerProductInfluence(FitsObjective):
 
     def _further_nets(self, rows: Rows) -> list[Any]:
         """Train the net again with other seeds, where it has no dropout to draw sub-models from."""
-        if self.n_ensemble == 1 or has_dropout(self.net_):
+        if self.n_ensemble == 1 or has_dropout(self._trained.net.module_):
             return []
         if isinstance(self.net, FrozenEstimator):
             raise ValueError(

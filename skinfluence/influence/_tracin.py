@@ -197,7 +197,7 @@ class TracIn(InfluenceQueries):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[Any]:
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> np.ndarray:
         self._training_rows = rows
         self._direction: Any = None
         if validation is not None:
@@ -208,14 +208,11 @@ class TracIn(InfluenceQueries):
                 self._direction = settings.gather(self.net_, validation).values.mean(0)
         return self._score(rows)
 
-    def _score(self, rows: Rows) -> NDArray[Any]:
-        settings = self._settings()
-        if self.n_components is not None:
-            gathered = settings.gather(self.net_, rows)
-        elif self._direction is None:
-            gathered = settings.gather(self.net_, rows, Norm())
-        else:
-            gathered = settings.gather(self.net_, rows, InnerProduct(self._direction))
+    def _score(self, rows: Rows) -> np.ndarray:
+        reading = None  # the sketch
+        if self.n_components is None:
+            reading = Norm() if self._direction is None else InnerProduct(self._direction)
+        gathered = self._settings().gather(self.net_, rows, reading)
         self.strategy_ = gathered.strategy
         values = gathered.values.astype(np.float64)
         if self._direction is None:

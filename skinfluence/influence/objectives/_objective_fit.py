@@ -93,7 +93,7 @@ class FitsObjective(InfluenceQueries):
         codes: NDArray[np.intp] = np.unique(groups, return_inverse=True)[1].reshape(-1)
         return codes
 
-    def _objective_gradient(self, net: Any, rows: NetRows, validation: Rows) -> Direction:
-        """Differentiate the objective at a net."""
-        given = Given(net.criterion_, self._trained.labels, validation.targets, self._sensitive_val)
+    def _objective_gradient(self, criterion: object, rows: NetRows, validation: Rows) -> Direction:
+        """Differentiate the objective at the net whose rows these are."""
+        given = Given(criterion, self._trained.labels, validation.targets, self._sensitive_val)
         return as_objective(self.objective).gradient(rows, given)

@@ -244,7 +244,7 @@ class SGDInfluence(InfluenceQueries):
     def _needs_validation(self) -> bool:
         return True
 
-    def _fold_parameters(self, number: int) -> dict[str, Any]:
+    def _fold_parameters(self, number: int) -> dict[str, object]:
         if self.storage == "memory":
             return {}
         return {"storage": numbered(self.storage, number)}
@@ -261,7 +261,9 @@ class SGDInfluence(InfluenceQueries):
             file = RetraceFile(Path(self.storage), key, keeps_end=self._is_fold)
             return self._scores_from(validation, file)
 
-    def _scores_from(self, validation: Rows, file: RetraceFile | None = None) -> NDArray[Any]:
+    def _scores_from(
+        self, validation: Rows, file: RetraceFile | None = None
+    ) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = -self._retraced(validation, file=file)[0]
         return scores
 
