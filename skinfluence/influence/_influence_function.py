@@ -245,7 +245,7 @@ class InfluenceFunction(FitsObjective):
         return np.concatenate(parts)
 
     def _net_rows(self, rows: Rows) -> NetRows:
-        return NetRows(self.net_, rows.inputs, rows.targets, self.layers, self.batch_size)
+        return NetRows(self.net_, rows, self.layers, self.batch_size)
 
     def _inverse(self, train: NetRows) -> Inverse:
         damping = None if isinstance(self.damping, str) else self.damping

@@ -209,5 +209,5 @@ class InnerProductInfluence(FitsObjective):
         seeds = draw_seeds(self._seeds[2], self.n_ensemble)
         return [dropout_submodel(self.net_, seed) for seed in seeds]
 
-    def _net_rows(self, net: Any, rows: Rows) -> NetRows:
-        return NetRows(net, rows.inputs, rows.targets, self.layers, self.batch_size)
+    def _net_rows(self, net: object, rows: Rows) -> NetRows:
+        return NetRows(net, rows, self.layers, self.batch_size)

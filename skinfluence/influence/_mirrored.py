@@ -150,8 +150,8 @@ class MirroredInfluence(InfluenceQueries):
 
     def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
         judges = self._net_rows(self.net_, queries)
-        single_rows = [Rows(judges.row(i), None) for i in range(judges.n_rows)]
-        return np.stack([self._changes(row, self._training_rows) for row in single_rows])
+        rows = [judges.row(i) for i in range(judges.n_rows)]
+        return np.stack([self._changes(row, self._training_rows) for row in rows])
 
     def _changes(self, reference: Rows, rows: Rows) -> NDArray[np.float64]:
         """Measure how losses rise as the net climbs that of other rows; inner products, nearly."""
@@ -165,8 +165,8 @@ class MirroredInfluence(InfluenceQueries):
             return np.zeros_like(before)
         return (judged.losses() - before) / distance
 
-    def _net_rows(self, net: Any, rows: Rows) -> NetRows:
-        return NetRows(net, rows.inputs, rows.targets, "all", self.batch_size)
+    def _net_rows(self, net: object, rows: Rows) -> NetRows:
+        return NetRows(net, rows, "all", self.batch_size)
 
 
 def _ascend(rows: NetRows, n_steps: int, step_size: float) -> float:

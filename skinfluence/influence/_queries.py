@@ -56,7 +56,7 @@ class InfluenceQueries(BaseDetrimentality):
         """
         return _first(self.influence(X, y), k)
 
-    def _answered(self, X: Any, y: Any) -> NDArray[np.float64]:
+    def _answered(self, X: object, y: object) -> NDArray[np.float64]:
         """Answer `influence`; where rows were split, each part for the rows it was trained on."""
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
