@@ -12,16 +12,7 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 class FixedDropout(nn.Module):
-    """Drop the same units of every row, in any mode.
-
-    Parameters
-    ----------
-    p : float
-        Chance of a unit to be dropped; the others are scaled by 1 / (1 - p).
-    by_channel : bool
-        Whether a unit is a channel, the first axis of a row.
-    seed : int
-    """
+    """Drop the same units, or channels (first axis), of every row, in any mode."""
 
     def __init__(self, p: float, by_channel: bool, seed: int) -> None:
         super().__init__()
@@ -30,50 +21,20 @@ class FixedDropout(nn.Module):
         self.seed = seed
 
     def forward(self, X: Tensor) -> Tensor:
-        """Mask a batch.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n_rows, ...)
-
-        Returns
-        -------
-        Tensor of the same shape
-        """
+        """Mask a batch, and scale what is kept by 1 / (1 - p)."""
         shape = X.shape[1:2] + (1,) * (X.dim() - 2) if self.by_channel else X.shape[1:]
         kept = np.random.default_rng(self.seed).random(tuple(shape)) >= self.p
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
         return X * torch.as_tensor(kept * scale, dtype=X.dtype, device=X.device)
 
 
-def has_dropout(net: Any) -> bool:
-    """Tell whether a fitted net has dropout layers that drop something.
-
-    Parameters
-    ----------
-    net : NeuralNet
-
-    Returns
-    -------
-    bool
-    """
-    return any(isinstance(part, _DROPOUTS) and part.p > 0 for part in net.module_.modules())
+def has_dropout(module: nn.Module) -> bool:
+    """Tell whether a module has dropout layers that drop something."""
+    return any(isinstance(part, _DROPOUTS) and part.p > 0 for part in module.modules())
 
 
 def dropout_submodel(net: Any, seed: int) -> Any:
-    """Make a net like another one with some units dropped for good.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Fitted; left as it is.
-    seed : int
-
-    Returns
-    -------
-    NeuralNet
-        Shares its weights.
-    """
+    """Make a net that shares another one's weights, with some units dropped for good."""
     member = shadow_of(net)
     places = [
         (parent, name, child)

@@ -6,22 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
-from skinfluence.influence._net_rows import Curvature, NetRows, stacked
-from skinfluence.influence._queries import InfluenceQueries
+from skinfluence.influence._net_rows import NetRows, stacked
 from skinfluence.influence.objectives._objective_fit import FitsObjective, has_value_by_row
 from skinfluence.influence.objectives._objectives import as_objective
+from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._inverses import Inverse
 from skinfluence.influence.solvers._solvers import ConjugateGradient, Solver
-from skinfluence.rows._containers import check_inputs
-from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 
 
-class InfluenceFunction(InfluenceQueries, FitsObjective):
+class InfluenceFunction(FitsObjective):
     """Estimate how leaving a training row out would change a loss, by the inverse curvature.
 
     With ``reference="validation"`` it answers: would removing this row lower the loss on the
@@ -152,7 +149,6 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
 
     def _check_parameters(self) -> None:
         check_positive_integer("batch_size", self.batch_size)
-        check_validation_rule(self.validation)
         check_parameter(
             "solver",
             self.solver,
@@ -193,14 +189,14 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
         return True
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
-        self._rows = rows
+        self._training_rows = rows
         with preserved_random_state():
             train = self._net_rows(rows)
             if validation is None:
                 return self._self_influence(train, train)
             inverse = self._inverse(train)
             judged = self._net_rows(validation)
-            direction = self._objective_gradient(self.net_, judged, validation)
+            direction = self._objective_gradient(self._trained.net.criterion_, judged, validation)
             self._direction = inverse.solve(direction[None])[0] / train.n_rows
             return -train.inner_products(self._direction)
 
@@ -208,7 +204,7 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
         with preserved_random_state():
             given = self._net_rows(rows)
             if self.reference == "self":
-                return self._self_influence(self._net_rows(self._rows), given)
+                return self._self_influence(self._net_rows(self._training_rows), given)
             return -given.inner_products(self._direction)
 
     def _self_influence(self, train: NetRows, rows: NetRows) -> NDArray[np.float64]:
@@ -236,28 +232,25 @@ class InfluenceFunction(InfluenceQueries, FitsObjective):
             Positive = the training row lowers the query's loss: the opposite sign of
             `detrimentality_`, which ranks as the mean of this over the validation rows, negated.
         """
-        check_is_fitted(self)
-        if hasattr(self, "folds_"):
-            X = check_inputs(self, X, reset=False)
-            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        rows = self._coded(X, y)
-        with preserved_random_state():
-            train = self._net_rows(self._rows)
-            inverse = self._inverse(train)
-            parts = []
-            queries = as_objective(self.objective).as_rows(self._net_rows(rows))
-            for block in queries.gradients():
-                directions = inverse.solve(block.to(train.zero)) / train.n_rows
-                parts.append(train.gram_of_directions(directions))
-            return np.concatenate(parts)
+        return self._answered(X, y)
+
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+        train = self._net_rows(self._training_rows)
+        inverse = self._inverse(train)
+        judged = as_objective(self.objective).as_rows(self._net_rows(queries))
+        parts = []
+        for block in judged.gradients():
+            directions = inverse.solve(block.to(train.zero)) / train.n_rows
+            parts.append(train.gram_of_directions(directions))
+        return np.concatenate(parts)
 
     def _net_rows(self, rows: Rows) -> NetRows:
-        return NetRows(self.net_, rows.inputs, rows.targets, self.layers, self.batch_size)
+        return NetRows(self.net_, rows, self.layers, self.batch_size)
 
     def _inverse(self, train: NetRows) -> Inverse:
         damping = None if isinstance(self.damping, str) else self.damping
         return self._solver.invert(Curvature(train, self.curvature), damping, self._seeds[1])
 
 
-def _is_damping(value: Any) -> bool:
+def _is_damping(value: object) -> bool:
     return value == "auto" if isinstance(value, str) else is_positive_number(value)

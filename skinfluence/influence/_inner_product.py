@@ -7,24 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._skorch import kind_of
 from skinfluence.influence._dropout import dropout_submodel, has_dropout
 from skinfluence.influence._net_rows import NetRows
-from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.influence.objectives._objective_fit import FitsObjective, has_value_by_row
-from skinfluence.influence.objectives._objectives import Objective, as_objective
+from skinfluence.influence.objectives._objectives import as_objective
 from skinfluence.nets._trained_net import train_net
-from skinfluence.rows._containers import check_inputs
-from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import GivenRows, Rows
 from skinfluence.rows._seeds import draw_seeds, preserved_random_state
 from skinfluence.trace._callbacks import without_recorders
 
 
-class InnerProductInfluence(InfluenceQueries, FitsObjective):
+class InnerProductInfluence(FitsObjective):
     """Score training rows by how far their gradient opposes that of a validation objective.
 
     Answers: would removing this row improve the objective on the validation rows? A step of
@@ -134,7 +130,6 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
     def _check_parameters(self) -> None:
         check_positive_integer("batch_size", self.batch_size)
         check_positive_integer("n_ensemble", self.n_ensemble)
-        check_validation_rule(self.validation)
         as_objective(self.objective).check_parameters()
 
     def _needs_validation(self) -> bool:
@@ -145,13 +140,14 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         assert validation is not None  # `_needs_validation`
-        self._rows = rows
+        self._training_rows = rows
         self.nets_ = [self.net_, *self._further_nets(rows)]
         self._directions = []
         with preserved_random_state():
             for net in self._members():
                 judged = self._net_rows(net, validation)
-                self._directions.append(self._objective_gradient(net, judged, validation))
+                direction = self._objective_gradient(net.criterion_, judged, validation)
+                self._directions.append(direction)
         return self._score(rows)
 
     def _score(self, rows: Rows) -> NDArray[np.float64]:
@@ -179,23 +175,20 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
             that of the attacked query): the opposite sign of `detrimentality_`, which ranks as
             the mean of this over the validation rows, negated.
         """
-        check_is_fitted(self)
-        if hasattr(self, "folds_"):
-            X = check_inputs(self, X, reset=False)
-            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        rows = self._coded(X, y)
-        objective: Objective = as_objective(self.objective)
-        with preserved_random_state():
-            found = []
-            for net in self._members():
-                train = self._net_rows(net, self._rows)
-                queries = objective.as_rows(self._net_rows(net, rows))
-                found.append(np.concatenate([train.gram(q) for q in queries.kept_gradients()]))
-            return np.asarray(np.mean(found, axis=0))
+        return self._answered(X, y)
+
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+        objective = as_objective(self.objective)
+        found = []
+        for net in self._members():
+            train = self._net_rows(net, self._training_rows)
+            judged = objective.as_rows(self._net_rows(net, queries))
+            found.append(np.concatenate([train.gram(part) for part in judged.kept_gradients()]))
+        return np.asarray(np.mean(found, axis=0))
 
     def _further_nets(self, rows: Rows) -> list[Any]:
         """Train the net again with other seeds, where it has no dropout to draw sub-models from."""
-        if self.n_ensemble == 1 or has_dropout(self.net_):
+        if self.n_ensemble == 1 or has_dropout(self._trained.net.module_):
             return []
         if isinstance(self.net, FrozenEstimator):
             raise ValueError(
@@ -216,5 +209,5 @@ class InnerProductInfluence(InfluenceQueries, FitsObjective):
         seeds = draw_seeds(self._seeds[2], self.n_ensemble)
         return [dropout_submodel(self.net_, seed) for seed in seeds]
 
-    def _net_rows(self, net: Any, rows: Rows) -> NetRows:
-        return NetRows(net, rows.inputs, rows.targets, self.layers, self.batch_size)
+    def _net_rows(self, net: object, rows: Rows) -> NetRows:
+        return NetRows(net, rows, self.layers, self.batch_size)

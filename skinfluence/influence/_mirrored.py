@@ -1,23 +1,21 @@
 """Mirrored influence: nudge a copy of the net on the validation rows, compare losses."""
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from skinfluence.influence._ascent import ascend, free_copy
+from skinfluence.gradients._skorch import shadow_of
 from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.rows._containers import check_inputs
-from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer, check_positive_number
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 
 
-class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
+class MirroredInfluence(InfluenceQueries):
     """Score training rows by how their loss changes when the net unlearns the validation rows.
 
     Answers: would removing this row lower the loss on the validation rows? A copy of the trained
@@ -116,7 +114,6 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
         check_positive_integer("n_steps", self.n_steps)
         check_positive_integer("batch_size", self.batch_size)
         check_positive_number("step_size", self.step_size)
-        check_validation_rule(self.validation)
 
     def _needs_validation(self) -> bool:
         return True
@@ -126,7 +123,7 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
 
     def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         assert validation is not None  # `_needs_validation`
-        self._rows, self._validation = rows, validation
+        self._training_rows, self._validation = rows, validation
         return self._score(rows)
 
     def _score(self, rows: Rows) -> NDArray[np.float64]:
@@ -149,29 +146,43 @@ class MirroredInfluence(InfluenceQueries, BaseDetrimentality):
             `detrimentality_`, which ranks, to first order in the step, as the mean of this over
             the validation rows, negated.
         """
-        check_is_fitted(self)
-        if hasattr(self, "folds_"):
-            X = check_inputs(self, X, reset=False)
-            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        rows = self._coded(X, y)
-        with preserved_random_state():
-            queries = self._net_rows(self.net_, rows)
-            return np.stack(
-                [
-                    self._changes(Rows(queries.take(i), None), self._rows)
-                    for i in range(queries.n_rows)
-                ]
-            )
+        return self._answered(X, y)
+
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+        judges = self._net_rows(self.net_, queries)
+        rows = [judges.row(i) for i in range(judges.n_rows)]
+        return np.stack([self._changes(row, self._training_rows) for row in rows])
 
     def _changes(self, reference: Rows, rows: Rows) -> NDArray[np.float64]:
         """Measure how losses rise as the net climbs that of other rows; inner products, nearly."""
-        copy = free_copy(self.net_)
+        copy = shadow_of(self.net_)
+        for parameter in copy.module_.parameters():
+            parameter.data = parameter.data.clone()
         judged = self._net_rows(copy, rows)
         before = judged.losses()
-        distance = ascend(self._net_rows(copy, reference), self.n_steps, self.step_size)
+        distance = _ascend(self._net_rows(copy, reference), self.n_steps, self.step_size)
         if distance == 0:
             return np.zeros_like(before)
         return (judged.losses() - before) / distance
 
-    def _net_rows(self, net: Any, rows: Rows) -> NetRows:
-        return NetRows(net, rows.inputs, rows.targets, "all", self.batch_size)
+    def _net_rows(self, net: object, rows: Rows) -> NetRows:
+        return NetRows(net, rows, "all", self.batch_size)
+
+
+def _ascend(rows: NetRows, n_steps: int, step_size: float) -> float:
+    """Move the parameters up the rows' mean loss, and give learning rate times number of steps."""
+    # To first order, a loss changes by that times its inner product with the mean gradient.
+    rate = 0.0
+    for step in range(n_steps):
+        gradient = rows.mean_gradient()
+        if step == 0:
+            length = float(gradient.norm())
+            if length == 0:
+                return 0.0
+            squares = sum(float(p.detach().square().sum()) for p in rows.parameters)
+            rate = step_size * math.sqrt(squares or 1.0) / length
+        parts = torch.split(rate * gradient, [p.numel() for p in rows.parameters])
+        with torch.no_grad():
+            for parameter, part in zip(rows.parameters, parts, strict=True):
+                parameter.add_(part.view_as(parameter).to(parameter))
+    return rate * n_steps

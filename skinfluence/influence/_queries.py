@@ -1,48 +1,25 @@
-"""Which training rows matter for given rows: rankings of an influence matrix."""
+"""What each training row does for given rows, and which ones matter most."""
 
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
+from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._seeds import preserved_random_state
 
 
-def strongest(influence: NDArray[Any], k: int, *, helpful: bool) -> NDArray[np.intp]:
-    """Rank the training rows for every query row.
+class InfluenceQueries(BaseDetrimentality):
+    """Base of the methods that have ``influence(X, y)``: `proponents` and `opponents` rank it."""
 
-    Parameters
-    ----------
-    influence : ndarray of shape (n_query, n_train)
-        Positive = the training row lowers the query's loss.
-    k : int
-        How many, at most n_train.
-    helpful : bool
-        Whether to start from the largest or from the smallest.
-
-    Returns
-    -------
-    ndarray of shape (n_query, k)
-        Numbers of training rows, strongest first; ties in the order of the rows.
-
-    Raises
-    ------
-    ValueError
-        If k is no integer from 1 to n_train.
-    """
-    check_positive_integer("k", k)
-    if k > influence.shape[1]:
-        raise ValueError(
-            f"Got k={k}, but there are {influence.shape[1]} training rows to choose from."
-        )
-    order = np.argsort(-influence if helpful else influence, axis=1, kind="stable")
-    return order[:, :k]
-
-
-class InfluenceQueries:
-    """`proponents` and `opponents` for estimators with ``influence(X, y)``."""
-
-    influence: Any
+    # Every method documents its own, which calls `_answered`.
+    influence: Callable[..., NDArray[np.float64]]
+    _training_rows: Rows
 
     def proponents(self, X: Any, y: Any = None, k: int = 5) -> NDArray[np.intp]:
         """Find the training rows that lower the loss of given rows most.
@@ -59,7 +36,7 @@ class InfluenceQueries:
             Row numbers of the training set, most helpful first. The last ones may be harmful,
             where fewer than k rows help.
         """
-        return strongest(self.influence(X, y), k, helpful=True)
+        return _first(-self.influence(X, y), k)
 
     def opponents(self, X: Any, y: Any = None, k: int = 5) -> NDArray[np.intp]:
         """Find the training rows that raise the loss of given rows most.
@@ -76,4 +53,29 @@ class InfluenceQueries:
             Row numbers of the training set, most harmful first. An opponent of one row need not
             be detrimental to the whole.
         """
-        return strongest(self.influence(X, y), k, helpful=False)
+        return _first(self.influence(X, y), k)
+
+    def _answered(self, X: object, y: object) -> NDArray[np.float64]:
+        """Answer `influence`; where rows were split, each part for the rows it was trained on."""
+        check_is_fitted(self)
+        return self._influence_on_given(GivenRows.parse(self, X, y, reset=False))
+
+    def _influence_on_given(self, queries: GivenRows) -> NDArray[np.float64]:
+        if hasattr(self, "folds_"):
+            return self._join_folds([fold._influence_on_given(queries) for fold in self.folds_])
+        with preserved_random_state():
+            return self._influence_on(self._trained.coded(queries))
+
+    @abstractmethod
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+        """Give (n_query, n_train); positive = the training row lowers the query's loss."""
+
+
+def _first(values: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+    """Give the column numbers of the k smallest values of each row, ties in their order."""
+    check_positive_integer("k", k)
+    if k > values.shape[1]:
+        raise ValueError(
+            f"Got k={k}, but there are {values.shape[1]} training rows to choose from."
+        )
+    return np.argsort(values, axis=1, kind="stable")[:, :k]

@@ -5,24 +5,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._readings import InnerProduct, Norm
 from skinfluence.influence._queries import InfluenceQueries
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
     needs_of_checkpoints,
     trajectory_of,
 )
-from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._parameters import check_parameter
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._needs import TraceNeeds
 
 
-class TracIn(InfluenceQueries, BaseDetrimentality):
+class TracIn(InfluenceQueries):
     """Score training rows by the loss changes that training on them has caused.
 
     At checkpoints of the training, gradients are compared: a step on row z at learning rate eta
@@ -166,11 +163,9 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
         ndarray of shape (n_query, n_train)
             Positive = training on the row lowered the query's loss.
         """
-        check_is_fitted(self)
-        if hasattr(self, "folds_"):
-            X = check_inputs(self, X, reset=False)
-            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        queries = self._coded(X, y)
+        return self._answered(X, y)
+
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
         settings = self._settings()
         if self.n_components is None:
             return settings.inner_products(self.net_, queries, self._training_rows)
@@ -203,7 +198,7 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[Any]:
+    def _fit_scores(self, rows: Rows, validation: Rows | None) -> np.ndarray:
         self._training_rows = rows
         self._direction: Any = None
         if validation is not None:
@@ -214,14 +209,11 @@ class TracIn(InfluenceQueries, BaseDetrimentality):
                 self._direction = settings.gather(self.net_, validation).values.mean(0)
         return self._score(rows)
 
-    def _score(self, rows: Rows) -> NDArray[Any]:
-        settings = self._settings()
-        if self.n_components is not None:
-            gathered = settings.gather(self.net_, rows)
-        elif self._direction is None:
-            gathered = settings.gather(self.net_, rows, Norm())
-        else:
-            gathered = settings.gather(self.net_, rows, InnerProduct(self._direction))
+    def _score(self, rows: Rows) -> np.ndarray:
+        reading = None  # the sketch
+        if self.n_components is None:
+            reading = Norm() if self._direction is None else InnerProduct(self._direction)
+        gathered = self._settings().gather(self.net_, rows, reading)
         self.strategy_ = gathered.strategy
         values = gathered.values.astype(np.float64)
         if self._direction is None:

@@ -163,9 +163,18 @@ class BaseDetrimentality(
     def _check_validation(self, X_val: object) -> None:
         name = type(self).__name__
         check_cv(getattr(self, "cv", None))
+        lacks_rows = self._needs_validation() and X_val is None
         if hasattr(self, "validation"):
             check_validation_rule(self.validation)
-        elif self._needs_validation() and X_val is None:
+            if lacks_rows and self._cross_validates():
+                raise ValueError(
+                    f"{name}, as it is set, needs validation rows, but X_val is None, and with "
+                    f"cv={self.cv!r} no training rows can stand in for them: nets that validate "
+                    "each other cannot score the rows that a fold holds out. Give X_val and y_val, "
+                    "set cv=None, or choose parameters that need no validation rows, such as "
+                    "reference='self'."
+                )
+        elif lacks_rows:
             raise ValueError(
                 f"{name} needs trusted rows besides the training rows, but X_val is None. Call "
                 "fit(X, y, X_val=..., y_val=...); in a Pipeline, name X_val in transform_input."
@@ -256,11 +265,6 @@ class BaseDetrimentality(
         if hasattr(self, "folds_"):
             return self._mean_place([fold._predicted_scores(inputs) for fold in self.folds_])
         return np.asarray(self._score(self._trained.predicted_rows(inputs)), dtype=np.float64)
-
-    def _coded(self, X: Any, y: Any) -> Rows:
-        """Check rows to judge, and put them as the net takes them."""
-        check_is_fitted(self)
-        return self._trained.coded(GivenRows.parse(self, X, y, reset=False))
 
     def _join_folds(self, columns: list[np.ndarray]) -> NDArray[np.float64]:
         """Put each fold's columns in the order of all rows; rows of several folds get the mean."""

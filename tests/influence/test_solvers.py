@@ -18,10 +18,11 @@ from skinfluence.influence import (
     Identity,
     LiSSA,
 )
-from skinfluence.influence._net_rows import Curvature, NetRows
-from skinfluence.influence.solvers._inverses import explicit_matrix
+from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._series import lanczos, largest_eigenvalue
 from skinfluence.influence.solvers._solvers import damping_of
+from skinfluence.rows._rows import Rows
 from tests._shared.net_zoo import CASES
 from tests._shared.problems import blobs, classifier
 
@@ -32,7 +33,7 @@ DAMPING = 0.2
 def curvature_of(name, n=9, kind="ggn", batch_size=4, seed=0):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(seed), n)
-    return Curvature(NetRows(case.fitted(seed), X, y, "all", batch_size), kind)
+    return Curvature(NetRows(case.fitted(seed), Rows(X, y), "all", batch_size), kind)
 
 
 def directions_for(curvature, k=2):
@@ -59,7 +60,7 @@ def test_exact_and_conjugate_gradient_solve_the_equations(name):
 def test_hessian_solvers_agree(name):
     curvature = curvature_of(name, kind="hessian")
     v = directions_for(curvature)
-    smallest = float(torch.linalg.eigvalsh(explicit_matrix(curvature))[0])
+    smallest = float(torch.linalg.eigvalsh(curvature.matrix())[0])
     damping = 0.1 + max(0.0, -smallest)
     expected = Exact().invert(curvature, damping, 0).solve(v)
     close(ConjugateGradient(tol=1e-12).invert(curvature, damping, 0).solve(v), expected, 1e-6)
@@ -70,7 +71,7 @@ def test_hessian_solvers_agree(name):
 
 def test_hessian_off_a_minimum_is_refused_with_a_damping():
     curvature = curvature_of("mlp", kind="hessian", seed=1)
-    smallest = float(torch.linalg.eigvalsh(explicit_matrix(curvature))[0])
+    smallest = float(torch.linalg.eigvalsh(curvature.matrix())[0])
     assert smallest < -1e-3  # an untrained net
     v = directions_for(curvature)
     for solver in (Exact(), Arnoldi(n_iterations=100), ConjugateGradient()):
@@ -82,7 +83,7 @@ def test_ekfac_is_exact_where_a_layer_is_a_product():
     """One row: A and B have rank one and C - 1, and the block is their product."""
     case = CASES["mlp"]
     X, y = case.draw(np.random.default_rng(0), 1)
-    curvature = Curvature(NetRows(case.fitted(), X, y, ["4"], 4), "ggn")
+    curvature = Curvature(NetRows(case.fitted(), Rows(X, y), ["4"], 4), "ggn")
     v = directions_for(curvature)
     expected = Exact().invert(curvature, DAMPING, 0).solve(v)
     close(EKFAC(n_corrections=0).invert(curvature, DAMPING, 0).solve(v), expected)
@@ -94,7 +95,7 @@ def test_ekfac_by_explicit_matrices(name):
     curvature = curvature_of(name)
     v = directions_for(curvature)
     found = EKFAC(n_corrections=0).invert(curvature, DAMPING, 0)
-    matrix = explicit_matrix(curvature)
+    matrix = curvature.matrix()
     start = 0
     for layer in curvature.rows.layers:
         part = slice(start, start + layer.n_parameters)
@@ -157,7 +158,7 @@ def test_identity_gives_directions_back():
 @pytest.mark.parametrize("kind", ["ggn", "hessian"])
 def test_eigenvalues(kind):
     curvature = curvature_of("mlp", kind=kind)
-    expected = torch.linalg.eigvalsh(explicit_matrix(curvature))
+    expected = torch.linalg.eigvalsh(curvature.matrix())
     values, vectors = lanczos(curvature, curvature.rows.n_parameters, 0)
     close(values[-3:], expected[-3:], 1e-7)
     image = torch.stack([curvature.product(vector) for vector in vectors.T[-3:]])
@@ -180,7 +181,7 @@ def convex():
     torch.manual_seed(0)
     net = classifier(Softmax, lr=0.05).fit(X, y)
     net.module_.double()
-    return Curvature(NetRows(net, X.astype(np.float64), y, "all", 60), "ggn")
+    return Curvature(NetRows(net, Rows(X.astype(np.float64), y), "all", 60), "ggn")
 
 
 BUDGETS = {
@@ -217,9 +218,9 @@ def digits():
 
     torch.manual_seed(0)
     net = classifier(Mlp).fit(X[:600], y[:600])
-    rows = NetRows(net, X[:600], y[:600], "all", 600)
+    rows = NetRows(net, Rows(X[:600], y[:600]), "all", 600)
     curvature = Curvature(rows, "ggn")
-    direction = rows.rows(X[600:1000], y[600:1000]).mean_gradient()[None]
+    direction = rows.others(Rows(X[600:1000], y[600:1000])).mean_gradient()[None]
 
     def scores(solver):
         return rows.inner_products(solver.invert(curvature, None, 0).solve(direction)[0])

@@ -5,30 +5,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence._net_rows import Direction, NetRows
+from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.influence.objectives._objectives import Given, as_objective
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._validation_rows import validation_parts
 
 
-def has_value_by_row(estimator: Any) -> bool:
-    """Tell whether a query row alone has a value of the objective, for `available_if`.
-
-    Parameters
-    ----------
-    estimator : estimator
-        With `objective`.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    AttributeError
-        If the objective is one of all validation rows together.
-    """
+def has_value_by_row(estimator: "FitsObjective") -> bool:
+    """Tell `available_if` whether a query row alone has a value of the objective."""
     if not as_objective(estimator.objective).by_row:
         raise AttributeError(
             f"{estimator.objective!r} is a quantity of all validation rows together, so a single "
@@ -38,18 +23,14 @@ def has_value_by_row(estimator: Any) -> bool:
     return True
 
 
-class FitsObjective(BaseDetrimentality):
+class FitsObjective(InfluenceQueries):
     """Base of the estimators that hold training rows against an objective."""
 
-    objective: Any
+    objective: object
+    _sensitive_val: NDArray[np.intp] | None
 
     def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sensitive_val: Any = None,
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, sensitive_val: Any = None
     ) -> Self:
         """Train the net and score every training row at its given label.
 
@@ -67,12 +48,7 @@ class FitsObjective(BaseDetrimentality):
         return self._fit_given(X, y, *validation_parts(X_val, y_val, sensitive_val))
 
     def fit_transform(
-        self,
-        X: Any,
-        y: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sensitive_val: Any = None,
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, sensitive_val: Any = None
     ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
@@ -108,9 +84,8 @@ class FitsObjective(BaseDetrimentality):
                 "give X_val and y_val with it."
             )
 
-    def _objective_gradient(self, net: Any, rows: NetRows, validation: Rows) -> Any:
-        """Differentiate the objective at a net; a Tensor (n_parameters,)."""
-        given = Given(
-            net.criterion_, self._trained.labels, validation.targets, self._validation_groups
-        )
+    def _objective_gradient(self, criterion: object, rows: NetRows, validation: Rows) -> Direction:
+        """Differentiate the objective at the net whose rows these are."""
+        groups = self._validation_groups
+        given = Given(criterion, self._trained.labels, validation.targets, groups)
         return as_objective(self.objective).gradient(rows, given)

@@ -1,7 +1,7 @@
 """Gradients of what a validation set is to show: a loss, a gap between groups, an attack."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -10,64 +10,35 @@ from torch import Tensor, nn
 
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors, tensors_in
 from skinfluence.gradients.routes._capture import require_gradients_of
-from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence._net_rows import Direction, NetRows
+from skinfluence.rows._rows import Rows
+
+# function(module, X_val, y_val) is to give a scalar tensor; lower is better.
+UserObjective: TypeAlias = Callable[[nn.Module, Nested, Tensor], object]
 
 
 def group_gap_gradient(
     rows: NetRows,
-    criterion: Any,
+    criterion: object,
     positive: int,
     groups: NDArray[np.intp],
     counted: NDArray[np.bool_],
-) -> Tensor:
-    """Differentiate the gap between groups in the mean probability of the positive class.
-
-    Parameters
-    ----------
-    rows : NetRows
-    criterion : object
-        The net's; it says what the outputs are.
-    positive : int
-        The index of the positive class among the net's outputs.
-    groups : ndarray of shape (n_rows,)
-        0, 1, ...; the gap is between the groups of the highest and the lowest mean.
-    counted : ndarray of shape (n_rows,)
-        Which rows take part.
-
-    Returns
-    -------
-    Tensor of shape (n_parameters,)
-    """
+) -> Direction:
+    """Differentiate the gap in the mean chance of class number `positive`, over counted rows."""
     transform = probabilities_for(criterion)
 
-    def chances(net_loss: NetLoss, X: Nested, y: Tensor) -> Tensor:
-        return transform(tensors_in(net_loss.forward(X))[0])[:, positive]
+    def chances(X: Nested, y: Tensor) -> Tensor:
+        return transform(tensors_in(rows.net_loss.forward(X))[0])[:, positive]
 
     with torch.no_grad():
-        values = torch.cat([chances(rows.net_loss, X, y) for X, y in rows.batches()])
+        values = torch.cat([chances(X, y) for X, y in rows.batches()])
     weights = gap_weights(values.double().cpu(), torch.as_tensor(groups), torch.as_tensor(counted))
     return rows.weighted_gradient(chances, weights)
 
 
 def gap_weights(values: Tensor, groups: Tensor, counted: Tensor) -> Tensor:
-    """Differentiate the gap of group means by the rows' values.
-
-    Parameters
-    ----------
-    values : Tensor of shape (n_rows,)
-    groups : Tensor of shape (n_rows,)
-    counted : Tensor of shape (n_rows,)
-
-    Returns
-    -------
-    Tensor of shape (n_rows,)
-        1 / size in the group of the highest mean, -1 / size in that of the lowest, else 0.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two groups have a row that counts.
-    """
+    """Differentiate the gap of group means by the rows' values: (n_rows,)."""
+    # 1 / size in the group of the highest mean, -1 / size in that of the lowest, else 0
     members = [(groups == group) & counted for group in range(int(groups.max()) + 1)]
     members = [member for member in members if member.any()]
     if len(members) < 2:
@@ -84,23 +55,7 @@ def gap_weights(values: Tensor, groups: Tensor, counted: Tensor) -> Tensor:
 
 
 def probabilities_for(criterion: object) -> Callable[[Tensor], Tensor]:
-    """Find what turns a net's outputs into class probabilities.
-
-    Parameters
-    ----------
-    criterion : object
-        The net's.
-
-    Returns
-    -------
-    callable
-        From outputs to (n_rows, n_classes).
-
-    Raises
-    ------
-    ValueError
-        If the criterion does not say that the outputs are classes.
-    """
+    """Find what turns a net's outputs into class probabilities, (n_rows, n_classes)."""
 
     def stacked(chance: Tensor) -> Tensor:
         chance = chance.reshape(len(chance))
@@ -122,52 +77,19 @@ def probabilities_for(criterion: object) -> Callable[[Tensor], Tensor]:
 
 
 def perturbed(rows: NetRows, eps: float) -> NetRows:
-    """Move every row's inputs by `eps` along the sign of its loss gradient.
-
-    Parameters
-    ----------
-    rows : NetRows
-    eps : float
-
-    Returns
-    -------
-    NetRows
-        At the same targets.
-
-    Raises
-    ------
-    ValueError
-        If the net has no floating inputs that its loss depends on.
-    """
+    """Move every row's inputs by `eps` along the sign of its loss gradient; targets stay."""
     moved, targets = [], []
     for X, y in rows.batches():
-        moved.append(fast_gradient_sign(rows.net_loss, X, y, eps))
+        moved.append(_fast_gradient_sign(rows.net_loss, X, y, eps))
         targets.append(y)
-    first = moved[0]
     parts = [tensors_in(batch) for batch in moved]
     joined = iter([torch.cat(list(columns)).cpu() for columns in zip(*parts, strict=True)])
-    return rows.rows(map_tensors(lambda _: next(joined), first), torch.cat(targets).cpu())
+    inputs = map_tensors(lambda _: next(joined), moved[0])
+    return rows.others(Rows(inputs, torch.cat(targets).cpu()))
 
 
-def fast_gradient_sign(net_loss: NetLoss, X: Nested, y: Tensor, eps: float) -> Nested:
-    """Perturb a batch by the fast gradient sign method.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-    eps : float
-
-    Returns
-    -------
-    nested tensors
-
-    Raises
-    ------
-    ValueError
-        If the loss depends on no floating input.
-    """
+def _fast_gradient_sign(net_loss: NetLoss, X: Nested, y: Tensor, eps: float) -> Nested:
+    """Move a batch's inputs, ``X + eps sign(grad_X loss)`` (FGSM)."""
     leaves: list[Tensor] = []
 
     def leaf(tensor: Tensor) -> Tensor:
@@ -193,24 +115,8 @@ def fast_gradient_sign(net_loss: NetLoss, X: Nested, y: Tensor, eps: float) -> N
     return map_tensors(move, X)
 
 
-def called_gradient(rows: NetRows, function: Callable[..., Any]) -> Tensor:
-    """Differentiate a user's function of the module and the validation rows.
-
-    Parameters
-    ----------
-    rows : NetRows
-    function : callable
-        ``function(module, X_val, y_val)`` gives a scalar tensor.
-
-    Returns
-    -------
-    Tensor of shape (n_parameters,)
-
-    Raises
-    ------
-    ValueError
-        If it gives something else, or a number that does not depend on the parameters.
-    """
+def called_gradient(rows: NetRows, function: UserObjective) -> Direction:
+    """Differentiate a user's function of the module and the validation rows."""
     ((X, y),) = rows.batches(rows.n_rows)
     module = rows.net_loss.module
     with require_gradients_of(module, rows.layers):

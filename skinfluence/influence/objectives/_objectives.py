@@ -1,6 +1,5 @@
 """What `InnerProductInfluence` holds the training rows against: objects with parameters."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from skinfluence.influence._net_rows import NetRows
+from skinfluence.influence._net_rows import Direction, NetRows
 from skinfluence.influence.objectives._objective_math import (
+    UserObjective,
     called_gradient,
     group_gap_gradient,
     perturbed,
@@ -20,24 +20,12 @@ from skinfluence.rows._parameters import check_positive_number
 
 @dataclass(frozen=True)
 class Given:
-    """What an objective may read besides the validation rows themselves.
+    """What an objective may read besides the validation rows themselves."""
 
-    Attributes
-    ----------
-    criterion : object
-        The net's.
-    labels : Labels or None
-        For a classifier.
-    targets : ndarray or None
-        Of the validation rows, as the net takes them.
-    groups : ndarray of shape (n_rows,) or None
-        The sensitive attribute as 0, 1, ...
-    """
-
-    criterion: Any
-    labels: Labels | None
-    targets: Any
-    groups: NDArray[np.intp] | None
+    criterion: object  # the net's
+    labels: Labels | None  # of a classifier
+    targets: np.ndarray | None  # of the validation rows, as the net takes them
+    groups: NDArray[np.intp] | None  # the sensitive attribute, (n_rows,), as 0, 1, ...
 
 
 class Objective(BaseEstimator):
@@ -50,7 +38,7 @@ class Objective(BaseEstimator):
     def check_parameters(self) -> None:
         """Raise ValueError for a parameter that is out of range."""
 
-    def gradient(self, rows: NetRows, given: Given) -> Any:
+    def gradient(self, rows: NetRows, given: Given) -> Direction:
         """Differentiate the objective by the net's parameters; a Tensor (n_parameters,)."""
         return self.as_rows(rows).mean_gradient()
 
@@ -131,7 +119,7 @@ class DemographicParity(Objective):
     def __init__(self, positive: Any = None) -> None:
         self.positive = positive
 
-    def gradient(self, rows: NetRows, given: Given) -> Any:
+    def gradient(self, rows: NetRows, given: Given) -> Direction:
         """Differentiate the gap; see `Objective`."""
         code = _positive_code(self.positive, given.labels)
         if given.groups is None:
@@ -171,40 +159,20 @@ class EqualOpportunity(DemographicParity):
 
 
 class CalledObjective(Objective):
-    """A user's function as an objective.
-
-    Parameters
-    ----------
-    function : callable
-        ``function(module, X_val, y_val)`` gives a scalar tensor, lower is better.
-    """
+    """A user's function as an objective."""
 
     by_row = False
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: UserObjective) -> None:
         self.function = function
 
-    def gradient(self, rows: NetRows, given: Given) -> Any:
+    def gradient(self, rows: NetRows, given: Given) -> Direction:
         """Differentiate the function; see `Objective`."""
         return called_gradient(rows, self.function)
 
 
-def as_objective(objective: Any) -> Objective:
-    """Turn the parameter `objective` into an object.
-
-    Parameters
-    ----------
-    objective : Objective, callable or None
-
-    Returns
-    -------
-    Objective
-
-    Raises
-    ------
-    ValueError
-        If it is none of these.
-    """
+def as_objective(objective: object) -> Objective:
+    """Turn the parameter `objective` into an object."""
     if objective is None:
         return ValidationLoss()
     if isinstance(objective, Objective):
@@ -218,7 +186,7 @@ def as_objective(objective: Any) -> Objective:
     )
 
 
-def _positive_code(positive: Any, labels: Labels | None) -> int:
+def _positive_code(positive: object, labels: Labels | None) -> int:
     if labels is None:
         raise ValueError(
             "A gap between groups needs a classifier whose labels are known; this net has none. "

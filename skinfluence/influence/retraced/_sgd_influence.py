@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.influence.retraced._retracing import (
@@ -17,9 +16,7 @@ from skinfluence.influence.retraced._retracing import (
     retraced_influence,
     walk_file,
 )
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._default import sgd_net
-from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._parameters import check_parameter, check_positive_integer
 from skinfluence.rows._rows import Rows
 from skinfluence.storage._files import numbered
@@ -32,7 +29,7 @@ from skinfluence.trace._needs import TraceNeeds
 _DECIDING = {"parameters", "epochs", "hessian", "renormalize", "batch_size"}
 
 
-class SGDInfluence(InfluenceQueries, BaseDetrimentality):
+class SGDInfluence(InfluenceQueries):
     """Score training rows by what leaving them out of the training's own steps would change.
 
     Answers: would the validation loss be lower without this row? It is weak at finding wrong
@@ -197,11 +194,10 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         ndarray of shape (n_query, n_train)
             Positive = training on the row lowered the query's loss.
         """
-        check_is_fitted(self)
-        if hasattr(self, "folds_"):
-            X = check_inputs(self, X, reset=False)
-            return self._join_folds([fold.influence(X, y) for fold in self.folds_])
-        return self._retraced(self._coded(X, y), each=True)
+        return self._answered(X, y)
+
+    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+        return self._retraced(queries, each=True)
 
     def _check_parameters(self) -> None:
         check_positive_integer("batch_size", self.batch_size)
@@ -249,7 +245,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return True
 
-    def _fold_parameters(self, number: int) -> dict[str, Any]:
+    def _fold_parameters(self, number: int) -> dict[str, object]:
         if self.storage == "memory":
             return {}
         return {"storage": numbered(self.storage, number)}
@@ -265,7 +261,7 @@ class SGDInfluence(InfluenceQueries, BaseDetrimentality):
         with locked(Path(self.storage)):
             return self._scores_from(validation, walk_file(self.storage, key))
 
-    def _scores_from(self, validation: Rows, file: WorkFile | None = None) -> NDArray[Any]:
+    def _scores_from(self, validation: Rows, file: WorkFile | None = None) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = -self._retraced(validation, file=file)[0]
         return scores
 

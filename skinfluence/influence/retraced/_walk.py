@@ -8,7 +8,7 @@ through a doubly differentiated batch gives both products a step needs.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,42 +21,23 @@ from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._skorch import StepScale
 from skinfluence.gradients.routes._capture import require_gradients_of
 
-# Parameter name -> tensor.
-Direction = dict[str, Tensor]
+# A direction in parameter space, by the names of its parameters.
+ByName: TypeAlias = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the optimiser.
+    """One step of the optimiser."""
 
-    Attributes
-    ----------
-    rows : ndarray of int
-        S_t, the rows of its batch.
-    state : mapping of str to Tensor
-        theta_t, the parameters at which to differentiate.
-    rates : mapping of str to float
-        eta_t of every parameter.
-    first : bool
-        Whether the optimiser had no momentum buffer yet, which it then fills undampened.
-    """
-
-    rows: NDArray[np.int64]
-    state: Mapping[str, Tensor]
-    rates: Mapping[str, float]
-    first: bool = False
+    rows: NDArray[np.int64]  # S_t, the rows of its batch
+    state: Mapping[str, Tensor]  # theta_t, the parameters at which to differentiate
+    rates: Mapping[str, float]  # eta_t of every parameter
+    first: bool = False  # no momentum buffer was there yet, and it is filled undampened
 
 
 @dataclass(frozen=True)
 class Update:
-    """The optimiser's rule, as far as it does not change with the step.
-
-    Attributes
-    ----------
-    decay, momentum, dampening : mapping of str to float
-        Of every parameter.
-    nesterov : mapping of str to bool
-    """
+    """The optimiser's rule for every parameter, as far as it does not change with the step."""
 
     decay: Mapping[str, float]
     momentum: Mapping[str, float]
@@ -66,57 +47,28 @@ class Update:
 
 @dataclass
 class Walk:
-    """How far a training is retraced.
+    """How far a training is retraced."""
 
-    Attributes
-    ----------
-    u, w : dict of str to Tensor
-        The objective's derivatives by the parameters and by the momentum, at the step reached.
-    influence : ndarray of shape (n_samples,)
-        What the steps so far add up to; see `Retracer.run`.
-    n_steps : int
-        How many steps are done, counted from the last.
-    is_whole : bool
-        False in the moment in which a step is entered, when an interrupt may leave half of it.
-    """
-
-    u: Direction
-    w: Direction
-    influence: NDArray[np.float64]
-    n_steps: int = 0
-    is_whole: bool = True
+    u: ByName  # the objective's derivatives by the parameters, at the step reached
+    w: ByName  # and by the momentum
+    influence: NDArray[np.float64]  # (n_samples,), what the steps so far add up to
+    n_steps: int = 0  # done, counted from the last
+    is_whole: bool = True  # not while a step is entered: an interrupt may leave half of it
 
 
 class Retracer:
-    """Walks back through the steps of a training.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-        Of a private copy of the net, whose parameters are set to those of each step.
-    layers : sequence of Layer
-        All that hold trainable parameters.
-    read_rows : callable
-        ``read_rows(rows) -> (X, y)``, a batch of tensors.
-    update : Update
-    step_scale : callable
-        The loss of a step as a multiple of the sum of its rows' losses; see `step_scale_of`.
-    hessian : bool
-        Whether to transport the direction; without, every step meets the one it starts with.
-    renormalize : bool
-        Whether leaving a row out divides its batch's loss by one row less.
-    """
+    """Walks back through the steps of a training."""
 
     def __init__(
         self,
-        net_loss: NetLoss,
-        layers: Sequence[Layer],
+        net_loss: NetLoss,  # of a private copy, whose parameters are set to those of each step
+        layers: Sequence[Layer],  # all that hold trainable parameters
         read_rows: Callable[[NDArray[np.int64]], tuple[Nested, Tensor]],
         update: Update,
-        step_scale: StepScale,
+        step_scale: StepScale,  # a step's loss as a multiple of the sum of its rows' losses
         *,
-        hessian: bool,
-        renormalize: bool,
+        hessian: bool,  # without, every step meets the direction that the walk begins with
+        renormalize: bool,  # leaving a row out divides its batch's loss by one row less
     ) -> None:
         self._net_loss = net_loss
         self._layers = layers
@@ -132,18 +84,8 @@ class Retracer:
 
     def validation_gradient(
         self, state: Mapping[str, Tensor], batches: Iterable[tuple[Nested, Tensor]]
-    ) -> Direction:
-        """Average the gradients of validation rows, ``u_T = grad L_val(theta_T)``.
-
-        Parameters
-        ----------
-        state : mapping of str to Tensor
-        batches : iterable of (nested tensors, Tensor)
-
-        Returns
-        -------
-        dict of str to Tensor
-        """
+    ) -> ByName:
+        """Average the gradients of validation rows, ``u_T = grad L_val(theta_T)``."""
         self._set(state)
         total = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
         rows = 0
@@ -158,45 +100,19 @@ class Retracer:
                 rows += len(y)
         return {name: gradient / rows for name, gradient in total.items()}
 
-    def begin(self, u: Direction, n_samples: int) -> Walk:
-        """Stand at the end of training.
-
-        Parameters
-        ----------
-        u : dict of str to Tensor
-            The gradient of the objective there; not changed.
-        n_samples : int
-
-        Returns
-        -------
-        Walk
-        """
+    def begin(self, u: ByName, n_samples: int) -> Walk:
+        """Stand at the end of training, with u the gradient of the objective there."""
         w = {name: torch.zeros_like(value) for name, value in u.items()}
         return Walk(dict(u), w, np.zeros(n_samples))
 
     def run(
         self,
-        walk: Walk,
-        steps: Iterable[Step],
-        watch: Callable[[Walk], None] = lambda walk: None,
+        walk: Walk,  # from `begin`, or of a run that was stopped; kept up to date
+        steps: Iterable[Step],  # those that are not done, the last one first
+        watch: Callable[[Walk], None] = lambda walk: None,  # called after every step
     ) -> NDArray[np.float64]:
-        """Add up what every row's steps did, from the last step to the first.
-
-        Parameters
-        ----------
-        walk : Walk
-            From `begin`, or of a run that was stopped; it is where the walk stands at any time.
-        steps : iterable of Step
-            Those that are not done, the last one first.
-        watch : callable, optional
-            ``watch(walk)``, called after every step.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Linear influence ``<u_T, theta_-j - theta_T>``: the change of the objective if the
-            row's loss had been left out.
-        """
+        """Add up each row's linear influence ``<u_T, theta_-j - theta_T>``: (n_samples,)."""
+        # the change of the objective, to first order, if row j's loss had been left out
         walk.u = {name: u.to(self._parameters[name]) for name, u in walk.u.items()}
         walk.w = {name: w.to(self._parameters[name]) for name, w in walk.w.items()}
         with plain_kernels():
@@ -216,9 +132,7 @@ class Retracer:
                 watch(walk)
         return walk.influence
 
-    def _adjoint_of_update(
-        self, u: Direction, w: Direction, step: Step
-    ) -> tuple[Direction, Direction]:
+    def _adjoint_of_update(self, u: ByName, w: ByName, step: Step) -> tuple[ByName, ByName]:
         """Give the weights of the step's gradient (v) and new momentum buffer (a)."""
         # m' = mu m + (1 - tau) g;  theta' = theta - eta m', or theta - eta (g + mu m') (Nesterov)
         v, a = {}, {}
@@ -239,7 +153,7 @@ class Retracer:
         difference: NDArray[np.float64] = products - products.mean()
         return difference * (scale * rows / (rows - 1))
 
-    def _products(self, step: Step, v: Direction) -> tuple[NDArray[np.float64], Direction]:
+    def _products(self, step: Step, v: ByName) -> tuple[NDArray[np.float64], ByName]:
         """Give the effects of the step's rows along v, and ``H_t v`` of its loss."""
         self._set(step.state)
         X, y = self._read_rows(step.rows)
@@ -277,7 +191,9 @@ class Retracer:
             parameter.data = state[name].to(parameter)
 
 
-def interpolated(one: Mapping[str, Tensor], two: Mapping[str, Tensor], share: float) -> Any:
+def interpolated(
+    one: Mapping[str, Tensor], two: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
     """Give the state a share of the way from one state to another; parameters only."""
     return {
         name: torch.lerp(value, two[name], share) if value.is_floating_point() else value

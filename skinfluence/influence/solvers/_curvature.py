@@ -1,4 +1,4 @@
-"""Second derivatives of a batch's loss: Gauss-Newton products, and both matrices for small nets.
+"""Second derivatives of a loss: products with a direction, and whole matrices for small nets.
 
 With f the net's outputs, J their derivative in the parameters and H_f the Hessian of the loss in
 the outputs, a row's Gauss-Newton matrix is ``J^T H_f J``. It leaves out what bends the outputs
@@ -7,7 +7,7 @@ pass through the outputs, such as a weight penalty inside `get_loss`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,36 +20,74 @@ from skinfluence.gradients._directional import (
 )
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors, n_rows, tensors_in
-from skinfluence.gradients._readings import Dense
+from skinfluence.gradients._readings import Dense, Kept
+from skinfluence.gradients.factors._layer_gradients import LayerGradients
 from skinfluence.gradients.routes._capture import require_gradients_of
 from skinfluence.gradients.routes._loop import GradientLoop
+from skinfluence.influence._net_rows import Direction, NetRows
 
-# A product with one direction, summed over the rows of a batch.
-BatchProduct = Callable[[NetLoss, Sequence[Layer], Nested, Tensor, Tensor], Tensor]
+# A product with one direction, summed (not averaged) over the rows of a batch.
+BatchProduct: TypeAlias = Callable[[NetLoss, Sequence[Layer], Nested, Tensor, Direction], Direction]
+
+
+class Curvature:
+    """The mean curvature matrix, "ggn" or "hessian", of a net's loss over its training rows."""
+
+    def __init__(self, rows: NetRows, kind: str) -> None:
+        self.rows = rows
+        self.kind = kind
+        self._product: BatchProduct = (
+            gauss_newton_vector_product if kind == "ggn" else hessian_vector_product
+        )
+
+    def product(self, direction: Direction) -> Direction:
+        """Multiply with one direction, in one pass over the rows."""
+        total = torch.zeros_like(direction)
+        for X, y in self.rows.batches():
+            total += self.batch_sum(X, y, direction)
+        return total / self.rows.n_rows
+
+    def batch_sum(self, X: Nested, y: Tensor, direction: Direction) -> Direction:
+        """Multiply the curvature, summed over the rows of one batch, with one direction."""
+        rows = self.rows
+        found = self._product(rows.net_loss, rows.layers, X, y, direction.to(rows.parameters[0]))
+        return found.to(direction)
+
+    def matrix(self) -> Tensor:
+        """Build the whole matrix: (n_parameters, n_parameters)."""
+        rows = self.rows
+        total = rows.zero.new_zeros(rows.n_parameters, rows.n_parameters)
+        roots = self.root_loop() if self.kind == "ggn" else None
+        for X, y in rows.batches():
+            if self.kind == "ggn":
+                total += gauss_newton_matrix(rows.net_loss, rows.layers, X, y, roots)
+            else:
+                total += hessian_matrix(rows.net_loss, rows.layers, X, y)
+        return total / rows.n_rows
+
+    def root_loop(self) -> GradientLoop | None:
+        """Set up gradients of the Gauss-Newton roots; None for a net with several outputs."""
+        rows = self.rows
+        X, y = rows.first
+        if not has_one_output(rows.net_loss, X):
+            return None
+        weights = curvature_roots(rows.net_loss, X, y)[0][0]
+        return GradientLoop(root_loss(rows.net_loss), X, weights, rows.layer_names)
+
+    def kept_roots(self, loop: GradientLoop) -> Iterator[tuple[dict[str, LayerGradients], Tensor]]:
+        """Yield gradients of `root_loop` by layer, and the signs of their rows, block by block."""
+        for X, y in self.rows.batches(self.rows.rows_at_once):
+            for batch, sign in root_batches(self.rows.net_loss, X, y):
+                (kept,) = loop.batches([batch], Kept())  # so few rows come in one part
+                yield kept, sign
 
 
 def gauss_newton_vector_product(
-    net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, direction: Tensor
-) -> Tensor:
-    """Multiply the Gauss-Newton matrix of a batch's summed loss with a direction.
-
-    One graph of the outputs serves three times: backward twice for ``J v``, and once for
-    ``J^T``; the Hessian in the outputs costs no pass through the net.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-    direction : Tensor of shape (n_parameters,)
-        Ordered as the columns of the dense matrix.
-
-    Returns
-    -------
-    Tensor of shape (n_parameters,)
-        The rows' matrices added up, not averaged.
-    """
+    net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, direction: Direction
+) -> Direction:
+    """Multiply the Gauss-Newton matrix of a batch's summed loss with a direction."""
+    # one graph of the outputs serves three times: backward twice for J v, and once for J^T;
+    # the Hessian in the outputs costs no pass through the net
     tangents = _as_parameters(layers, direction)
     parameters = [p for layer in layers for p in layer.parameters.values()]
     with plain_kernels(), require_gradients_of(net_loss.module, layers):
@@ -110,22 +148,10 @@ def has_one_output(net_loss: NetLoss, X: Nested) -> bool:
 
 
 def root_loss(net_loss: NetLoss) -> NetLoss:
-    """Replace a net's loss by an inner product of its outputs with given weights.
-
-    Per-sample gradients of this loss, at the weights that `curvature_roots` gives as targets, are
-    the columns g_c of a root of each row's Gauss-Newton matrix, ``sum_c sign_c g_c g_c^T``: the
-    routes and readings that serve gradients then serve curvature too.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-        Of a net with one output tensor.
-
-    Returns
-    -------
-    NetLoss
-        Its `y` are weights of shape (n_rows, n_outputs), all axes of the output flattened.
-    """
+    """Replace the loss by ``<output, y>``; y holds weights (n_rows, n_outputs), axes flattened."""
+    # Per-sample gradients of this loss, at the weights that `curvature_roots` gives, are columns
+    # g_c of a root of each row's Gauss-Newton matrix, sum_c sign_c g_c g_c^T: the routes and
+    # readings that serve gradients then serve curvature too.
 
     def losses(output: Nested, y: Tensor, X: Nested) -> Tensor:
         assert isinstance(output, Tensor)
@@ -135,23 +161,9 @@ def root_loss(net_loss: NetLoss) -> NetLoss:
 
 
 def curvature_roots(net_loss: NetLoss, X: Nested, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Factor the Hessian of every row's loss in the net's outputs.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-        Of a net with one output tensor.
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-
-    Returns
-    -------
-    roots : Tensor of shape (rank, n_rows, n_outputs)
-        Row i's Hessian is ``sum_c signs[c, i] r_ci r_ci^T``. The rank is the largest of the
-        batch: cross-entropy with C classes has C - 1.
-    signs : Tensor of shape (rank, n_rows)
-        -1 only where the loss is not convex in the outputs.
-    """
+    """Factor the rows' H_f: roots (rank, n_rows, n_outputs), and their signs (rank, n_rows)."""
+    # row i: sum_c signs[c, i] r_ci r_ci^T; -1 only where the loss is not convex in the outputs.
+    # The rank is the largest of the batch: cross-entropy with C classes has C - 1.
     with torch.no_grad():
         output = net_loss.forward(X)
     assert isinstance(output, Tensor)
@@ -161,8 +173,7 @@ def curvature_roots(net_loss: NetLoss, X: Nested, y: Tensor) -> tuple[Tensor, Te
         (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
         slope = slope.reshape(len(y), -1)
         rows = [_derivative(slope[:, c].sum(), leaf) for c in range(slope.shape[1])]
-    hessian = torch.stack(rows, 1)
-    values, vectors = torch.linalg.eigh(hessian.double() if _has_double(leaf) else hessian)
+    values, vectors = torch.linalg.eigh(_wide(torch.stack(rows, 1)))
     size = values.abs()
     order = size.argsort(dim=1, descending=True)
     values, size = values.gather(1, order), size.gather(1, order)
@@ -181,26 +192,15 @@ def _derivative(value: Tensor, leaf: Tensor) -> Tensor:
     return gradient.reshape(len(leaf), -1)
 
 
-def _has_double(tensor: Tensor) -> bool:
-    return tensor.device.type != "mps"
+def _wide(tensor: Tensor) -> Tensor:
+    """Give it in float64 where its device has that."""
+    return tensor if tensor.device.type == "mps" else tensor.double()
 
 
 def root_batches(
     net_loss: NetLoss, X: Nested, y: Tensor
 ) -> Iterator[tuple[tuple[Nested, Tensor], Tensor]]:
-    """Pair a batch with each of its curvature roots.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-
-    Yields
-    ------
-    ((nested tensors, Tensor), Tensor of shape (n_rows,))
-        A batch for a `GradientLoop` over `root_loss`, and the signs of its rows.
-    """
+    """Yield a batch for a `GradientLoop` over `root_loss`, root by root, and the rows' signs."""
     roots, signs = curvature_roots(net_loss, X, y)
     for root, sign in zip(roots, signs, strict=True):
         yield (X, root), sign
@@ -209,65 +209,39 @@ def root_batches(
 def gauss_newton_matrix(
     net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, roots: GradientLoop | None
 ) -> Tensor:
-    """Build the Gauss-Newton matrix of a batch's summed loss.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-    roots : GradientLoop or None
-        Over `root_loss` and the same layers; None multiplies with every unit vector instead,
-        which serves nets with several output tensors.
-
-    Returns
-    -------
-    Tensor of shape (n_parameters, n_parameters)
-        Float64 where the device has it.
-    """
-    if roots is None:
+    """Build the Gauss-Newton matrix of a batch's summed loss, from a loop over `root_loss`."""
+    if roots is None:  # with every unit vector instead, which serves several output tensors
         return _by_columns(gauss_newton_vector_product, net_loss, layers, X, y)
-    matrix: Any = 0.0
+    n_parameters = sum(layer.n_parameters for layer in layers)
+    matrix = _wide(_some_parameter(layers).new_zeros(n_parameters, n_parameters))
     for batch, sign in root_batches(net_loss, X, y):
         start = 0
         for part in roots.batches([batch], Dense()):
-            gradients = part.detach().double() if _has_double(part) else part.detach()
+            gradients = _wide(part.detach())
             weights = sign[start : start + len(part), None].to(gradients)
-            matrix = matrix + gradients.mT @ (weights * gradients)
+            matrix += gradients.mT @ (weights * gradients)
             start += len(part)
     return _symmetric(matrix)
 
 
 def hessian_matrix(net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor) -> Tensor:
-    """Build the Hessian of a batch's summed loss, a Hessian product for every column.
-
-    Parameters
-    ----------
-    net_loss : NetLoss
-    layers : sequence of Layer
-    X : nested tensors of shape (n_rows, ...)
-    y : Tensor of shape (n_rows, ...)
-
-    Returns
-    -------
-    Tensor of shape (n_parameters, n_parameters)
-        Float64 where the device has it.
-    """
+    """Build the Hessian of a batch's summed loss, a Hessian product for every column."""
     return _by_columns(hessian_vector_product, net_loss, layers, X, y)
 
 
 def _by_columns(
     product: BatchProduct, net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor
 ) -> Tensor:
-    some_parameter = next(iter(layers[0].parameters.values())).detach()
-    unit = some_parameter.new_zeros(sum(layer.n_parameters for layer in layers))
+    unit = _some_parameter(layers).new_zeros(sum(layer.n_parameters for layer in layers))
     columns = []
     for i in range(len(unit)):
         unit.zero_()[i] = 1.0
         columns.append(product(net_loss, layers, X, y, unit))
-    matrix = torch.stack(columns, 1)
-    return _symmetric(matrix.double() if _has_double(matrix) else matrix)
+    return _symmetric(_wide(torch.stack(columns, 1)))
+
+
+def _some_parameter(layers: Sequence[Layer]) -> Tensor:
+    return next(iter(layers[0].parameters.values())).detach()
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

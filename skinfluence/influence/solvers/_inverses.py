@@ -12,8 +12,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from skinfluence.influence._net_rows import Curvature
-from skinfluence.influence.solvers._curvature import gauss_newton_matrix, hessian_matrix
+from skinfluence.influence._net_rows import Direction, NetRows
+from skinfluence.influence.solvers._curvature import Curvature
 
 
 class Inverse(Protocol):
@@ -33,27 +33,18 @@ class IdentityInverse:
 
 
 class ExactInverse:
-    """A factorisation of the whole matrix.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    damping : float
-    max_bytes : int
-        Refuse a larger matrix.
-    """
+    """A factorisation of the whole matrix."""
 
     def __init__(self, curvature: Curvature, damping: float, max_bytes: int) -> None:
-        zero = curvature.rows.zero
-        needed = curvature.rows.n_parameters**2 * zero.element_size()
+        n_parameters = curvature.rows.n_parameters
+        needed = n_parameters**2 * curvature.rows.zero.element_size()
         if needed > max_bytes:
             raise ValueError(
-                f"Exact() holds a matrix of {curvature.rows.n_parameters} x "
-                f"{curvature.rows.n_parameters} numbers, {needed} bytes, more than "
-                f"max_bytes={max_bytes}. Use ConjugateGradient(), which needs no matrix, choose "
-                "fewer layers, or raise max_bytes."
+                f"Exact() holds a matrix of {n_parameters} x {n_parameters} numbers, {needed} "
+                f"bytes, more than max_bytes={max_bytes}. Use ConjugateGradient(), which needs no "
+                "matrix, choose fewer layers, or raise max_bytes."
             )
-        matrix = explicit_matrix(curvature)
+        matrix = curvature.matrix()
         matrix.diagonal().add_(damping)
         self._values, self._vectors = torch.linalg.eigh(matrix)
         check_positive(self._values, damping)
@@ -65,37 +56,15 @@ class ExactInverse:
         return solved
 
 
-def explicit_matrix(curvature: Curvature) -> Tensor:
-    """Build the mean curvature matrix.
-
-    Parameters
-    ----------
-    curvature : Curvature
-
-    Returns
-    -------
-    Tensor of shape (n_parameters, n_parameters)
-    """
-    rows = curvature.rows
-    total = rows.zero.new_zeros(rows.n_parameters, rows.n_parameters)
-    roots = curvature.root_loop() if curvature.kind == "ggn" else None
-    for X, y in rows.batches():
-        if curvature.kind == "ggn":
-            total += gauss_newton_matrix(rows.net_loss, rows.layers, X, y, roots)
-        else:
-            total += hessian_matrix(rows.net_loss, rows.layers, X, y)
-    return total / rows.n_rows
+def check_positive(damped: Tensor, damping: float) -> None:
+    """Refuse eigenvalues of the damped curvature that are not all positive."""
+    smallest = float(damped.min())
+    if smallest <= 1e-12 * float(damped.abs().max()):
+        raise _not_positive(smallest, damping)
 
 
-def check_positive(values: Tensor, damping: float) -> None:
-    smallest = float(values.min())
-    if smallest > 1e-12 * float(values.abs().max()):
-        return
-    raise ValueError(not_positive(smallest, damping))
-
-
-def not_positive(value: float, damping: float) -> str:
-    return (
+def _not_positive(value: float, damping: float) -> ValueError:
+    return ValueError(
         f"The damped curvature has a direction of curvature {value:.3g}, so the net is not at a "
         "minimum of the damped loss and its inverse says nothing about removing rows. Use "
         f"curvature='ggn', or damping above {damping - value:.3g}."
@@ -103,16 +72,7 @@ def not_positive(value: float, damping: float) -> str:
 
 
 class ConjugateGradientInverse:
-    """One system of equations after another, by products alone.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    damping : float
-    tol : float
-        Residual, relative to the right-hand side, at which to stop.
-    max_iter : int
-    """
+    """One system of equations after another, by products alone."""
 
     def __init__(self, curvature: Curvature, damping: float, tol: float, max_iter: int) -> None:
         self._curvature, self._damping = curvature, damping
@@ -122,7 +82,7 @@ class ConjugateGradientInverse:
         """Solve for one direction after another; see `Inverse`."""
         return torch.stack([self._solve_one(direction) for direction in directions])
 
-    def _solve_one(self, b: Tensor) -> Tensor:
+    def _solve_one(self, b: Direction) -> Direction:
         found, residual = conjugate_gradient(
             self._curvature, self._damping, b, torch.zeros_like(b), self._max_iter, tol=self._tol
         )
@@ -140,39 +100,17 @@ class ConjugateGradientInverse:
 def conjugate_gradient(
     curvature: Curvature,
     damping: float,
-    b: Tensor,
-    start: Tensor,
+    b: Direction,
+    start: Direction,
     max_iter: int,
     *,
-    tol: float = 0.0,
-    precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
-) -> tuple[Tensor, float]:
-    """Solve ``(C + damping I) x = b`` for one vector.
+    tol: float = 0.0,  # of the residual, relative to the length of b
+    # product with a symmetric positive definite approximation of the inverse
+    precondition: Callable[[Direction], Direction] = lambda residual: residual,
+) -> tuple[Direction, float]:
+    """Solve ``(C + damping I) x = b`` for one vector; gives x and the relative residual."""
 
-    Parameters
-    ----------
-    curvature : Curvature
-    damping : float
-    b, start : Tensor of shape (n_parameters,)
-    max_iter : int
-    tol : float, default=0
-        Relative residual at which to stop.
-    precondition : callable, optional
-        Product with a symmetric positive definite approximation of the inverse.
-
-    Returns
-    -------
-    x : Tensor of shape (n_parameters,)
-    residual : float
-        Relative to the length of b.
-
-    Raises
-    ------
-    ValueError
-        If the damped curvature proves not to be positive definite.
-    """
-
-    def damped(v: Tensor) -> Tensor:
+    def damped(v: Direction) -> Direction:
         return curvature.product(v) + damping * v
 
     size = float(b.norm()) or 1.0
@@ -186,7 +124,7 @@ def conjugate_gradient(
         product = damped(step)
         curved = step.dot(product)
         if curved <= 0:
-            raise ValueError(not_positive(float(curved / step.dot(step)), damping))
+            raise _not_positive(float(curved / step.dot(step)), damping)
         alpha = squared / curved
         x += alpha * step
         residual -= alpha * product
@@ -197,43 +135,34 @@ def conjugate_gradient(
 
 
 class DataInfInverse:
-    """The mean of the inverses of single rows' damped gradient products, layer by layer.
+    """The mean of the inverses of single rows' damped gradient products, layer by layer."""
 
-    Swapping inverse and mean gives every layer a closed form,
-    ``1 / (n d) sum_i (v - g_i <v, g_i> / (d + |g_i|^2))``.
+    # Swapping inverse and mean gives every layer, with its damping d, a closed form:
+    # 1 / (n d) sum_i (v - g_i <v, g_i> / (d + |g_i|^2))
 
-    Parameters
-    ----------
-    curvature : Curvature
-        Its rows; its products are not used.
-    damping : float or None
-        None takes, for every layer, a tenth of the mean square of a gradient's entries.
-    """
-
-    def __init__(self, curvature: Curvature, damping: float | None) -> None:
-        rows = curvature.rows
+    def __init__(self, rows: NetRows, damping: float | None) -> None:
         self._rows = rows
-        self._sizes = [layer.n_parameters for layer in rows.layers]
-        self._damping: list[float] = []
-        if damping is not None:
-            self._damping = [damping] * len(self._sizes)
-            return
-        squares = torch.stack([rows.zero] * len(self._sizes))
-        for block in rows.gradients():
-            parts = torch.split(block.to(rows.zero), self._sizes, 1)
-            squares += torch.stack([part.square().sum() for part in parts])
-        pairs = zip(squares.tolist(), self._sizes, strict=True)
-        self._damping = [0.1 * total / (rows.n_rows * size) for total, size in pairs]
+        self._damping = _damping_by_layer(rows) if damping is None else [damping] * len(rows.layers)
 
     def solve(self, directions: Tensor) -> Tensor:
         """Sum over the rows' gradients; see `Inverse`."""
-        given = torch.split(directions, self._sizes, 1)
+        given = self._rows.by_layer(directions)
         total = [torch.zeros_like(part) for part in given]
         for block in self._rows.gradients():
-            parts = torch.split(block.to(directions), self._sizes, 1)
+            parts = self._rows.by_layer(block.to(directions))
             for i, (v, g, damping) in enumerate(zip(given, parts, self._damping, strict=True)):
                 if damping > 0:  # else the layer has no gradient at all
                     total[i] += v @ g.mT / (damping + g.square().sum(1)) @ g
         layers = zip(given, total, self._damping, strict=True)
         n_rows = self._rows.n_rows
         return torch.cat([(v - t / n_rows) / d if d > 0 else 0 * v for v, t, d in layers], 1)
+
+
+def _damping_by_layer(rows: NetRows) -> list[float]:
+    """Take, for every layer, a tenth of the mean square of a gradient's entries."""
+    squares = torch.stack([rows.zero] * len(rows.layers))
+    for block in rows.gradients():
+        parts = rows.by_layer(block.to(rows.zero))
+        squares += torch.stack([part.square().sum() for part in parts])
+    pairs = zip(squares.tolist(), rows.layers, strict=True)
+    return [0.1 * total / (rows.n_rows * layer.n_parameters) for total, layer in pairs]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from skinfluence.gradients._layers import Layer
-from skinfluence.gradients._readings import Kept
 from skinfluence.gradients.factors._convolution import ConvGradients
 from skinfluence.gradients.factors._layer_gradients import LayerGradients, LinearGradients
 from skinfluence.gradients.routes._loop import GradientLoop
-from skinfluence.influence._net_rows import Curvature
+from skinfluence.influence._net_rows import Direction
+from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._inverses import check_positive, conjugate_gradient
 
 _ROW_BLOCK = 64
@@ -78,23 +78,11 @@ class _DiagonalBlock:
 
 
 class EKFACInverse:
-    """Blocks of Linear and Conv layers in their Kronecker eigenbasis, others by their diagonal.
-
-    Parameters
-    ----------
-    curvature : Curvature
-        The Gauss-Newton matrix.
-    damping : float
-    n_corrections : int
-        Steps of conjugate gradients on the whole matrix, with the blocks as preconditioner, that
-        follow the division by the blocks.
-    """
+    """Blocks of Linear and Conv layers in their Kronecker eigenbasis, others by their diagonal."""
 
     def __init__(self, curvature: Curvature, damping: float, n_corrections: int) -> None:
-        rows = curvature.rows
         self._curvature, self._damping = curvature, damping
         self._n_corrections = n_corrections
-        self._sizes = [layer.n_parameters for layer in rows.layers]
         loop = curvature.root_loop()
         if loop is None:
             raise ValueError(
@@ -102,12 +90,12 @@ class EKFACInverse:
                 "this one returns several. Use ConjugateGradient(), which serves any net."
             )
         self._blocks: dict[str, _KroneckerBlock | _DiagonalBlock] = {}
-        self._find_bases(curvature, loop)
-        self._find_values(curvature, loop)
+        self._find_bases(loop)
+        self._find_values(loop)
 
-    def _find_bases(self, curvature: Curvature, loop: GradientLoop) -> None:
-        rows = curvature.rows
-        for kept, sign in curvature.read_roots(loop, Kept()):
+    def _find_bases(self, loop: GradientLoop) -> None:
+        rows = self._curvature.rows
+        for kept, sign in self._curvature.kept_roots(loop):
             for layer in rows.layers:
                 block = self._block(layer, kept[layer.name], rows.zero)
                 if isinstance(block, _KroneckerBlock):
@@ -116,9 +104,9 @@ class EKFACInverse:
             if isinstance(found, _KroneckerBlock):
                 found.turn_into_bases()
 
-    def _find_values(self, curvature: Curvature, loop: GradientLoop) -> None:
-        rows = curvature.rows
-        for kept, sign in curvature.read_roots(loop, Kept()):
+    def _find_values(self, loop: GradientLoop) -> None:
+        rows = self._curvature.rows
+        for kept, sign in self._curvature.kept_roots(loop):
             for name, block in self._blocks.items():
                 if isinstance(block, _KroneckerBlock):
                     block.add_values(_factors(kept[name], rows.zero), sign.to(rows.zero))
@@ -138,12 +126,11 @@ class EKFACInverse:
         return torch.stack([self._corrected(given, start) for given, start in pairs])
 
     def _divide(self, directions: Tensor) -> Tensor:
-        parts = torch.split(directions, self._sizes, 1)
-        blocks = self._blocks.values()
-        solved = [b.divide(part, self._damping) for b, part in zip(blocks, parts, strict=True)]
-        return torch.cat(solved, 1)
+        parts = self._curvature.rows.by_layer(directions)
+        pairs = zip(self._blocks.values(), parts, strict=True)
+        return torch.cat([block.divide(part, self._damping) for block, part in pairs], 1)
 
-    def _corrected(self, given: Tensor, start: Tensor) -> Tensor:
+    def _corrected(self, given: Direction, start: Direction) -> Direction:
         return conjugate_gradient(
             self._curvature,
             self._damping,

@@ -1,35 +1,19 @@
 """Damped inverses by series of curvature products: LiSSA and Arnoldi; see `_inverses`."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from skinfluence.influence._net_rows import Curvature
+from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._inverses import check_positive
 
 
 class LiSSAInverse:
-    """The Neumann series of the inverse, on batches drawn at random.
+    """The Neumann series of the inverse, on batches drawn at random; parameters as of `LiSSA`."""
 
-    ``x <- x + (v - (C_batch + damping I) x) / scale`` has the solution as its fixed point when no
-    eigenvalue of the damped curvature exceeds twice the scale. What comes out is the mean of the
-    second half of the iterates: its expectation tends to the solution, and the noise of the
-    batches averages out. The same batches serve every direction, so that solving is linear.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    damping : float
-    depth : int
-        Steps.
-    batch_size : int
-    repeats : int
-        Series of other batches to average over.
-    scale : float or None
-        None starts from the largest eigenvalue and doubles it as long as the series diverges.
-    seed : int
-    """
+    # x <- x + (v - (C_batch + damping I) x) / scale has the solution as its fixed point when no
+    # eigenvalue of the damped curvature exceeds twice the scale. What comes out is the mean of the
+    # second half of the iterates: its expectation tends to the solution, and the noise of the
+    # batches averages out. The same batches serve every direction, so that solving is linear.
 
     def __init__(
         self,
@@ -93,43 +77,18 @@ class LiSSAInverse:
 
 
 def largest_eigenvalue(curvature: Curvature, seed: int, n_products: int = 12) -> float:
-    """Estimate the largest absolute eigenvalue of a curvature matrix by a short Lanczos run.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    seed : int
-    n_products : int, default=12
-
-    Returns
-    -------
-    float
-        Slightly below the true value.
-    """
+    """Estimate the largest absolute eigenvalue, slightly too low, by a short Lanczos run."""
     values, _ = lanczos(curvature, n_products, seed)
     return float(values.abs().max())
 
 
 def lanczos(curvature: Curvature, n_products: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Find eigenvalues and vectors of a symmetric matrix in a Krylov space of a random vector.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    n_products : int
-        Dimension of the space.
-    seed : int
-
-    Returns
-    -------
-    values : Tensor of shape (n,)
-        Ritz values, ascending; n is n_products or less if the space is exhausted.
-    vectors : Tensor of shape (n_parameters, n)
-    """
+    """Find eigenvalues (n,) ascending, and vectors (n_parameters, n), in a random Krylov space."""
+    # Ritz values; n is n_products, the dimension of the space, or less if that is exhausted
     zero, n_parameters = curvature.rows.zero, curvature.rows.n_parameters
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(n_parameters, generator=generator, dtype=torch.float64).to(zero)
-    basis: list[Tensor] = [start / start.norm()]
+    basis = [start / start.norm()]
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     while True:
@@ -144,7 +103,7 @@ def lanczos(curvature: Curvature, n_products: int, seed: int) -> tuple[Tensor, T
             break
         beside.append(length)
         basis.append(product / length)
-    matrix: Any = torch.diag(torch.stack(diagonal))
+    matrix = torch.diag(torch.stack(diagonal))
     if beside:
         off = torch.diag(torch.stack(beside), 1)
         matrix = matrix + off + off.mT
@@ -153,21 +112,7 @@ def lanczos(curvature: Curvature, n_products: int, seed: int) -> tuple[Tensor, T
 
 
 class ArnoldiInverse:
-    """The leading eigenvectors of the curvature, from a Krylov space, and a constant beyond.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    damping : float
-    n_iterations : int
-        Dimension of the Krylov space.
-    rank : int
-        How many eigenvectors to keep.
-    complement : bool
-        Whether what lies outside their span is divided by the damping, as eigenvalues of zero
-        have it, or dropped.
-    seed : int
-    """
+    """The leading eigenvectors and a constant beyond; parameters as of `Arnoldi`."""
 
     def __init__(
         self,

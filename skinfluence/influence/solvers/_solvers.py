@@ -2,7 +2,7 @@
 
 from sklearn.base import BaseEstimator
 
-from skinfluence.influence._net_rows import Curvature
+from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._inverses import (
     ConjugateGradientInverse,
     DataInfInverse,
@@ -31,20 +31,9 @@ class Solver(BaseEstimator):
     def check_parameters(self) -> None:
         """Raise ValueError for a parameter that is out of range."""
 
+    # a damping of None stands for "auto"
     def invert(self, curvature: Curvature, damping: float | None, seed: int) -> Inverse:
-        """Prepare products with the inverse.
-
-        Parameters
-        ----------
-        curvature : Curvature
-        damping : float or None
-            None for what "auto" stands for.
-        seed : int
-
-        Returns
-        -------
-        Inverse
-        """
+        """Prepare products with the inverse."""
         return self._invert(curvature, damping_of(curvature, damping), seed)
 
     def _invert(self, curvature: Curvature, damping: float, seed: int) -> Inverse:
@@ -52,23 +41,7 @@ class Solver(BaseEstimator):
 
 
 def damping_of(curvature: Curvature, damping: float | None) -> float:
-    """Give the damping that is asked for, or a tenth of the largest eigenvalue.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    damping : float or None
-
-    Returns
-    -------
-    float
-        Positive.
-
-    Raises
-    ------
-    ValueError
-        If the curvature is zero, so that nothing can be inverted without a damping.
-    """
+    """Give the damping that is asked for, or a tenth of the largest eigenvalue."""
     if damping is not None:
         return float(damping)
     largest = largest_eigenvalue(curvature, _SEED)
@@ -195,15 +168,7 @@ class LiSSA(Solver):
             check_positive_number("scale", self.scale)
 
     def _invert(self, curvature: Curvature, damping: float, seed: int) -> Inverse:
-        return LiSSAInverse(
-            curvature,
-            damping,
-            depth=self.depth,
-            batch_size=self.batch_size,
-            repeats=self.repeats,
-            scale=self.scale,
-            seed=seed,
-        )
+        return LiSSAInverse(curvature, damping, seed=seed, **self.get_params())
 
 
 class Arnoldi(Solver):
@@ -244,14 +209,7 @@ class Arnoldi(Solver):
         )
 
     def _invert(self, curvature: Curvature, damping: float, seed: int) -> Inverse:
-        return ArnoldiInverse(
-            curvature,
-            damping,
-            n_iterations=self.n_iterations,
-            rank=self.rank,
-            complement=self.complement,
-            seed=seed,
-        )
+        return ArnoldiInverse(curvature, damping, seed=seed, **self.get_params())
 
 
 class EKFAC(Solver):
@@ -316,7 +274,7 @@ class DataInf(Solver):
     def invert(self, curvature: Curvature, damping: float | None, seed: int) -> Inverse:
         """Prepare products with the inverse; see `Solver`."""
         _refuse_hessian(curvature, "DataInf", "the products of the rows' gradients")
-        return DataInfInverse(curvature, damping)
+        return DataInfInverse(curvature.rows, damping)
 
 
 class Identity(Solver):

@@ -3,7 +3,7 @@
 pyDVL needs numpy < 2, so this runs in an environment of its own:
 
     python -m venv pydvl && pydvl/bin/pip install "pyDVL[influence]==0.10.0" torch
-    pydvl/bin/python tests/data/make_pydvl_influence.py
+    pydvl/bin/python tests/influence/data/make_pydvl_influence.py
 """
 
 from pathlib import Path
