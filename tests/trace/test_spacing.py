@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from skorch.callbacks import EarlyStopping
 
 from skinfluence import Checkpoint, TraceRecorder, TrainingTrace
+from skinfluence.rows._seeds import seeded
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._recorder import needs_of, recorder_for
 from skinfluence.trace._spacing import nearest, planned_epochs
@@ -45,11 +46,11 @@ def recorded(calls, *kinds):
 
 
 def trace_at(epochs, **calls):
-    states = [{"weight": torch.tensor(float(epoch))} for epoch in epochs]
+    states = [{} for _ in epochs]
     rate = np.array([0.1])
     return TrainingTrace(
         n_samples=3,
-        initial_state={"weight": torch.tensor(0.0)},
+        initial_state={},
         final_state=states[-1],
         checkpoints=[Checkpoint(e, rate, s) for e, s in zip(epochs, states, strict=True)],
         learning_rates=np.empty((0, 1)),
@@ -123,7 +124,7 @@ def test_a_whole_recording_gives_what_was_planned():
 
 @pytest.mark.parametrize("load_best", [True, False])
 @pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("checkpoints", [1, 2, 4, 8, 40])
+@pytest.mark.parametrize("checkpoints", [2, 8, 40])
 def test_early_stopping_keeps_to_the_plan(checkpoints, first, load_best):
     def stopped(asked):
         stopping = EarlyStopping("train_loss", patience=2, load_best=load_best)
@@ -136,17 +137,17 @@ def test_early_stopping_keeps_to_the_plan(checkpoints, first, load_best):
     assert_reads_alike(stopped(checkpoints), stopped("all"), checkpoints)
 
 
-@pytest.mark.parametrize("checkpoints", [1, 2, 3, 6, 9])
+@pytest.mark.parametrize("checkpoints", [1, 3, 9])
 @pytest.mark.parametrize("moment", ["on_batch_begin", "on_batch_end"])
-@pytest.mark.parametrize("step", [1, 2, 7, 8, 9])
+@pytest.mark.parametrize("step", [2, 8, 9])
 def test_an_interrupted_training_that_goes_on_keeps_to_the_plans(step, moment, checkpoints):
     def continued(asked):
         recorder, stop = TraceRecorder(checkpoints=asked), Interrupt(moment, step)
         net = trained(small(max_epochs=6, callbacks=[stop, recorder]))
         traces = [recorder.trace_]
         net.callbacks_ = [entry for entry in net.callbacks_ if entry[1] is not stop]
-        torch.manual_seed(1)
-        net.set_params(max_epochs=4).partial_fit(X, Y)
+        with seeded(1):
+            net.set_params(max_epochs=4).partial_fit(X, Y)
         return [*traces, recorder.trace_]
 
     for alone, whole in zip(continued(checkpoints), continued("all"), strict=True):
