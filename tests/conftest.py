@@ -7,6 +7,7 @@ from hypothesis import settings
 
 from skinfluence.nets import _default
 
+pytest.register_assert_rewrite("tests._shared")
 # Hypothesis draws the same examples on every machine.
 settings.register_profile("repeatable", derandomize=True, print_blob=True)
 settings.load_profile("repeatable")

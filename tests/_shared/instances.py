@@ -57,7 +57,7 @@ SMALLEST = {
     DetrimentalSampleCleaner: DetrimentalSampleCleaner(ComplexityGap(), contamination=0.1),
     EL2N: EL2N(batch_size=1),
     ForgettingEvents: ForgettingEvents(),
-    GradientEmbedding: GradientEmbedding(),
+    GradientEmbedding: GradientEmbedding(batch_size=1),
     GraNd: GraNd(epoch=2, n_seeds=2, batch_size=1),
     InfluenceFunction: InfluenceFunction(),
     InnerProductInfluence: InnerProductInfluence(),

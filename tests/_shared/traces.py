@@ -21,8 +21,8 @@ from skinfluence.trace._training_trace import Checkpoint
 from tests._shared.problems import SmallMlp, blobs, classifier
 
 X, Y = blobs(n=22)
-
-
+QUERIES = blobs(n=12, seed=1)
+EPOCHS = 5
 FULL = {"checkpoints": "all", "order": True, "steps": "all", "logits": True}
 
 
@@ -180,9 +180,6 @@ class FullDisk:
         self._file.close()
 
 
-EPOCHS = 5
-
-
 # What callbacks of a test do next; not their parameters, which are part of what a training is.
 STOP_AT, SEEN = SimpleNamespace(step=None, by=ZeroDivisionError), []
 
@@ -249,6 +246,3 @@ def assert_only_the_trace(folder):
 
 def few_epochs():
     return sgd_net(X, Y, random_state=0).set_params(max_epochs=12)
-
-
-QUERIES = blobs(n=12, seed=1)
