@@ -179,6 +179,12 @@ class BaseDetrimentality(
                 f"{name} needs trusted rows besides the training rows, but X_val is None. Call "
                 "fit(X, y, X_val=..., y_val=...); in a Pipeline, name X_val in transform_input."
             )
+        if self._cross_validates() and not self._judges_new_rows():
+            raise ValueError(
+                f"{name}, as it is set, cannot judge rows it was not fitted on, so that with "
+                f"cv={self.cv!r} the rows a fold holds out would have no score. Set cv=None, or "
+                "choose parameters that judge new rows, such as a detector with novelty=True."
+            )
         if self._trains_folds(X_val) and isinstance(self.net, FrozenEstimator):
             asked = f"cv={self.cv!r}" if self._cross_validates() else "validation rows of its own"
             raise ValueError(

@@ -1,4 +1,4 @@
-"""`cv` together with validation rows: refused before training without them, fitted with them."""
+"""`cv` with what it cannot serve is refused before training; with validation rows it is served."""
 
 import inspect
 
@@ -7,6 +7,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import LocalOutlierFactor
 from skorch import NeuralNet
 
 import skinfluence
@@ -55,6 +56,13 @@ def test_without_validation_rows_cv_is_refused_before_training(method, cv, no_tr
     if hasattr(method, "validation"):  # without, a net that is not cross-fitted needs them, too
         assert "set cv=None" in str(error.value)
         assert "reference='self'" in str(error.value)
+
+
+def test_a_detector_that_scores_no_new_rows_is_refused_before_training(no_training):
+    X, y = blobs(n=30)
+    method = OutlierGradientDetector(detector=LocalOutlierFactor(), cv=3, random_state=0)
+    with pytest.raises(ValueError, match=r"would have no score. Set cv=None.*novelty=True"):
+        method.fit(X, y)
 
 
 @pytest.mark.parametrize("net", [None, classifier()], ids=["default", "given"])
