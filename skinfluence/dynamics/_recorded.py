@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from skinfluence.dynamics._formulas import area_under_margin, forgetting_events, margin
 from skinfluence.gradients._outputs import class_codes, class_scores, labels_of
+from skinfluence.gradients._skorch import Net
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._parameters import check_positive_integer
@@ -209,7 +210,7 @@ class ForgettingEvents(RecordedMargins):
         return forgetting_events(self._margins(rows))
 
 
-def _margins(net: Any, table: np.ndarray, labels: torch.Tensor) -> NDArray[np.float64]:
+def _margins(net: Net, table: np.ndarray, labels: torch.Tensor) -> NDArray[np.float64]:
     """Take the margins of one epoch, NaN for the rows it did not see."""
     margins = np.full(len(table), np.nan)
     seen = np.flatnonzero(~np.isnan(table).any(1))

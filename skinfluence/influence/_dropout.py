@@ -1,12 +1,10 @@
 """Sub-models of one trained net: one fixed dropout mask each."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skinfluence.gradients._skorch import shadow_of
+from skinfluence.gradients._skorch import Net, shadow_of
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -33,7 +31,7 @@ def has_dropout(module: nn.Module) -> bool:
     return any(isinstance(part, _DROPOUTS) and part.p > 0 for part in module.modules())
 
 
-def dropout_submodel(net: Any, seed: int) -> Any:
+def dropout_submodel(net: Net, seed: int) -> Net:
     """Make a net that shares another one's weights, with some units dropped for good."""
     member = shadow_of(net)
     places = [

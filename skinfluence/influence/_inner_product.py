@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 
-from skinfluence.gradients._skorch import kind_of
+from skinfluence.gradients._skorch import Net, kind_of
 from skinfluence.influence._dropout import dropout_submodel, has_dropout
 from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence.objectives._objective_fit import FitsObjective, has_value_by_row
@@ -186,7 +186,7 @@ class InnerProductInfluence(FitsObjective):
             found.append(np.concatenate([train.gram(part) for part in judged.kept_gradients()]))
         return np.asarray(np.mean(found, axis=0))
 
-    def _further_nets(self, rows: Rows) -> list[Any]:
+    def _further_nets(self, rows: Rows) -> list[Net]:
         """Train the net again with other seeds, where it has no dropout to draw sub-models from."""
         if self.n_ensemble == 1 or has_dropout(self._trained.net.module_):
             return []
@@ -203,7 +203,7 @@ class InnerProductInfluence(FitsObjective):
         given = GivenRows(rows.inputs, targets, is_numeric=kind_of(self.net_) == "regression")
         return [train_net(net, given, seed, memory=self.memory).net for seed in seeds]
 
-    def _members(self) -> list[Any]:
+    def _members(self) -> list[Net]:
         if self.n_ensemble == 1 or len(self.nets_) > 1:
             return self.nets_
         seeds = draw_seeds(self._seeds[2], self.n_ensemble)

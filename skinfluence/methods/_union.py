@@ -38,7 +38,7 @@ def _pairs(methods: Any) -> Any:
     )
 
 
-def _all_judge_new_rows(union: Any) -> bool:
+def _all_judge_new_rows(union: "DetrimentalityUnion") -> bool:
     fitted = getattr(union, "methods_", None)
     methods = _pairs(union.methods) if fitted is None else list(fitted.items())
     return all(hasattr(method, "transform") for _, method in methods)

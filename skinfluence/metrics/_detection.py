@@ -1,6 +1,5 @@
 """How well scores find rows known to be noisy: by inspection from the top down, and in a search."""
 
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from skinfluence.rows._containers import check_finite
-from skinfluence.rows._parameters import is_positive_number
+from skinfluence.rows._parameters import is_integer, is_positive_number
 from skinfluence.rows._worst_rows import number_of_rows
 
 
@@ -234,9 +233,9 @@ def _checked(
     return noisy, scores
 
 
-def _checked_budget(budget: Any, n_samples: int) -> int:
+def _checked_budget(budget: float, n_samples: int) -> int:
     n_rows = 0
-    if is_positive_number(budget) and (isinstance(budget, Integral) or budget <= 1):
+    if is_positive_number(budget) and (budget <= 1 or is_integer(budget)):
         n_rows = number_of_rows(budget, n_samples)
     if not 1 <= n_rows <= n_samples:
         raise ValueError(

@@ -62,7 +62,7 @@ class GivenRows:
         return cls(inputs, targets, is_numeric, names, groups)
 
     def parse_validation(
-        self, estimator: object, X_val: Any, y_val: Any, groups: Any = None
+        self, estimator: object, X_val: object, y_val: object, groups: object = None
     ) -> "GivenRows | None":
         """Check the validation rows that fit got besides these, if any."""
         if X_val is None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors
-from skinfluence.gradients._skorch import net_loss_of, step_scale_of
+from skinfluence.gradients._skorch import Net, net_loss_of, step_scale_of
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients.routes._per_row import LossModule
 from skinfluence.trace._training_trace import State, TrainingTrace
@@ -53,7 +53,7 @@ _SINGLE_TOLERANCE = 1e-2
 class Replay:
     """A training and its data, ready to be run again."""
 
-    net: Any  # as training left it; not written to
+    net: Net  # as training left it; not written to
     trace: TrainingTrace  # with the order of the rows
     rows: Batch  # all training rows, in the order that the trace numbers them
     validation: list[Batch]  # whose mean loss is asked for
@@ -91,7 +91,7 @@ class Replay:
         return loss, _checked_distance(self.net, self.trace, end)
 
 
-def prepare_replay(net: Any, trace: TrainingTrace, rows: Batch, validation: list[Batch]) -> Replay:
+def prepare_replay(net: Net, trace: TrainingTrace, rows: Batch, validation: list[Batch]) -> Replay:
     """Get ready to replay the training of a net."""
     net_loss = _private_loss(net, trace)
     device = next(net_loss.module.parameters()).device
@@ -112,7 +112,7 @@ def mean_loss(net_loss: NetLoss, batches: list[Batch]) -> float:
     return total / sum(len(y) for _, y in batches)
 
 
-def _private_loss(net: Any, trace: TrainingTrace) -> NetLoss:
+def _private_loss(net: Net, trace: TrainingTrace) -> NetLoss:
     start = {name: tensor.clone() for name, tensor in trace.initial_state.items()}
     return net_loss_of(net_at(net, start))
 
@@ -130,7 +130,7 @@ def _steps(trace: TrainingTrace, device: torch.device) -> list[Tensor]:
     return [torch.as_tensor(index, device=device) for index in trace.batch_indices]
 
 
-def _scales(net: Any, net_loss: NetLoss, trace: TrainingTrace, rows: Batch) -> list[float]:
+def _scales(net: Net, net_loss: NetLoss, trace: TrainingTrace, rows: Batch) -> list[float]:
     """Say what each step's loss is, as a multiple of the sum of its rows' losses."""
     scale_of = step_scale_of(net)
     scales = []
@@ -280,7 +280,7 @@ def _agree(one: Sequence[Tensor], two: Sequence[Tensor]) -> bool:
     return far <= tolerance**2 * size
 
 
-def _checked_distance(net: Any, trace: TrainingTrace, found: State) -> float:
+def _checked_distance(net: Net, trace: TrainingTrace, found: State) -> float:
     end, start = module_state(net, buffers=False), trace.initial_state
     way = sum(float((end[n] - start[n]).double().square().sum()) for n in found) ** 0.5
     off = sum(float((end[n] - found[n]).double().square().sum()) for n in found) ** 0.5

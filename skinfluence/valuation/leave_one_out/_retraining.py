@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
-from skinfluence.gradients._skorch import iter_batches, net_loss_of
+from skinfluence.gradients._skorch import Net, iter_batches, net_loss_of
 from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._containers import n_samples_of, select
@@ -35,7 +35,7 @@ PERIOD = 1.0
 class Scratch:
     """Trainings from scratch on all rows but one."""
 
-    net: Any  # unfitted
+    net: Net  # unfitted
     rows: Rows
     validation: Rows
     seed: int  # of every training
@@ -56,14 +56,14 @@ class Scratch:
             return validation_loss(net, self.validation)
 
 
-def scratch_of(net: Any, trained: TrainedNet, rows: Rows, validation: Rows, seed: int) -> Scratch:
+def scratch_of(net: Net, trained: TrainedNet, rows: Rows, validation: Rows, seed: int) -> Scratch:
     """Get ready to train an unfitted net as it was trained on all rows."""
     targets = fitting_outputs(trained.net, trained.labels, rows.inputs, rows.targets)
     # these trainings would take the place of the one that is to be recorded
     return Scratch(without_recorders(net), Rows(rows.inputs, targets), validation, seed)
 
 
-def validation_loss(net: Any, rows: Rows) -> float:
+def validation_loss(net: Net, rows: Rows) -> float:
     """Average a trained net's losses of rows."""
     return mean_loss(net_loss_of(net), list(iter_batches(net, *rows, BATCH_SIZE)))
 
