@@ -87,7 +87,7 @@ def test_signs_are_the_same_in_another_process():
 def test_another_process_gives_the_same_embedding(name):
     code = (
         f"import sys, numpy; sys.path[:0] = {sys.path!r}; "
-        "from test_projection import projected; "
+        "from tests.gradients.test_projection import projected; "
         f"numpy.save(sys.stdout.buffer, projected({name!r}, 33, 0, batch_size=4)[0].numpy())"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
