@@ -16,12 +16,11 @@ import torch
 from joblib.hashing import NumpyHasher
 from torch import Tensor
 
-from skinfluence.storage._sources import VERSIONED, is_installed, origin_of
+from skinfluence.storage._sources import MAIN, VERSIONED, is_installed, origin_of
 
 _Code: TypeAlias = types.FunctionType | type
 _PLAIN = str | bytes | int | float | complex | bool | None | types.EllipsisType | np.generic | Path
-# What cannot be imported by its name from there is a script's, or a notebook's.
-_MAIN = {"__main__", "__mp_main__"}
+_ATOMS = {bool, int, float, str, bytes, type(None)}
 _CHANGING = {"add", "append", "clear", "extend", "insert", "pop", "setdefault", "update"}
 
 
@@ -53,6 +52,9 @@ class _Hasher(NumpyHasher):
     """Hashes what pickle would write, but for code, nets, tensors and the order of mappings."""
 
     def save(self, obj: object) -> None:
+        if type(obj) in _ATOMS:  # as pickle does, but in a third of the time
+            self.dispatch[type(obj)](self, obj)
+            return
         is_known = id(obj) in self.memo
         try:
             super().save(self._described(obj))
@@ -99,7 +101,7 @@ class _Hasher(NumpyHasher):
         if obj is tuple or not isinstance(obj, _Code):
             return NotImplemented
         module = obj.__module__ or ""
-        module = "__main__" if module in _MAIN else module
+        module = "__main__" if module in MAIN else module
         name = module, obj.__qualname__, origin_of(module)
         if _is_found_by_name(obj, module):
             return tuple, (name,)
@@ -108,7 +110,8 @@ class _Hasher(NumpyHasher):
     def save_global(self, obj: object, name: str | None = None, **_: object) -> None:
         """Write what pickle knows by a name, such as a cached function, as its module's code."""
         module = getattr(obj, "__module__", None) or ""
-        self.save((module, name or getattr(obj, "__qualname__", ""), origin_of(module)))
+        said = module, name or getattr(obj, "__qualname__", ""), origin_of(module)
+        self.save((*said, getattr(obj, "__wrapped__", None)))
 
 
 def _place(key: object) -> str:
@@ -118,11 +121,11 @@ def _place(key: object) -> str:
 def _is_found_by_name(code: _Code, module: str) -> bool:
     root = module.partition(".")[0]
     if isinstance(code, type) and (root in VERSIONED or root in sys.stdlib_module_names):
-        return module != "__main__"  # some of C are found nowhere
+        return True  # some of those in C are found nowhere
     found: object = sys.modules.get(module)
     for name in code.__qualname__.split("."):
         found = getattr(found, name, None)
-    return found is code and module not in _MAIN and _has_source(module)
+    return found is code and _has_source(module)
 
 
 def _class_parts(cls: type) -> list[object]:
@@ -171,7 +174,9 @@ def _is_read(value: object, *, fixed: bool) -> bool:
         return all(_is_read(item, fixed=fixed) for item in value)
     if fixed and isinstance(value, dict):
         return all(_is_read(item, fixed=fixed) for pair in value.items() for item in pair)
-    return isinstance(value, _Code | types.ModuleType | np.ndarray | Tensor | _PLAIN)
+    is_cached = isinstance(getattr(value, "__wrapped__", None), types.FunctionType)
+    counted = _Code | types.ModuleType | np.ndarray | Tensor | _PLAIN
+    return is_cached or isinstance(value, counted)
 
 
 def _modules_of(function: types.FunctionType) -> Iterator[str]:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 # Code of these counts by the name, also in a checkout of them: whoever makes a fingerprint adds
 # their versions.
 VERSIONED = {"skinfluence", "torch", "skorch", "sklearn", "numpy"}
+# A script or a notebook: no other process can import it by that name, so it has no source here.
+MAIN = {"__main__", "__mp_main__"}
 
 
 class _Source(NamedTuple):
@@ -30,7 +32,7 @@ _SOURCES: dict[str, _Source] = {}
 
 def origin_of(module: str) -> list[str]:
     """Name the version of installed code; else digest its file and those it imports of the user."""
-    if module in {"", "__main__"}:
+    if not module or module in MAIN:
         return []
     if is_installed(module):
         return _versions_of(module.partition(".")[0])
@@ -47,16 +49,17 @@ def origin_of(module: str) -> list[str]:
 def is_installed(module: str) -> bool:
     """Tell the standard library and installed packages from code that is being written."""
     root = module.partition(".")[0]
-    if module in {"", "__main__"}:
+    if not module or module in MAIN:
         return False
     if root in VERSIONED or root in sys.stdlib_module_names:
         return True
-    spec = _spec_of(module)
+    spec = _spec_of(root)
+    if spec is not None and not spec.has_location:  # a namespace, which several may share
+        spec = _spec_of(module)
     if spec is None:
         return False
-    if spec.has_location:
-        return _is_in_site(spec.origin or "")
-    return any(map(_is_in_site, spec.submodule_search_locations or ()))  # a namespace
+    places = [spec.origin or ""] if spec.has_location else spec.submodule_search_locations
+    return any(map(_is_in_site, places or ()))
 
 
 def _source_of(name: str) -> _Source | None:

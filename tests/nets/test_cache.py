@@ -35,10 +35,11 @@ from skinfluence import (
     SGDInfluence,
     TraceRecorder,
     TracIn,
-    outlier,
 )
 from skinfluence.nets._cache import computed_once
+from skinfluence.outlier import _outlier_gradients
 from skinfluence.storage._fingerprint import fingerprint
+from tests._shared.instances import SMALLEST
 from tests._shared.problems import SmallMlp, classifier, fitted_classifier, noisy_blobs, regressor
 
 # Every estimator that trains a net on the rows, in a setting that records something where it can;
@@ -115,7 +116,7 @@ def test_features_out_of_the_cache_judge_all_rows_alike(
     method.fit(X, y)
     again = clone(method)
     with monkeypatch.context() as patch:
-        patch.setattr(outlier, "training_features", None)  # not to be computed
+        patch.setattr(_outlier_gradients, "training_features", None)  # not to be computed
         again.fit(X, y)
     plain = clone(method).set_params(memory=None).fit(X, y)
     np.testing.assert_array_equal(again.detrimentality_, plain.detrimentality_)
@@ -236,8 +237,6 @@ def test_every_method_trains_again_where_something_else_is_trained(tmp_path, met
 
 
 def test_every_estimator_that_trains_on_the_rows_has_the_parameter():
-    from instances import SMALLEST
-
     listed = {type(method) for method in CACHED}
     assert listed <= {cls for cls in SMALLEST if "memory" in SMALLEST[cls].get_params()}
     by_the_base = {
