@@ -3,10 +3,9 @@
 import io
 import os
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,18 +13,16 @@ from torch import Tensor
 
 # Marks what stands for a numpy array, which torch does not read back without its pickled class.
 _ARRAY = "numpy array"
-
-
 # What `packed` takes: tensors, arrays, numbers, strings, and containers of them.
 Plain: TypeAlias = dict[str, Any]
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file at once: a process killed meanwhile leaves the old one as it was."""
     beside = path.with_name(path.name + ".tmp")
     try:
         with beside.open("wb") as file:
-            write(file)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

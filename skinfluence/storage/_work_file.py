@@ -64,8 +64,7 @@ class WorkFile:
 
     def write(self, state: Plain) -> None:
         """Write a state at once: a kill or a full disk meanwhile leaves the old file as it was."""
-        data = packed({**self._signed, "state": state})
-        replace_file(self.path, lambda file: file.write(data))
+        replace_file(self.path, packed({**self._signed, "state": state}))
         self._written = time.monotonic()
 
     def watch(self, state: Callable[[], Plain | None]) -> None:

@@ -158,8 +158,7 @@ class ResumePoint:
             "history": history,
             **position,
         }
-        data = packed(record)
-        replace_file(self.folder / RESUME_FILE, lambda file: file.write(data))
+        replace_file(self.folder / RESUME_FILE, packed(record))
 
     def _append(self, part: Plain) -> None:
         data = packed(part)
