@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from skinfluence.nets._training import prepare_net
 from skinfluence.rows._seeds import seeded
+from skinfluence.storage._files import Plain
 from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.trace._callbacks import own_recorders
 from skinfluence.trace._recorder import TraceRecorder
@@ -27,7 +28,7 @@ from skinfluence.trace._training_trace import TrainingTrace
 from skinfluence.trace.folder._net_snapshot import load_module_snapshot, module_snapshot
 
 # Module and criterion as they are after it; the trace; the history.
-Outcome = tuple[dict[str, dict[str, Any]], TrainingTrace | None, list[Any]]
+Outcome = tuple[dict[str, Plain], TrainingTrace | None, list[Any]]
 Found = TypeVar("Found")
 _DTYPES_OF_NUMPY = {torch.float64, torch.float32, torch.float16, torch.int64, torch.bool}
 
@@ -42,27 +43,8 @@ def train_once(
     recorder: TraceRecorder | None,
     train: Callable[[], TrainingTrace | None],
 ) -> tuple[TrainingTrace | None, str | None]:
-    """Train a net, or give it the state that an equal training left in the cache.
-
-    Parameters
-    ----------
-    memory : joblib.Memory, str or None
-        As for a Pipeline. None always trains.
-    net : NeuralNet
-        Unfitted; fitted on return. Out of the cache it comes without the optimiser's state; a
-        recorder among its callbacks has the trace.
-    X, y : what skorch takes
-    seed : int
-    recorder : TraceRecorder or None
-    train : callable
-        Trains `net` and returns its trace.
-
-    Returns
-    -------
-    trace : TrainingTrace or None
-    key : str or None
-        Names the training for `computed_once`; None if it is not cached.
-    """
+    """Train a net, or give it the state that an equal training left in the cache."""
+    # Out of the cache it comes without its optimiser's state; the key is for `computed_once`.
     memory = check_memory(memory)
     if memory.location is None or _writes_trace(net, recorder):
         return train(), None
@@ -94,23 +76,7 @@ def train_once(
 def computed_once(
     memory: Any, key: str | None, parameters: list[Any], compute: Callable[[], Found]
 ) -> Found:
-    """Compute what follows from a training, or read what was computed before.
-
-    Parameters
-    ----------
-    memory : joblib.Memory, str or None
-    key : str or None
-        The training, as `train_once` names it; None always computes.
-    parameters : list
-        All else that the outcome depends on.
-    compute : callable
-        Its outcome can be pickled.
-
-    Returns
-    -------
-    object
-        What `compute` returns.
-    """
+    """Compute what follows from a training and `parameters` alone, or read what was computed."""
     if key is None:
         return compute()
     found: Found = _remembered(check_memory(memory), fingerprint([key, parameters]), compute)
@@ -147,7 +113,7 @@ class _TensorPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _snapshots(net: Any) -> dict[str, dict[str, Any]]:
+def _snapshots(net: Any) -> dict[str, Plain]:
     parts = {name: part for name, part in vars(net).items() if isinstance(part, nn.Module)}
     return {name: _on_cpu(module_snapshot(part)) for name, part in parts.items()}
 

@@ -3,38 +3,26 @@
 import io
 import os
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 # Marks what stands for a numpy array, which torch does not read back without its pickled class.
 _ARRAY = "numpy array"
+# What `packed` takes: tensors, arrays, numbers, strings, and containers of them.
+Plain: TypeAlias = dict[str, Any]
 
 
-def replace_file(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file at once: a process killed meanwhile leaves the old one as it was.
-
-    Parameters
-    ----------
-    path : Path
-    write : callable
-        ``write(file)``, to a binary file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written, as on a full disk; the old file stays.
-    """
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file at once: a process killed meanwhile leaves the old one as it was."""
     beside = path.with_name(path.name + ".tmp")
     try:
         with beside.open("wb") as file:
-            write(file)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -49,17 +37,7 @@ def replace_file(path: Path, write: Callable[[Any], object]) -> None:
 
 
 def numbered(folder: str | Path, number: int) -> Path:
-    """Name the folder of one part of a fit, beside where that of the whole would be.
-
-    Parameters
-    ----------
-    folder : str or Path
-    number : int
-
-    Returns
-    -------
-    Path
-    """
+    """Name the folder of one part of a fit, beside where that of the whole would be."""
     folder = Path(folder)
     if folder.name in {"", ".."}:  # "." has no name, but the folder has one
         folder = folder.resolve()
@@ -67,22 +45,7 @@ def numbered(folder: str | Path, number: int) -> Path:
 
 
 def packed(state: Any) -> bytes:
-    """Turn tensors, arrays and plain containers into bytes.
-
-    Parameters
-    ----------
-    state : dict, list or tuple
-        Of tensors, arrays, numbers, strings, and of the same.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    TypeError
-        If there is anything else in it, which could not be read without running its code.
-    """
+    """Turn tensors, arrays and plain containers into bytes."""
     # written to memory first: torch hides an OSError of the file in an error of its own
     buffer = io.BytesIO()
     torch.save(_plain(state), buffer)
@@ -90,24 +53,7 @@ def packed(state: Any) -> bytes:
 
 
 def unpacked(data: bytes, source: Path) -> Any:
-    """Read what `packed` made; no code in it is run.
-
-    Parameters
-    ----------
-    data : bytes
-    source : Path
-        Where they are from, for the error.
-
-    Returns
-    -------
-    dict, list or tuple
-        Tensors are on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If they are no such bytes.
-    """
+    """Read what `packed` made; no code in it is run."""
     try:
         if data[:2] != b"PK":  # torch would warn before it fails
             raise ValueError("no zip file")
@@ -148,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 def _restored(value: Any) -> Any:
     if isinstance(value, dict) and _ARRAY in value:
-        flat: NDArray[Any] = value["bytes"].numpy()
+        flat: np.ndarray = value["bytes"].numpy()
         return flat.view(np.dtype(value[_ARRAY])).reshape(value["shape"])
     if isinstance(value, dict):
         return type(value)({key: _restored(item) for key, item in value.items()})

@@ -1,25 +1,26 @@
 """Fingerprints: what a net, its data and its settings say, whatever process asks."""
 
 import dis
-import hashlib
 import sys
-import sysconfig
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import sklearn
 import skorch
 import torch
+from joblib.hashing import NumpyHasher
 from torch import Tensor
 
-# Code of these counts by the name, their versions besides.
-_VERSIONED = {"skinfluence", "torch", "skorch", "sklearn", "numpy"}
-_Plain = str | bytes | int | float | complex | bool | None | types.EllipsisType | np.generic | Path
+from skinfluence.storage._sources import MAIN, VERSIONED, is_installed, origin_of
+
+_Code: TypeAlias = types.FunctionType | type
+_PLAIN = str | bytes | int | float | complex | bool | None | types.EllipsisType | np.generic | Path
+_ATOMS = {bool, int, float, str, bytes, type(None)}
 _CHANGING = {"add", "append", "clear", "extend", "insert", "pop", "setdefault", "update"}
 
 
@@ -28,136 +29,120 @@ def versions() -> list[str]:
     return [version("skinfluence"), *(m.__version__ for m in (torch, skorch, sklearn, np))]
 
 
-def net_parameters(net: skorch.NeuralNet) -> list[Any]:
-    """List what decides how a net computes, for a fingerprint; its callbacks do not.
-
-    Parameters
-    ----------
-    net : NeuralNet
-
-    Returns
-    -------
-    list
-    """
+def net_parameters(net: skorch.NeuralNet) -> list[object]:
+    """List what decides how a net computes, for a fingerprint; its callbacks do not."""
     parameters = net.get_params(deep=False)
     return [type(net), {k: v for k, v in parameters.items() if k not in {"callbacks", "verbose"}}]
 
 
-def fingerprint(value: Any) -> str:
-    """Hash anything by what it says rather than where it lies in memory.
-
-    Parameters
-    ----------
-    value : object
-        Classes and functions count by name and code, with the functions, classes, numbers,
-        strings, arrays and containers of these that their code finds among its module's globals;
-        containers only where the code does not change any. What code of installed packages finds
-        does not count. Objects count by what pickle takes them apart into, nets by class and
-        parameters.
-
-    Returns
-    -------
-    str
-        The same in every process.
-
-    Raises
-    ------
-    TypeError
-        If something can be neither read nor pickled.
-    """
-    stream = _Hash()
-    stream.add(value)
-    return stream.digest()
+def fingerprint(value: object) -> str:
+    """Hash anything by what it says rather than where it lies: the same in every process."""
+    # Classes and functions count by name and by where they come from: the version of what is
+    # installed; the source of the user's module and of all of theirs that it imports. Where no
+    # module gives them by that name (a script, a notebook, a closure) they count by value.
+    digest: str = _Hasher(hash_name="sha256").hash(value)
+    return digest
 
 
-class _Hash:
-    """Feeds a hash function; objects met before count by their number."""
+class _UnreadableError(TypeError):
+    """Names what cannot be hashed."""
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._seen: dict[int, int] = {}
-        self._alive: list[Any] = []  # so that no id is used twice
 
-    def digest(self) -> str:
-        return self._hash.hexdigest()
+class _Hasher(NumpyHasher):
+    """Hashes what pickle would write, but for code, nets, tensors and the order of mappings."""
 
-    def add(self, value: Any) -> None:
-        self._text(f"{type(value).__module__}.{type(value).__qualname__}")
-        if isinstance(value, _Plain):
-            self._text(repr(value))
-        elif isinstance(value, list | tuple):
-            self._all(value)
-        elif isinstance(value, set | frozenset):
-            self._all(sorted(fingerprint(item) for item in value))
-        elif isinstance(value, np.ndarray) and value.dtype != object:
-            self._all([str(value.dtype), value.shape])
-            self._hash.update(np.ascontiguousarray(value).tobytes())
-        elif isinstance(value, Tensor):
-            self._all([str(value.dtype), tuple(value.shape)])
-            flat = value.detach().cpu().contiguous().reshape(-1)  # numpy knows no bfloat16
-            self._hash.update(flat.view(torch.uint8).numpy().tobytes())
-        elif id(value) in self._seen:
-            self._text(str(self._seen[id(value)]))
-        else:
-            self._seen[id(value)] = len(self._seen)
-            self._alive.append(value)
-            self._object(value)
-
-    def _object(self, value: Any) -> None:
-        if isinstance(value, Mapping):
-            self._all([part for pair in value.items() for part in pair])
-        elif isinstance(value, np.ndarray):
-            self._all([value.shape, value.ravel().tolist()])
-        elif isinstance(value, type):
-            self._class(value)
-        elif isinstance(value, types.FunctionType):
-            cells = [cell.cell_contents for cell in value.__closure__ or ()]
-            defaults = [value.__defaults__, value.__kwdefaults__]
-            named = _globals_of(value)
-            self._all([value.__qualname__, value.__code__, defaults, cells, named])
-        elif isinstance(value, types.ModuleType):
-            self._text(value.__name__)
-        elif isinstance(value, types.CodeType):
-            arguments = [value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount]
-            self._all([value.co_code, value.co_names, value.co_consts])
-            self._all([*arguments, value.co_varnames])
-        elif isinstance(value, skorch.NeuralNet):
-            self._all([type(value), value.get_params(deep=False)])
-        else:
-            self._parts(value)
-
-    def _class(self, cls: type) -> None:
-        self._text(f"{cls.__module__}.{cls.__qualname__}")
-        root = cls.__module__.partition(".")[0]
-        if root in _VERSIONED or root == "builtins":
+    def save(self, obj: object) -> None:
+        if type(obj) in _ATOMS:  # as pickle does, but in a third of the time
+            self.dispatch[type(obj)](self, obj)
             return
-        members = {n: member for n, member in vars(cls).items() if not _is_slot(n, member)}
-        self._all([cls.__bases__, {name: _unwrapped(m) for name, m in sorted(members.items())}])
-
-    def _parts(self, value: Any) -> None:
-        """Add what pickle would take an object apart into."""
+        is_known = id(obj) in self.memo
         try:
-            parts = value.__reduce_ex__(4)
+            super().save(self._described(obj))
+        except _UnreadableError:
+            raise
         except Exception as error:
-            raise TypeError(
+            raise _UnreadableError(
                 "It has to be known whether a training is the same as an earlier one, but "
-                f"{value!r} in the net or the data cannot be read. Take it out, or set memory=None "
+                f"{obj!r} in the net or the data cannot be read. Take it out, or set memory=None "
                 "or resume=False."
             ) from error
-        if isinstance(parts, str):  # the name of something global
-            self._text(parts)
-            return
-        made_of, iterators = list(parts[:3]), list(parts[3:5])
-        self._all([*made_of, *(list(items or ()) for items in iterators)])
+        if type(obj) in {list, tuple} and not is_known and id(obj) in self.memo:
+            # Forgotten, but for its number: equal ones count as equal, whether or not they are
+            # one and the same, which a clone changes.
+            number, _ = entry = self.memo.pop(id(obj))
+            self.memo[-1 - number] = entry
 
-    def _all(self, values: Any) -> None:
-        self._text(str(len(values)))
-        for value in values:
-            self.add(value)
+    def _described(self, obj: Any) -> Any:
+        """Put something plain in the place of what pickle writes differently in every process."""
+        kind = type(obj)
+        if isinstance(obj, Tensor):
+            flat = obj.detach().cpu().contiguous().reshape(-1)  # numpy knows no bfloat16
+            self._hash.update(flat.view(torch.uint8).numpy())
+            return Tensor, str(obj.dtype), tuple(obj.shape)
+        if kind in {np.ndarray, np.memmap} and not obj.dtype.hasobject:
+            self._hash.update(np.ascontiguousarray(obj).reshape(-1).view(np.uint8))
+            return np.ndarray, obj.dtype, obj.shape
+        if kind in {dict, types.MappingProxyType}:
+            return dict, sorted(obj.items(), key=lambda pair: _place(pair[0]))
+        if kind in {set, frozenset}:
+            return kind, sorted(map(fingerprint, obj))
+        return obj
 
-    def _text(self, text: str) -> None:
-        data = text.encode()
-        self._hash.update(len(data).to_bytes(8, "little") + data)
+    def reducer_override(self, obj: Any) -> Any:
+        """Say what to write instead; what comes third may lead back to the object itself."""
+        if isinstance(obj, skorch.NeuralNet):
+            return tuple, (), [type(obj), obj.get_params(deep=False)]
+        if isinstance(obj, types.ModuleType):
+            return tuple, ((obj.__name__, origin_of(obj.__name__)),)
+        if isinstance(obj, types.CodeType):
+            arguments = obj.co_argcount, obj.co_posonlyargcount, obj.co_kwonlyargcount
+            said = obj.co_code, obj.co_names, obj.co_consts, obj.co_varnames
+            return tuple, ((*said, arguments),)
+        if obj is tuple or not isinstance(obj, _Code):
+            return NotImplemented
+        module = obj.__module__ or ""
+        module = "__main__" if module in MAIN else module
+        name = module, obj.__qualname__, origin_of(module)
+        if _is_found_by_name(obj, module):
+            return tuple, (name,)
+        return tuple, (name,), _class_parts(obj) if isinstance(obj, type) else _parts(obj)
+
+    def save_global(self, obj: object, name: str | None = None, **_: object) -> None:
+        """Write what pickle knows by a name, such as a cached function, as its module's code."""
+        module = getattr(obj, "__module__", None) or ""
+        said = module, name or getattr(obj, "__qualname__", ""), origin_of(module)
+        self.save((*said, getattr(obj, "__wrapped__", None)))
+
+
+def _place(key: object) -> str:
+    return key if isinstance(key, str) else fingerprint(key)
+
+
+def _is_found_by_name(code: _Code, module: str) -> bool:
+    root = module.partition(".")[0]
+    if isinstance(code, type) and (root in VERSIONED or root in sys.stdlib_module_names):
+        return True  # some of those in C are found nowhere
+    found: object = sys.modules.get(module)
+    for name in code.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is code and _has_source(module)
+
+
+def _class_parts(cls: type) -> list[object]:
+    members = {name: m for name, m in vars(cls).items() if not _is_slot(name, m)}
+    return [cls.__bases__, {name: _unwrapped(member) for name, member in members.items()}]
+
+
+def _parts(function: types.FunctionType) -> list[object]:
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    parts: list[object] = [function.__code__, function.__defaults__, function.__kwdefaults__, cells]
+    if _has_source(function.__module__ or ""):  # which says what it uses of its module
+        return parts
+    return [*parts, _globals_of(function), [origin_of(name) for name in _modules_of(function)]]
+
+
+def _has_source(module: str) -> bool:
+    return is_installed(module) or bool(origin_of(module))
 
 
 def _is_slot(name: str, member: Any) -> bool:
@@ -176,22 +161,40 @@ def _unwrapped(member: Any) -> Any:
     return [member.fget, member.fset] if isinstance(member, property) else member
 
 
-def _globals_of(function: types.FunctionType) -> dict[str, Any]:
-    """Find what a user's function uses of its module, but for what may change while it runs."""
-    if _is_installed(function.__module__ or ""):
-        return {}
+def _globals_of(function: types.FunctionType) -> dict[str, object]:
+    """Find what a function uses of its module, but for what may change while it runs."""
     code, names = function.__code__, function.__globals__
     found = {name: names[name] for name in sorted(_names_loaded(code)) if name in names}
     return {n: value for n, value in found.items() if _is_read(value, fixed=not _changes(code))}
 
 
-def _is_read(value: Any, *, fixed: bool) -> bool:
+def _is_read(value: object, *, fixed: bool) -> bool:
     """Tell whether a global counts: lists and mappings only where they are `fixed`."""
     if isinstance(value, tuple | frozenset) or (fixed and isinstance(value, list | set)):
         return all(_is_read(item, fixed=fixed) for item in value)
     if fixed and isinstance(value, dict):
         return all(_is_read(item, fixed=fixed) for pair in value.items() for item in pair)
-    return isinstance(value, types.FunctionType | type | np.ndarray | Tensor | _Plain)
+    is_cached = isinstance(getattr(value, "__wrapped__", None), types.FunctionType)
+    counted = _Code | types.ModuleType | np.ndarray | Tensor | _PLAIN
+    return is_cached or isinstance(value, counted)
+
+
+def _modules_of(function: types.FunctionType) -> Iterator[str]:
+    """Name the modules that a function imports, or uses as attributes of a package."""
+    for code in _codes_in(function.__code__):
+        module = ""
+        for operation in dis.get_instructions(code):
+            if operation.opname == "IMPORT_NAME":
+                module = operation.argval
+                yield module
+            elif operation.opname == "IMPORT_FROM":
+                yield f"{module}.{operation.argval}"
+        for name in code.co_names:
+            package = function.__globals__.get(name)
+            if isinstance(package, types.ModuleType):
+                inside = package.__name__ + "."
+                found = [m.removeprefix(inside) for m in sys.modules if m.startswith(inside)]
+                yield from sorted(inside + m for m in found if {*m.split(".")} <= {*code.co_names})
 
 
 @cache
@@ -200,26 +203,18 @@ def _names_loaded(code: types.CodeType) -> frozenset[str]:
     operations = [(i.opname, i.argval) for i in dis.get_instructions(code)]
     read = {name for operation, name in operations if operation == "LOAD_GLOBAL"}
     read -= {name for operation, name in operations if operation == "STORE_GLOBAL"}
-    inner = [_names_loaded(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    return frozenset(read.union(*inner))
+    return frozenset(read.union(*(_names_loaded(inner) for inner in _codes_in(code)[1:])))
 
 
 @cache
 def _changes(code: types.CodeType) -> bool:
     """Tell whether code may change a list or mapping, such as a log that a callback keeps."""
-    stored = any(i.opname in {"STORE_SUBSCR", "DELETE_SUBSCR"} for i in dis.get_instructions(code))
-    inner = [_changes(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    return stored or bool(_CHANGING.intersection(code.co_names)) or any(inner)
+    codes = _codes_in(code)
+    stored = {i.opname for inner in codes for i in dis.get_instructions(inner)}
+    called = {name for inner in codes for name in inner.co_names}
+    return bool(stored & {"STORE_SUBSCR", "DELETE_SUBSCR"} or called & _CHANGING)
 
 
-@cache
-def _is_installed(module: str) -> bool:
-    """Tell the standard library and installed packages from code that is being written."""
-    root = module.partition(".")[0]
-    if root == "__main__":
-        return False
-    if root in _VERSIONED or root in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(root), "__file__", None)
-    folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
-    return file is not None and any(Path(file).is_relative_to(folder) for folder in folders)
+def _codes_in(code: types.CodeType) -> list[types.CodeType]:
+    inner = [_codes_in(const) for const in code.co_consts if isinstance(const, types.CodeType)]
+    return [code, *(c for codes in inner for c in codes)]

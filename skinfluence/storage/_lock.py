@@ -21,12 +21,11 @@ if hasattr(os, "register_at_fork"):  # or a child might inherit it from a thread
 
 
 class FolderLock:
-    """Keeps other trainings out of a folder, of this process and of others.
+    """Keeps other trainings out of a folder, of this process and of others."""
 
-    The operating system forgets the lock when the process ends, however it does. An object that
-    was left behind before `hold`, as by an error in another callback, keeps nobody of this process
-    out.
-    """
+    # The operating system forgets the lock when the process ends, however it does. An object that
+    # was left behind before `hold`, as by an error in another callback, keeps nobody of this
+    # process out.
 
     def __init__(self, folder: Path) -> None:
         make_folder(folder)

@@ -4,12 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Self
 
-from skinfluence.storage._files import packed, replace_file, unpacked
-
-# Of tensors, arrays, numbers and containers of them: what `packed` takes.
-State: TypeAlias = dict[str, Any]
+from skinfluence.storage._files import Plain, packed, replace_file, unpacked
 
 
 class WorkFile:
@@ -49,7 +46,7 @@ class WorkFile:
             "begun with. Remove the file to begin anew, or choose another.",
         )
 
-    def read(self) -> State | None:
+    def read(self) -> Plain | None:
         """Read the state to go on from; None if there is none."""
         if not self.path.exists():
             return None
@@ -65,19 +62,18 @@ class WorkFile:
             raise ValueError(self._other)
         return None
 
-    def write(self, state: State) -> None:
+    def write(self, state: Plain) -> None:
         """Write a state at once: a kill or a full disk meanwhile leaves the old file as it was."""
-        data = packed({**self._signed, "state": state})
-        replace_file(self.path, lambda file: file.write(data))
+        replace_file(self.path, packed({**self._signed, "state": state}))
         self._written = time.monotonic()
 
-    def watch(self, state: Callable[[], State | None]) -> None:
+    def watch(self, state: Callable[[], Plain | None]) -> None:
         """Write the state, if there is any, and if the last time is a while ago."""
         if time.monotonic() - self._written >= self._seconds:
             self._write_any(state())
 
     @contextmanager
-    def keeping(self, state: Callable[[], State | None]) -> Iterator[None]:
+    def keeping(self, state: Callable[[], Plain | None]) -> Iterator[None]:
         """Write the state whatever ends the block; None: there is none, or an interrupt tore it."""
         try:
             yield
@@ -89,6 +85,6 @@ class WorkFile:
             raise
         self._write_any(state())
 
-    def _write_any(self, state: State | None) -> None:
+    def _write_any(self, state: Plain | None) -> None:
         if state is not None:
             self.write(state)

@@ -2,6 +2,11 @@
 
 import abc
 import functools
+import importlib
+import pickle
+import subprocess
+import sys
+import textwrap
 import types
 
 import numpy as np
@@ -9,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from skinfluence.storage import _sources
 from skinfluence.storage._fingerprint import fingerprint
+from tests._shared.problems import SmallMlp, classifier
 
 SOURCE = """
 import math
@@ -52,7 +59,7 @@ class Net(nn.Module):
 
 
 def written(source):
-    """Run source as a module of the user's own, and give its net class."""
+    """Run source as a notebook would, which no file holds, and give its net class."""
     module = types.ModuleType("users_module")
     module.np = np
     exec(compile(source, "users_module.py", "exec"), vars(module))
@@ -115,3 +122,201 @@ def test_abstract_classes_and_cached_properties_are_read():
 def test_installed_code_counts_by_what_is_written_of_it_alone():
     assert fingerprint(torch.nn.functional.relu) != fingerprint(torch.nn.functional.relu6)
     assert fingerprint(pytest.approx) == fingerprint(pytest.approx)
+
+
+FILES = {
+    "nets.py": """
+        import functools
+        from torch import nn
+        import helpers
+        from pack import sub, act as activation
+        import spaces.inner
+        log = []
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Linear(2, 2)
+            def forward(self, X):
+                import lazy
+                log.append(len(X))
+                return lazy.scaled(helpers.act(self.body(X))) * helpers.Table.gain
+        @functools.cache
+        def cached(x):
+            return x
+        def made(n):
+            return lambda x: x * n
+        """,
+    "helpers.py": """
+        import deep
+        def act(x): return deep.act(x)
+        class Table:
+            gain = 1.0
+        """,
+    "deep.py": """
+        import helpers  # in a circle
+        def act(x): return x
+        """,
+    "lazy.py": "def scaled(x): return x",
+    "pack/__init__.py": "from .sub import act",
+    "pack/sub.py": """
+        from . import sibling
+        from .inner.leaf import value
+        def act(x): return x
+        """,
+    "pack/sibling.py": "rate = 1",
+    "pack/inner/__init__.py": "depth = 1",
+    "pack/inner/leaf.py": "from .. import inner\nvalue = 1",
+    "spaces/inner.py": "x = 1",  # in a namespace package
+    "unrelated.py": "x = 1",
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A user's modules; a call edits one as an editor and a new session would, and gives `nets`."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    names = {name.split("/")[0].removesuffix(".py") for name in FILES}
+
+    def forget():
+        for name in [name for name in sys.modules if name.split(".")[0] in names]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+
+    def edit(file=None, addition=""):
+        path = tmp_path / (file or "nets.py")
+        path.write_text(path.read_text() + addition)
+        forget()
+        return importlib.import_module("nets")
+
+    for name, source in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(source))
+    yield edit
+    forget()
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("asked", ["class", "instance", "net", "function", "closure", "cached"])
+def test_an_edit_of_any_file_that_is_imported_counts(file, asked, project):
+    def asked_of(nets):
+        return {
+            "class": nets.Net,
+            "instance": nets.Net.__new__(nets.Net),
+            "net": classifier(nets.Net),
+            "function": nets.made,
+            "closure": nets.made(2),
+            "cached": nets.cached,
+        }[asked]
+
+    before = fingerprint(asked_of(project()))
+    assert fingerprint(asked_of(project())) == before
+    after = fingerprint(asked_of(project(file, "\nadded = 1\n")))
+    assert (after == before) == (file == "unrelated.py")
+
+
+def test_what_runs_counts_not_what_its_file_was_edited_to(project, tmp_path):
+    nets = project()
+    before = fingerprint(nets.Net)
+    (tmp_path / "helpers.py").write_text("def act(x): return -x\n")
+    assert fingerprint(nets.Net) == before
+    importlib.reload(sys.modules["helpers"])
+    assert fingerprint(nets.Net) != before
+
+
+def test_logs_and_where_it_is_asked_do_not_count(project):
+    nets = project()
+    before = fingerprint([nets.Net, nets.made(2)])
+    nets.log.append(1)
+    nets.Net()(torch.zeros(1, 2))
+    assert fingerprint([nets.Net, nets.made(2)]) == before
+    assert fingerprint([nets.Net, nets.made(3)]) != before
+
+
+MAIN = """
+import functools
+import helpers
+from pack import act
+import spaces.inner
+SCALE = 1.0
+log = []
+@functools.cache
+def cached(x):
+    return 3 * x
+class Base:
+    def forward(self, x):
+        x = cached(x)
+        import lazy
+        log.append(x)
+        return act(helpers.act(x)) * SCALE + spaces.inner.x
+class Net(Base):
+    pass
+if __name__ == "__main__":
+    import sys
+    from joblib import Parallel, delayed
+    from skinfluence.storage._fingerprint import fingerprint
+    here = fingerprint([Net, Net()])
+    if "workers" in sys.argv:
+        there = Parallel(n_jobs=2)(delayed(fingerprint)([Net, Net()]) for _ in range(2))
+        assert there == [here, here]
+    log.append(1)
+    assert fingerprint([Net, Net()]) == here
+    print(here)
+"""
+
+
+def run_as_main(folder, source, *arguments):
+    (folder / "script.py").write_text(source)
+    command = [sys.executable, str(folder / "script.py"), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_script_is_read_alike_in_workers_and_with_all_that_it_imports(project, tmp_path):
+    # workers cannot be sent what is cached in a script
+    run_as_main(tmp_path, MAIN.replace("@functools.cache", ""), "workers")
+    found = {run_as_main(tmp_path, MAIN)}
+    for file in ("deep.py", "lazy.py", "spaces/inner.py"):
+        with (tmp_path / file).open("a") as opened:
+            opened.write("\nadded = 1\n")
+        found.add(run_as_main(tmp_path, MAIN))
+    found.add(run_as_main(tmp_path, MAIN.replace("SCALE = 1.0", "SCALE = 2.0")))
+    found.add(run_as_main(tmp_path, MAIN.replace("3 * x", "4 * x")))
+    assert len(found) == 6
+    assert run_as_main(tmp_path, MAIN.replace("SCALE = 1.0", "x = 3; SCALE = 2.0")) in found
+
+
+def test_installed_packages_count_by_name_and_version(monkeypatch):
+    from pyod.models.knn import KNN
+
+    before = fingerprint(KNN(n_neighbors=3))
+    assert fingerprint(KNN(n_neighbors=3)) == before
+    _sources._versions_of.cache_clear()
+    monkeypatch.setattr(_sources, "version", lambda name: "0.0")
+    assert fingerprint(KNN(n_neighbors=3)) != before
+    _sources._versions_of.cache_clear()
+
+
+def test_equal_values_are_equal_however_they_lie_in_memory():
+    X = np.random.default_rng(0).normal(size=(6, 4))
+    shared = [1, 2]
+    pairs = [
+        (X[::2], X[::2].copy()),
+        (X, np.asfortranarray(X)),
+        (X[:, :1], X[:, :1].copy()),
+        ([shared, shared, 3], [[1, 2], [1, 2], 3]),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (
+            {1: "a", "b": torch.ones(2), SmallMlp: None},
+            {SmallMlp: None, "b": torch.ones(2), 1: "a"},
+        ),
+        (frozenset("abc"), frozenset("cba")),
+        (torch.arange(6.0).reshape(2, 3).T, torch.arange(6.0).reshape(2, 3).T.contiguous()),
+    ]
+    for one, other in pairs:
+        assert fingerprint(one) == fingerprint(other)
+        assert fingerprint([one, other, one]) == fingerprint([other, one, one])
+        assert fingerprint(one) == fingerprint(pickle.loads(pickle.dumps(one)))
+    values = [[shared, shared], [shared, [1, 3]], (1, 2), [1, 2], {1, 2}, "a", b"a", 1, 1.0, True]
+    assert len({fingerprint(value) for value in values}) == len(values)
+    one, other = object.__new__(SmallMlp), object.__new__(SmallMlp)
+    assert fingerprint([one, [one], 1, one]) != fingerprint([one, [one], 1, other])

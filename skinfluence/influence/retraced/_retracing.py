@@ -24,8 +24,9 @@ from skinfluence.influence.retraced._walk import Retracer, Step, Update, Walk, i
 from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
+from skinfluence.storage._files import Plain
 from skinfluence.storage._fingerprint import fingerprint, net_parameters, versions
-from skinfluence.storage._work_file import State, WorkFile
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._training_trace import TrainingTrace
 
 # Steps further from SGD than this, relative to their length, are not what the theory is of.
@@ -178,7 +179,7 @@ def retrace_key(
 def _kept(
     file: WorkFile, retracer: Retracer, walk: Walk, steps: Iterator[Step]
 ) -> NDArray[np.float64]:
-    def state() -> State:
+    def state() -> Plain:
         return {"u": walk.u, "w": walk.w, "influence": walk.influence, "n_steps": walk.n_steps}
 
     with file.keeping(lambda: state() if walk.is_whole else None):

@@ -1,13 +1,16 @@
 """All that a training in progress is made of but its data: taken off a net, and put back."""
 
 import random
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from torch import nn
 
+from skinfluence.storage._files import Plain
+
+Part = TypeVar("Part")
 # What skorch's callbacks carry from one epoch to the next, and set anew when training begins:
 # EpochScoring, EarlyStopping, LRScheduler. Those of other callbacks begin anew.
 _CARRIED = (
@@ -20,21 +23,8 @@ _CARRIED = (
 )
 
 
-def snapshot_of(net: Any, generators: list[torch.Generator]) -> dict[str, Any]:
-    """Take what a training goes on from, in plain containers.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Between two epochs.
-    generators : list of torch.Generator
-        The training loader's own.
-
-    Returns
-    -------
-    dict
-        Its tensors may be those of the net.
-    """
+def snapshot_of(net: NeuralNet, generators: list[torch.Generator]) -> Plain:
+    """Take what a training goes on from, in plain containers."""
     modules, optimizers = _parts(net, nn.Module), _parts(net, torch.optim.Optimizer)
     return {
         "modules": {name: module_snapshot(module) for name, module in modules.items()},
@@ -47,30 +37,9 @@ def snapshot_of(net: Any, generators: list[torch.Generator]) -> dict[str, Any]:
 
 
 def put_back(
-    net: Any,
-    snapshot: dict[str, Any],
-    generators: list[torch.Generator],
-    begun: dict[str, Any],
+    net: NeuralNet, snapshot: Plain, generators: list[torch.Generator], begun: Plain
 ) -> None:
-    """Bring a net whose training begins to where another one stood.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised with the same parameters.
-    snapshot : dict
-        From `snapshot_of`.
-    generators : list of torch.Generator
-        The training loader's own, in the same order.
-    begun : dict
-        `random_states` when the other training began. A global generator that it never drew from
-        stays as it is.
-
-    Raises
-    ------
-    ValueError
-        If the training loader has more or fewer generators than it had.
-    """
+    """Bring a net whose training begins to where another one stood."""
     for name, module in _parts(net, nn.Module).items():
         load_module_snapshot(module, snapshot["modules"][name])
     for name, gradient in snapshot["gradients"].items():
@@ -91,23 +60,13 @@ def put_back(
         )
     for generator, state in zip(generators, snapshot["generators"], strict=True):
         generator.set_state(state)
+    # a generator that the other training never drew from stays as it is
     drawn = {n: s for n, s in snapshot["random"].items() if not same_state(s, begun[n])}
     _set_random_states(drawn)
 
 
-def generators_of(loader: Any) -> list[torch.Generator]:
-    """Find the generators that a data loader and its samplers hold.
-
-    Parameters
-    ----------
-    loader : iterable
-        Such as a DataLoader.
-
-    Returns
-    -------
-    list of torch.Generator
-        Each once.
-    """
+def generators_of(loader: object) -> list[torch.Generator]:
+    """Find the generators that a data loader and its samplers hold."""
     batches = getattr(loader, "batch_sampler", None)
     holders = [loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)]
     generators = [getattr(holder, "generator", None) for holder in holders]
@@ -115,7 +74,7 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     return list(by_place.values())
 
 
-def random_states() -> dict[str, Any]:
+def random_states() -> Plain:
     """Read the global generators: torch's, CUDA's once it is in use, numpy's, Python's."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return {
@@ -137,7 +96,7 @@ def same_state(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
-def _set_random_states(states: dict[str, Any]) -> None:
+def _set_random_states(states: Plain) -> None:
     if "torch" in states:
         torch.set_rng_state(states["torch"])
     if states.get("cuda"):
@@ -154,37 +113,20 @@ def _compact(state: Any) -> Any:
     return version, np.array(words, np.uint32), gauss  # 625 numbers, written after every epoch
 
 
-def _parts(net: Any, kind: type) -> dict[str, Any]:
+def _parts(net: NeuralNet, kind: type[Part]) -> dict[str, Part]:
     return {name: part for name, part in vars(net).items() if isinstance(part, kind)}
 
 
-def module_snapshot(module: nn.Module) -> dict[str, Any]:
-    """Take what training may change of a module, in plain containers.
-
-    Parameters
-    ----------
-    module : nn.Module
-
-    Returns
-    -------
-    dict
-        Its tensors are those of the module.
-    """
+def module_snapshot(module: nn.Module) -> Plain:
+    """Take what training may change of a module, in plain containers."""
     whole = module.state_dict()
     hidden = {name: b for name, b in module.named_buffers() if name not in whole}
     trainable = {name: p.requires_grad for name, p in module.named_parameters()}
     return {"state": dict(whole), "hidden_buffers": hidden, "trainable": trainable}
 
 
-def load_module_snapshot(module: nn.Module, snapshot: dict[str, Any]) -> None:
-    """Bring a module to where another one of its kind was.
-
-    Parameters
-    ----------
-    module : nn.Module
-    snapshot : dict
-        From `module_snapshot`.
-    """
+def load_module_snapshot(module: nn.Module, snapshot: Plain) -> None:
+    """Bring a module to where another one of its kind was."""
     module.load_state_dict(snapshot["state"])
     buffers = dict(module.named_buffers())
     with torch.no_grad():
@@ -194,7 +136,7 @@ def load_module_snapshot(module: nn.Module, snapshot: dict[str, Any]) -> None:
         parameter.requires_grad_(snapshot["trainable"][name])
 
 
-def _accumulated(net: Any) -> dict[str, torch.Tensor]:
+def _accumulated(net: NeuralNet) -> dict[str, torch.Tensor]:
     """Give the gradients that a training step of the net's own may go on adding to."""
     if type(net).train_step is NeuralNet.train_step:  # it begins by setting them to zero
         return {}
@@ -202,7 +144,7 @@ def _accumulated(net: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in named if p.grad is not None}
 
 
-def _carried(callback: Any) -> dict[str, Any]:
+def _carried(callback: Any) -> Plain:
     carried = {name: vars(callback)[name] for name in _CARRIED if name in vars(callback)}
     scheduler = vars(callback).get("lr_scheduler_")
     if scheduler is not None:

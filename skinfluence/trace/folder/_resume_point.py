@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 
 from skinfluence.gradients._states import module_state
-from skinfluence.storage._files import packed, replace_file, unpacked
+from skinfluence.storage._files import Plain, packed, replace_file, unpacked
 from skinfluence.storage._fingerprint import fingerprint, net_parameters, versions
 from skinfluence.storage._lock import FolderLock
 from skinfluence.trace.folder._net_snapshot import (
@@ -34,30 +35,11 @@ _VERSION = 1
 
 
 class ResumePoint:
-    """The record in a folder of how far a training came, and the right to write there.
+    """The record in a folder of how far a training came, and the right to write there."""
 
-    Parts, one an epoch, are appended to a file of their own, so that an epoch costs the same
-    however many went before. The record that counts them is replaced in one step, last.
-
-    Parameters
-    ----------
-    folder : Path
-    identity : mapping of str to str
-        What makes the training the one it is, in the words of the error, and a hash of it.
-
-    Attributes
-    ----------
-    folder : Path
-    parts_path : Path
-        The file of parts, once there is one.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds another training, or a trace that does not say of which it is.
-    RuntimeError
-        If the folder is in use.
-    """
+    # Parts, one an epoch, are appended to a file of their own, so that an epoch costs the same
+    # however many went before. The record that counts them is replaced in one step, last.
+    # `identity` says what makes the training the one it is, in the words of the error: hashes.
 
     def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
         self.folder = folder
@@ -105,40 +87,16 @@ class ResumePoint:
         return self._found is not None and bool(self._found["complete"])
 
     @property
-    def streams(self) -> dict[str, Any] | None:
+    def streams(self) -> Plain | None:
         """Say which files of states are to be gone on with."""
         return None if self._found is None else self._found["streams"]
 
-    def parts(self) -> Iterator[dict[str, Any]]:
-        """Read what was recorded of each epoch.
-
-        Returns
-        -------
-        iterator of dict
-            As `save` got them.
-
-        Raises
-        ------
-        ValueError
-            If the file is cut short.
-        """
+    def parts(self) -> Iterator[Plain]:
+        """Read what was recorded of each epoch."""
         return (epoch["recorded"] for epoch in self._epochs())
 
-    def enter(self, net: Any, loader: Any) -> None:
-        """Put a net whose training begins to where the training in the folder stands.
-
-        Parameters
-        ----------
-        net : NeuralNet
-            After all callbacks were told that training begins.
-        loader : iterable
-            Of the training rows, not yet drawn from.
-
-        Raises
-        ------
-        RuntimeError
-            If the folder was taken over.
-        """
+    def enter(self, net: NeuralNet, loader: object) -> None:
+        """Put a net whose training begins to where the training in the folder stands."""
         self._hold()
         self._generators = generators_of(loader)
         if self._found is None:
@@ -150,15 +108,7 @@ class ResumePoint:
         net.history.extend(json.loads(row) for row in history)
 
     def check_entered(self) -> None:
-        """Refuse a net that never asked for its training loader, or lost the folder.
-
-        Raises
-        ------
-        TypeError
-            If it has not asked.
-        RuntimeError
-            If the folder was taken over.
-        """
+        """Refuse a net that never asked for its training loader, or lost the folder."""
         if self._generators is None:
             raise TypeError(
                 "The net has not called get_iterator for its training rows, so their order cannot "
@@ -171,23 +121,8 @@ class ResumePoint:
         if self._lock is not None:
             self._lock.hold()
 
-    def save(self, net: Any, streams: dict[str, Any], part: dict[str, Any] | None) -> None:
-        """Write how far the training is.
-
-        Parameters
-        ----------
-        net : NeuralNet
-            Between two epochs.
-        streams : dict
-            From `TraceWriter.sync`.
-        part : dict or None
-            What was recorded of the epoch that ended; None before the first.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; the record of the epoch before stays.
-        """
+    def save(self, net: NeuralNet, streams: Plain, part: Plain | None) -> None:
+        """Write how far the training is."""
         if part is not None:
             self._append({"recorded": part, "history": _as_json(net.history[-1])})
         parts = {"files": [self.parts_path.name] if self._parts_bytes else []}
@@ -199,7 +134,7 @@ class ResumePoint:
             parts={**parts, "bytes": self._parts_bytes},
         )
 
-    def complete(self, net: Any) -> None:
+    def complete(self, net: NeuralNet) -> None:
         """Say that the trace is complete, and remove what only an unfinished one needs."""
         self._write(
             net,
@@ -212,7 +147,7 @@ class ResumePoint:
         )
         self.parts_path.unlink(missing_ok=True)
 
-    def _write(self, net: Any, *, history: list[str] | None = None, **position: Any) -> None:
+    def _write(self, net: NeuralNet, *, history: list[str] | None = None, **position: Any) -> None:
         assert self._generators is not None
         record = {
             "format": RESUME_FORMAT,
@@ -223,10 +158,9 @@ class ResumePoint:
             "history": history,
             **position,
         }
-        data = packed(record)
-        replace_file(self.folder / RESUME_FILE, lambda file: file.write(data))
+        replace_file(self.folder / RESUME_FILE, packed(record))
 
-    def _append(self, part: dict[str, Any]) -> None:
+    def _append(self, part: Plain) -> None:
         data = packed(part)
         try:
             with self.parts_path.open("r+b" if self._parts_bytes else "wb") as file:
@@ -241,7 +175,7 @@ class ResumePoint:
             raise
         self._parts_bytes += 8 + len(data)
 
-    def _epochs(self) -> Iterator[dict[str, Any]]:
+    def _epochs(self) -> Iterator[Plain]:
         if not self._parts_bytes:
             return
         with self.parts_path.open("rb") as file:
@@ -249,7 +183,7 @@ class ResumePoint:
                 size = int.from_bytes(file.read(8), "little")
                 yield unpacked(file.read(size), self.parts_path)
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> Plain | None:
         path = self.folder / RESUME_FILE
         if not path.is_file():
             if has_manifest(self.folder):
@@ -259,7 +193,7 @@ class ResumePoint:
                     "folder, remove this one, or record with resume=False to replace the trace."
                 )
             return None
-        record: dict[str, Any] = unpacked(path.read_bytes(), path)
+        record: Plain = unpacked(path.read_bytes(), path)
         if not isinstance(record, dict) or record.get("format") != RESUME_FORMAT:
             raise ValueError(f"{path} does not describe a skinfluence training. Check the folder.")
         if record.get("version") != _VERSION:
@@ -279,7 +213,7 @@ class ResumePoint:
             (self.folder / name).unlink(missing_ok=True)
         return None
 
-    def _check_same(self, record: dict[str, Any]) -> None:
+    def _check_same(self, record: Plain) -> None:
         other = [
             name
             for name in {**self._identity, **record["identity"]}
@@ -303,30 +237,9 @@ class ResumePoint:
 
 
 def training_identity(
-    net: Any, callbacks: list[Any], recorded: dict[str, Any], X: Any, y: Any
+    net: NeuralNet, callbacks: list[Any], recorded: Plain, X: object, y: object
 ) -> dict[str, str]:
-    """Hash what the result of a training depends on.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Initialised, not trained.
-    callbacks : list of (str, Callback)
-        Those that may act on the training.
-    recorded : dict
-        Settings of the recorder.
-    X, y : what skorch takes
-
-    Returns
-    -------
-    dict of str to str
-        Under names that an error can use.
-
-    Raises
-    ------
-    TypeError
-        If something of it can be neither read nor pickled.
-    """
+    """Hash what the result of a training depends on."""
     # not the objects: they change while training goes on
     made_of = {
         f"callback {name}": (type(callback), callback.get_params(deep=False))
@@ -349,11 +262,11 @@ def _is_finished(folder: Path) -> bool:
     return record is not None and bool(record.get("complete")) and bool(record.get("n_epochs"))
 
 
-def _as_json(row: Any) -> str:
+def _as_json(row: object) -> str:
     return json.dumps(row, default=_number)
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(

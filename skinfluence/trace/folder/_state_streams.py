@@ -4,7 +4,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -19,34 +19,17 @@ _BLOCK_BYTES = 2**24
 
 
 class Entry(NamedTuple):
-    """Where a tensor lies in a record.
-
-    Attributes
-    ----------
-    name : str
-    shape : list of int
-    dtype : str
-        Such as "float32".
-    start, stop : int
-        Bytes.
-    """
+    """Where a tensor lies in a record."""
 
     name: str
     shape: list[int]
-    dtype: str
-    start: int
+    dtype: str  # such as "float32"
+    start: int  # bytes
     stop: int
 
 
 class StateFile(Sequence[dict[str, Tensor]]):
-    """States on disk, read when they are indexed.
-
-    Parameters
-    ----------
-    path : Path
-    layout : list of Entry
-    length : int
-    """
+    """States on disk, read when they are indexed."""
 
     def __init__(self, path: Path, layout: list[Entry], length: int) -> None:
         self.path = path
@@ -94,7 +77,7 @@ class StateFile(Sequence[dict[str, Tensor]]):
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # pickled as a reference to the file
         return {**vars(self), "_block": None, "_descriptor": None}
 
@@ -154,16 +137,7 @@ class Stream:
 
 
 def layout_of(state: dict[str, Tensor]) -> list[Entry]:
-    """Place the tensors of a state one after the other.
-
-    Parameters
-    ----------
-    state : dict of str to Tensor
-
-    Returns
-    -------
-    list of Entry
-    """
+    """Place the tensors of a state one after the other."""
     layout = []
     start = 0
     for name, tensor in state.items():
@@ -194,19 +168,7 @@ def _in_words(tensor: tuple[tuple[int, ...], str] | None) -> str:
 
 
 def copy_start(source: Path, target: Path, n_bytes: int) -> None:
-    """Copy the first bytes of a file of states, onto the disk.
-
-    Parameters
-    ----------
-    source, target : Path
-    n_bytes : int
-        No more than there are.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written, as on a full disk; the source is as it was.
-    """
+    """Copy the first bytes of a file of states, onto the disk."""
     left = n_bytes
     try:
         with source.open("rb") as old, target.open("wb") as new:
@@ -225,18 +187,7 @@ def copy_start(source: Path, target: Path, n_bytes: int) -> None:
 
 
 def check_whole(path: Path, expected: int) -> None:
-    """Refuse a file to go on with that is shorter than it was.
-
-    Parameters
-    ----------
-    path : Path
-    expected : int
-        Bytes.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse a file to go on with that is shorter than it was."""
     size = path.stat().st_size if path.is_file() else None
     if size is None or size < expected:
         found = "is missing" if size is None else f"has {size} bytes"
@@ -253,7 +204,7 @@ def record_bytes(layout: list[Entry]) -> int:
     return -(-stop // _ALIGNMENT) * _ALIGNMENT
 
 
-def sync_file(file: Any) -> None:
+def sync_file(file: BinaryIO | TextIO) -> None:
     """Wait until what was written to an open file is on the disk."""
     file.flush()
     os.fsync(file.fileno())

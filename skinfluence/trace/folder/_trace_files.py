@@ -13,13 +13,11 @@ import re
 import uuid
 import weakref
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence.storage._files import unpacked
+from skinfluence.storage._files import Plain, unpacked
 from skinfluence.storage._lock import check_free, make_folder
 from skinfluence.trace.folder._state_streams import (
     Entry,
@@ -47,36 +45,10 @@ RESUME_FORMAT = "skinfluence resume point"
 
 
 class TraceWriter:
-    """Writes one trace into a folder, state by state.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it does not exist; the folder it lies in must.
-    resumable : bool, default=False
-        Whether a training may go on with the states that were marked by `keep`, also after an
-        error; they have their final names from the start.
-    streams : dict, optional
-        What `sync` gave, to go on with these files.
-
-    Attributes
-    ----------
-    has_copied : bool
-        Whether it goes on with copies of these files. The record must name them before `clear`.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
-    RuntimeError
-        If a resumable training is in progress there, and this is not it.
-    ValueError
-        If another program's file has the name of the manifest, or a file to go on with is cut
-        short.
-    """
+    """Writes one trace into a folder, state by state."""
 
     def __init__(
-        self, folder: Path, *, resumable: bool = False, streams: dict[str, Any] | None = None
+        self, folder: Path, *, resumable: bool = False, streams: Plain | None = None
     ) -> None:
         self.folder = folder
         self._resumable = resumable
@@ -100,7 +72,7 @@ class TraceWriter:
             raise
         self.has_copied = any(stream.path not in self._kept for stream in self._streams.values())
 
-    def _go_on(self, streams: dict[str, Any]) -> None:
+    def _go_on(self, streams: Plain) -> None:
         handed_out = set(files_of_trace(self.folder))
         for kind, entry in streams.items():
             path, length = self.folder / entry["file"], entry["length"]
@@ -117,14 +89,7 @@ class TraceWriter:
             self._streams[kind] = Stream(path, layout, length)
 
     def append(self, kind: str, state: dict[str, Tensor]) -> None:
-        """Add a state to the file of its kind.
-
-        Parameters
-        ----------
-        kind : {"states", "steps"}
-        state : dict of str to Tensor
-            Of the same names, shapes and dtypes every time.
-        """
+        """Add a state to the file of its kind."""
         if kind not in self._streams:
             self._streams[kind] = Stream(self._stream_path(kind), layout_of(state))
         self._streams[kind].append(state)
@@ -142,14 +107,8 @@ class TraceWriter:
         """Drop the last state of one kind."""
         self._streams[kind].drop_last()
 
-    def sync(self) -> dict[str, Any]:
-        """Bring the states written so far onto the disk.
-
-        Returns
-        -------
-        dict
-            Where they are, for another writer to go on with.
-        """
+    def sync(self) -> Plain:
+        """Bring the states written so far onto the disk."""
         for stream in self._streams.values():
             stream.sync()
         return {
@@ -172,38 +131,17 @@ class TraceWriter:
         return state
 
     def clear(self, parts: Path) -> None:
-        """Remove all files of this package but those that are gone on with.
-
-        They are what a kill left behind, and the trace of a training that an interrupt ended
-        early, which is now added to.
-
-        Parameters
-        ----------
-        parts : Path
-            To be spared besides the states.
-        """
+        """Remove all files of this package but `parts` and those of states."""
+        # they are what a kill left behind, and the trace of a training that an interrupt ended
+        # early, which is now added to
         spared = {parts.name} | {stream.path.name for stream in self._streams.values()}
         (self.folder / _MANIFEST).unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if _OWN_NAME.fullmatch(path.name) and path.name not in spared:
                 path.unlink()
 
-    def commit(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-        """Write the arrays, then put the new trace in the place of the old one.
-
-        Parameters
-        ----------
-        meta : dict
-            What JSON can hold.
-        arrays : dict of str to ndarray
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; the old trace stays.
-        RuntimeError
-            If a resumable training has begun there.
-        """
+    def commit(self, meta: Plain, arrays: dict[str, np.ndarray]) -> None:
+        """Write the arrays, then put the new trace in the place of the old one."""
         if not self._resumable:
             check_free(self.folder)
         old = files_of_trace(self.folder)
@@ -228,8 +166,8 @@ class TraceWriter:
         """Remove what was written and neither committed nor kept."""
         self._remove()
 
-    def _write(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-        files: dict[str, Any] = {}
+    def _write(self, arrays: dict[str, np.ndarray]) -> Plain:
+        files: Plain = {}
         for kind, stream in self._streams.items():
             stream.close()
             files[kind] = {
@@ -272,25 +210,8 @@ class TraceWriter:
 
 def read_folder(
     folder: Path,
-) -> tuple[dict[str, Any], dict[str, StateFile], dict[str, NDArray[Any]]]:
-    """Open what `TraceWriter.commit` wrote.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    meta : dict
-    states : dict of str to StateFile
-    arrays : dict of str to ndarray
-        Memory-mapped, copied when written to.
-
-    Raises
-    ------
-    ValueError
-        If there is no trace, or a foreign, newer or incomplete one.
-    """
+) -> tuple[Plain, dict[str, StateFile], dict[str, np.ndarray]]:
+    """Open what `TraceWriter.commit` wrote."""
     manifest = _manifest(folder)
     try:
         states, arrays = _open_files(folder, manifest["files"])
@@ -301,11 +222,9 @@ def read_folder(
         ) from error
 
 
-def _open_files(
-    folder: Path, files: dict[str, Any]
-) -> tuple[dict[str, StateFile], dict[str, NDArray[Any]]]:
+def _open_files(folder: Path, files: Plain) -> tuple[dict[str, StateFile], dict[str, np.ndarray]]:
     states: dict[str, StateFile] = {}
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, entry in files.items():
         path, shape, dtype = folder / entry["file"], tuple(entry["shape"]), np.dtype(entry["dtype"])
         if path.parent != folder:
@@ -327,7 +246,7 @@ def _open_files(
     return states, arrays
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> Plain:
     path = folder / _MANIFEST
     if not path.is_file():
         raise ValueError(
@@ -362,16 +281,7 @@ def _check_not_foreign(path: Path) -> None:
 
 
 def files_of_trace(folder: Path) -> list[str]:
-    """Name the data files of the trace in a folder, if there is one that can be read.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    list of str
-    """
+    """Name the data files of the trace in a folder, if there is one that can be read."""
     try:
         files = _manifest(folder)["files"].values()
         return [name for name in (entry["file"] for entry in files) if Path(name).name == name]
@@ -380,16 +290,7 @@ def files_of_trace(folder: Path) -> list[str]:
 
 
 def files_to_go_on_with(folder: Path) -> list[str]:
-    """Name the files that a training may go on with, if the folder says so.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    list of str
-    """
+    """Name the files that a training may go on with, if the folder says so."""
     record = record_in(folder)
     if record is None:
         return []
@@ -400,18 +301,8 @@ def files_to_go_on_with(folder: Path) -> list[str]:
     return [name for name in names if Path(name).name == name]
 
 
-def record_in(folder: Path) -> dict[str, Any] | None:
-    """Read the record of a training that may go on, if a folder holds one.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    dict or None
-        None, too, for a file of that name that is not known as one.
-    """
+def record_in(folder: Path) -> Plain | None:
+    """Read the record of a training that may go on, if a folder holds one."""
     path = folder / RESUME_FILE
     try:
         record = unpacked(path.read_bytes(), path)

@@ -19,7 +19,8 @@ from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import Rows
-from skinfluence.storage._work_file import State, WorkFile
+from skinfluence.storage._files import Plain
+from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import without_recorders
 from skinfluence.valuation.leave_one_out._replay import mean_loss
 
@@ -87,7 +88,7 @@ def leave_out(
     began = printed = time.monotonic()
     done = 0
 
-    def state() -> State | None:
+    def state() -> Plain | None:
         return {"losses": losses} if done else None
 
     with nullcontext() if file is None else file.keeping(state):
