@@ -32,8 +32,8 @@ from skinfluence import (
     SGDInfluence,
     TraceRecorder,
     TracIn,
-    outlier,
 )
+from skinfluence.outlier import _outlier_gradients
 from skinfluence.storage._fingerprint import fingerprint
 from tests._shared.counted import counted, n_trainings
 from tests._shared.instances import SMALLEST
@@ -95,7 +95,7 @@ def test_features_out_of_the_cache_judge_all_rows_alike(
     method.fit(X, y)
     again = clone(method)
     with monkeypatch.context() as patch:
-        patch.setattr(outlier, "training_features", None)  # not to be computed
+        patch.setattr(_outlier_gradients, "training_features", None)  # not to be computed
         again.fit(X, y)
     plain = clone(method).set_params(memory=None).fit(X, y)
     np.testing.assert_array_equal(again.detrimentality_, plain.detrimentality_)
