@@ -102,20 +102,19 @@ class BaseDetrimentality(
 
     def _fit_given(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Self:
         """Parse what the user gave, once, and fit on it."""
-        self._begin(X_val)
-        self._check_groups(groups, X_val)
+        self._begin(X_val, groups)
         rows = GivenRows.parse(self, X, y)
         return self._fit_parsed(rows, rows.parse_validation(self, X_val, y_val, groups))
 
     def _fit_rows(self, rows: GivenRows, validation: GivenRows | None = None) -> Self:
         """Fit on rows that were parsed already, as a part of another fit."""
-        self._begin(validation)
-        self._check_groups(None if validation is None else validation.groups, validation)
+        self._begin(validation, None if validation is None else validation.groups)
         rows.introduce(self)
         return self._fit_parsed(rows, validation)
 
-    def _begin(self, validation: object) -> None:
+    def _begin(self, validation: object, groups: object) -> None:
         self._check_parameters()
+        self._check_groups(groups, validation)
         self._check_validation(validation)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # of an earlier fit, maybe with other parameters

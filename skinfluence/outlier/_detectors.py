@@ -123,37 +123,37 @@ class ClassConditionalDetector:
         self.seed = seed
 
     def fit(
-        self, embedding: np.ndarray, codes: np.ndarray, classes: np.ndarray
+        self, embedding: np.ndarray, labels: np.ndarray, classes: np.ndarray
     ) -> NDArray[np.float64]:
-        """Fit on rows and their classes, out of all classes; give the scores of these rows."""
+        """Fit on rows and their labels, out of all classes; give the scores of these rows."""
         scores = np.empty(len(embedding))
-        counts = {code: int((codes == code).sum()) for code in classes.tolist()}
-        small = [code for code, count in counts.items() if count < MIN_CLASS_ROWS]
-        self.by_class_ = {}  # by class code; small classes share the detector of all classes
+        counts = {label: int((labels == label).sum()) for label in classes.tolist()}
+        small = [label for label, count in counts.items() if count < MIN_CLASS_ROWS]
+        self.by_class_ = {}  # by label; small classes share the detector of all classes
         if small:
-            listing = ", ".join(f"{code} ({counts[code]} rows)" for code in small)
+            listing = ", ".join(f"{label!r} ({counts[label]} rows)" for label in small)
             warnings.warn(
-                f"Classes number {listing} have fewer than {MIN_CLASS_ROWS} rows to fit a "
-                "detector of their own; the detector of all classes judges them.",
+                f"Classes {listing} have fewer than {MIN_CLASS_ROWS} rows to fit a detector of "
+                "their own; the detector of all classes judges them.",
                 SmallClassWarning,
                 stacklevel=2,
             )
             pooled = clone(self.detector)
             pooled_scores = fit_detector(pooled, embedding, self.seed)
-        for code in counts:
-            rows = codes == code
-            if code in small:
-                self.by_class_[code] = pooled
+        for label in counts:
+            rows = labels == label
+            if label in small:
+                self.by_class_[label] = pooled
                 scores[rows] = pooled_scores[rows]
             else:
-                self.by_class_[code] = clone(self.detector)
-                scores[rows] = fit_detector(self.by_class_[code], embedding[rows], self.seed)
+                self.by_class_[label] = clone(self.detector)
+                scores[rows] = fit_detector(self.by_class_[label], embedding[rows], self.seed)
         return scores
 
-    def score(self, embedding: np.ndarray, codes: np.ndarray) -> NDArray[np.float64]:
+    def score(self, embedding: np.ndarray, labels: np.ndarray) -> NDArray[np.float64]:
         """Score rows, each by the detector of its class."""
         scores = np.empty(len(embedding))
-        for code in np.unique(codes).tolist():
-            rows = codes == code
-            scores[rows] = score_rows(self.by_class_[code], embedding[rows])
+        for label in np.unique(labels).tolist():
+            rows = labels == label
+            scores[rows] = score_rows(self.by_class_[label], embedding[rows])
         return scores

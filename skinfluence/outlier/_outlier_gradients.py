@@ -264,10 +264,10 @@ class OutlierGradientDetector(BaseDetrimentality):
     ) -> NDArray[np.float64]:
         reference = embedding if trusted is None else trusted
         if isinstance(self.detector_, ClassConditionalDetector):
-            codes = self._codes(rows)
-            known = codes if validation is None else self._codes(validation)
-            scores = self.detector_.fit(reference, known, np.unique(codes))
-            return scores if trusted is None else self.detector_.score(embedding, codes)
+            labels = self._labels_of(rows)
+            known = labels if validation is None else self._labels_of(validation)
+            scores = self.detector_.fit(reference, known, np.unique(labels))
+            return scores if trusted is None else self.detector_.score(embedding, labels)
         scores = fit_detector(self.detector_, reference, self._seeds[1])
         return scores if trusted is None else score_rows(self.detector_, embedding)
 
@@ -276,19 +276,20 @@ class OutlierGradientDetector(BaseDetrimentality):
         if isinstance(self.detector_, NormDetector):
             return norms_of(self.detector_, values)
         if isinstance(self.detector_, ClassConditionalDetector):
-            return self.detector_.score(values, self._codes(rows))
+            return self.detector_.score(values, self._labels_of(rows))
         return score_rows(self.detector_, values)
 
     def _judges_new_rows(self) -> bool:
         return self.detector is None or can_score_rows(self.detector)
 
-    def _codes(self, rows: Rows) -> np.ndarray:
+    def _labels_of(self, rows: Rows) -> np.ndarray:
+        """Name the class of each row as the user does."""
         if self._trained.labels is None or rows.targets is None:
             raise ValueError(
                 "class_conditional=True needs a classifier and labels given as y; got "
                 f"{type(self.net_).__name__} and y of type {type(rows.targets).__name__}."
             )
-        return np.asarray(rows.targets)
+        return self._trained.labels.decode(rows.targets)
 
     def _training_features(self, rows: Rows) -> TrainingFeatures:
         def compute() -> TrainingFeatures:

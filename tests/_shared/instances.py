@@ -37,8 +37,8 @@ class BriefLeaveOneOut(LeaveOneOut):
     """With a default net of a few epochs, as it is trained for every row."""
 
     @staticmethod
-    def _default_net(X, y, *, random_state=None):
-        return sgd_net(X, y, random_state=random_state).set_params(max_epochs=3)
+    def _default_net(X, y, **settings):
+        return sgd_net(X, y, **settings).set_params(max_epochs=3)
 
 
 # batch_size=1 where a score follows the net's float32 outputs smoothly: scikit-learn compares the

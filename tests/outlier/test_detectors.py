@@ -28,7 +28,7 @@ from sklearn.svm import OneClassSVM
 
 from skinfluence import GradientEmbedding, NormDetector
 from skinfluence.outlier._detectors import fit_detector, score_rows
-from tests._shared.problems import fitted_classifier, noisy_blobs, paper_method
+from tests._shared.problems import classifier, fitted_classifier, noisy_blobs, paper_method
 
 DETECTORS = [
     ABOD(),
@@ -118,11 +118,10 @@ def test_unset_random_state_is_set_and_a_set_one_kept():
     assert nested[-1].random_state == nested[0].random_state == 5
 
 
-@pytest.mark.usefixtures("brief_nets")
 @pytest.mark.parametrize("detector", [IForest(), INNE(), CBLOF(3), IsolationForest()], ids=repr)
 def test_same_seed_same_scores(detector):
     X, y, _ = noisy_blobs()
-    method = paper_method(detector=detector, random_state=0)
+    method = paper_method(classifier(), detector=detector, random_state=0)
     first = clone(method).fit(X, y).detrimentality_
     np.testing.assert_array_equal(clone(method).fit(X, y).detrimentality_, first)
 

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
 from skinfluence.exceptions import SmallClassWarning
 from skinfluence.outlier._detectors import fit_detector, score_rows
+from skinfluence.rows._rows import GivenRows
 from tests._shared.problems import (
     SmallMlp,
     blobs,
@@ -57,9 +58,10 @@ def test_class_conditional_fits_one_detector_a_class(detector):
         seed = method._seeds[1]
         expected = fit_detector(own, embedding[y == label], seed)
         np.testing.assert_allclose(method.detrimentality_[y == label], expected, rtol=1e-6)
+        six = GivenRows(X[:6], np.full(6, label), is_numeric=False)
         np.testing.assert_allclose(
             method.score_detrimentality(X[:6], np.full(6, label)),
-            score_rows(own, method._embed(method._trained.rows(X[:6], np.full(6, label)))),
+            score_rows(own, method._embed(method._trained.coded(six))),
             rtol=1e-6,
         )
     assert np.isfinite(method.transform(X)).all()
@@ -109,6 +111,20 @@ def test_class_missing_from_validation_is_judged_by_the_detector_of_all():
     with pytest.warns(SmallClassWarning, match=r"1 \(0 rows\)"):
         method.fit(X, y, X_val=X_val[kept], y_val=y_val[kept])
     assert np.isfinite(method.detrimentality_).all()
+
+
+def test_small_classes_are_named_as_the_user_names_them():
+    X, y = blobs(n=60)
+    kept = (y != 2) | (np.cumsum(y == 2) <= 4)
+    names = np.array(["cat", "dog", "ox"])[y[kept]]
+    method = paper_method(classifier(), detector=KNN(), class_conditional=True, random_state=0)
+    with pytest.warns(SmallClassWarning, match=r"Classes 'ox' \(4 rows\) have fewer than 10 rows"):
+        method.fit(X[kept], names)
+    assert set(method.detector_.by_class_) == {"cat", "dog", "ox"}
+    coded = clone(method)
+    with pytest.warns(SmallClassWarning, match=r"Classes 2 \(4 rows\)"):
+        coded.fit(X[kept], y[kept])
+    np.testing.assert_array_equal(method.detrimentality_, coded.detrimentality_)
 
 
 def test_what_class_conditional_and_semi_supervised_refuse():

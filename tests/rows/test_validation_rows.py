@@ -36,13 +36,8 @@ class Spying(KNNShapley):
 
     seen = []  # noqa: RUF012 - shared by clones on purpose
 
-    def fit(self, X, y=None, X_val=None, y_val=None):
-        super().fit(X, y, X_val, y_val)
-        self.seen.append(len(self._validation_rows_for_test))
-        return self
-
     def _fit_scores(self, rows, validation):
-        self._validation_rows_for_test = validation.inputs
+        self.seen.append(len(validation.inputs))
         return super()._fit_scores(rows, validation)
 
 

@@ -19,7 +19,7 @@ METHODS = [
     ComplexityGap(random_state=0),
     ComplexityGap(mode="subsample", random_state=0),
     KNNShapley(random_state=0),
-    DataShapley(Centroids(), max_permutations=30, random_state=0),
+    DataShapley(Centroids(), max_permutations=10, random_state=0),
 ]
 every_method = pytest.mark.parametrize(
     "method", METHODS, ids=["gap", "subsampled gap", "knn", "shapley"]
