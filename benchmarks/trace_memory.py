@@ -26,7 +26,7 @@ from torch.utils.data import RandomSampler
 
 from skinfluence import TraceRecorder, TrainingTrace
 from skinfluence.influence.retraced._retracing import retraced_influence
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 
 MIB = 2**20
 
@@ -63,7 +63,7 @@ def problem(n_rows, n_features):
     """Random rows and labels."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_rows, n_features)).astype(np.float32)
-    return Rows(X, rng.integers(0, 10, n_rows))
+    return ModelRows(X, rng.integers(0, 10, n_rows))
 
 
 def unfitted(n_features, n_hidden, batch_size, n_steps, recorder):
@@ -88,7 +88,7 @@ def unfitted(n_features, n_hidden, batch_size, n_steps, recorder):
 
 def retrace(net, trace, rows, first_step):
     """Walk back from the end to a step."""
-    queries = Rows(rows.inputs[:100], rows.targets[:100])
+    queries = ModelRows(rows.inputs[:100], rows.targets[:100])
     return retraced_influence(
         net,
         trace,

@@ -18,7 +18,7 @@ from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, Train,
 from skinfluence.exceptions import AmountError
 from skinfluence.rows._containers import select
 from skinfluence.rows._folds import Fold, checked_fold
-from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import classes_and_codes, one_label_a_row
 from skinfluence.rows._worst_rows import worst_rows
 
@@ -116,7 +116,7 @@ def _check_two_classes(folds: list[Fold], y: np.ndarray) -> None:
 
 
 def losses_of_shares(
-    fit: Callable[[int, GivenRows], Any],
+    fit: Callable[[int, Rows], Any],
     ranking: NDArray[np.intp],
     data: Data,
     train: Train,

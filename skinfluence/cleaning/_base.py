@@ -20,7 +20,7 @@ from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_
 from skinfluence.cleaning._target_kind import check_kind, decided_kind
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
-from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seed_unset
 from skinfluence.rows._targets import check_targets, one_label_a_row
 from skinfluence.rows._validation_rows import validation_parts
@@ -67,15 +67,13 @@ class BaseCleaner(BaseEstimator):
             check_kind(type(self).__name__, self.method, classifies)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # of an earlier fit
-        rows = GivenRows.parse(
-            self, X, y, is_numeric=None if classifies is None else not classifies
-        )
+        rows = Rows.parse(self, X, y, is_numeric=None if classifies is None else not classifies)
         validation = rows.parse_validation(self, *validation_parts(X_val, y_val))
         method = clone(self.method)
         if self.random_state is not None:
             seed_unset(method, seed, deep=False)
 
-        def fit(number: int, part: GivenRows) -> Any:
+        def fit(number: int, part: Rows) -> Any:
             fitted = clone(method)
             number_folders(getattr(fitted, "net", None), number)
             self.n_trainings_ += 1

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skinfluence.rows._containers import Inputs, select, with_labels
-from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import classes_and_codes
 from skinfluence.rows._worst_rows import spare_classes, worst_rows
 
@@ -23,7 +23,7 @@ class Data(NamedTuple):
 
     X: Any
     y: Any
-    rows: GivenRows
+    rows: Rows
 
     def part(self, rows: NDArray[np.intp]) -> "Data":
         """Take some rows."""

@@ -5,7 +5,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._rows import Rows
 
 
 def check_kind(owner: str, method: BaseDetrimentality, classifies: bool) -> None:
@@ -21,7 +21,7 @@ def check_kind(owner: str, method: BaseDetrimentality, classifies: bool) -> None
         )
 
 
-def decided_kind(method: BaseDetrimentality, rows: GivenRows) -> bool:
+def decided_kind(method: BaseDetrimentality, rows: Rows) -> bool:
     """Decide whether targets are classes where no class name says so; the method is fitted."""
     if hasattr(method, "classes_"):
         return True

@@ -12,7 +12,7 @@ from skinfluence.gradients._outputs import mean_over_states, row_losses
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import needs_of_checkpoints
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._training_trace import State
 
@@ -51,10 +51,10 @@ class CheckpointMean(BaseDetrimentality):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         return self._score(rows)
 
-    def _score(self, rows: Rows) -> NDArray[np.float64]:
+    def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         states: list[State | None] = [None]
         if self.checkpoints != "last":
             states = [point.state for point in self.trace_.evenly_spaced(self.checkpoints)]

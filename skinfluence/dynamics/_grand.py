@@ -13,7 +13,7 @@ from skinfluence.gradients._trajectory import MeanOf
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._trained_net import hand_over, train_net
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.trace._callbacks import without_recorders
 from skinfluence.trace._training_trace import TrainingTrace
@@ -138,7 +138,7 @@ class GraNd(BaseDetrimentality):
         check_positive_integer("n_seeds", self.n_seeds)
         check_positive_integer("batch_size", self.batch_size)
 
-    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         frozen = isinstance(self.net, FrozenEstimator)
         further = [] if frozen else draw_seeds(self._seeds[1], self.n_seeds - 1)
         nets = [self.net, *(without_recorders(self.net) for _ in further)]
@@ -154,10 +154,10 @@ class GraNd(BaseDetrimentality):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         return self._score(rows)
 
-    def _score(self, rows: Rows) -> NDArray[np.float64]:
+    def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         gathered = [
             gather(
                 net,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._containers import n_samples_of
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import own_random_state
 
 
@@ -53,8 +53,8 @@ class RandomScore(BaseDetrimentality):
     def _check_parameters(self) -> None:
         pass
 
-    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
-        return Rows(rows.inputs, rows.targets), None
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
+        return ModelRows(rows.inputs, rows.targets), None
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         return own_random_state(self._seeds[0]).random_sample(n_samples_of(rows.inputs))

@@ -12,7 +12,7 @@ from skinfluence.gradients._skorch import Net
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._training_trace import TrainingTrace
 
@@ -40,7 +40,7 @@ class RecordedMargins(BaseDetrimentality):
     def _trace_needs(self) -> TraceNeeds:
         return TraceNeeds(logits=True, max_bytes=self.max_bytes)
 
-    def _margins(self, rows: Rows) -> NDArray[np.float64]:
+    def _margins(self, rows: ModelRows) -> NDArray[np.float64]:
         _check_converged(self.trace_)
         labels = labels_of(self.net_, rows.inputs, rows.targets)
         assert self.trace_.logits is not None
@@ -128,7 +128,7 @@ class AreaUnderMargin(RecordedMargins):
     True
     """
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         return area_under_margin(self._margins(rows))
 
 
@@ -206,7 +206,7 @@ class ForgettingEvents(RecordedMargins):
     True
     """
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         return forgetting_events(self._margins(rows))
 
 

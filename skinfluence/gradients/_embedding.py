@@ -16,7 +16,7 @@ from skinfluence.gradients._states import State
 from skinfluence.gradients._trajectory import MeanOf
 from skinfluence.gradients.routes._loop import BatchLoop
 from skinfluence.rows._parameters import check_parameter
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
 
 # The width that n_components="auto" keeps.
@@ -34,7 +34,7 @@ class EmbeddingSettings:
     batch_size: int
     trajectory: Trajectory | None = None
 
-    def gather(self, net: Net, rows: Rows, reading: TensorReading | None = None) -> Gathered:
+    def gather(self, net: Net, rows: ModelRows, reading: TensorReading | None = None) -> Gathered:
         """Compute the gradient embedding of rows, or read something else off the gradients."""
 
         def choose(loop: BatchLoop, n_rows: int) -> TensorReading:
@@ -54,7 +54,7 @@ class EmbeddingSettings:
         normalize = None if self.trajectory is None else self.trajectory.normalize
         return replace(self, trajectory=Trajectory([state], MeanOf(), normalize))
 
-    def mean_gradient(self, net: Net, rows: Rows) -> dict[str, Tensor]:
+    def mean_gradient(self, net: Net, rows: ModelRows) -> dict[str, Tensor]:
         """Average the rows' gradients, as a direction for `InnerProduct`."""
         total: dict[str, Tensor] = {}
         with preserved_random_state():
@@ -64,7 +64,7 @@ class EmbeddingSettings:
         n_rows = len(as_dataset(net, *rows))
         return {name: gradient / n_rows for name, gradient in total.items()}
 
-    def inner_products(self, net: Net, one: Rows, two: Rows) -> NDArray[np.float64]:
+    def inner_products(self, net: Net, one: ModelRows, two: ModelRows) -> NDArray[np.float64]:
         """Multiply the gradients of some rows with those of others: (n_one, n_two)."""
         with preserved_random_state():
             loop, batches = self._start(net, one)
@@ -73,7 +73,7 @@ class EmbeddingSettings:
             ]
         return np.concatenate(blocks).astype(np.float64)
 
-    def _start(self, net: Net, rows: Rows) -> tuple[BatchLoop, Iterator[Batch]]:
+    def _start(self, net: Net, rows: ModelRows) -> tuple[BatchLoop, Iterator[Batch]]:
         return start(
             net,
             *rows,

@@ -14,7 +14,7 @@ from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._inverses import Inverse
 from skinfluence.influence.solvers._solvers import ConjugateGradient, Solver
 from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
 
 
@@ -188,7 +188,7 @@ class InfluenceFunction(FitsObjective):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         self._training_rows = rows
         with preserved_random_state():
             train = self._net_rows(rows)
@@ -200,7 +200,7 @@ class InfluenceFunction(FitsObjective):
             self._direction = inverse.solve(direction[None])[0] / train.n_rows
             return -train.inner_products(self._direction)
 
-    def _score(self, rows: Rows) -> NDArray[np.float64]:
+    def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         with preserved_random_state():
             given = self._net_rows(rows)
             if self.reference == "self":
@@ -234,7 +234,7 @@ class InfluenceFunction(FitsObjective):
         """
         return self._answered(X, y)
 
-    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+    def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         train = self._net_rows(self._training_rows)
         inverse = self._inverse(train)
         judged = as_objective(self.objective).as_rows(self._net_rows(queries))
@@ -244,7 +244,7 @@ class InfluenceFunction(FitsObjective):
             parts.append(train.gram_of_directions(directions))
         return np.concatenate(parts)
 
-    def _net_rows(self, rows: Rows) -> NetRows:
+    def _net_rows(self, rows: ModelRows) -> NetRows:
         return NetRows(self.net_, rows, self.layers, self.batch_size)
 
     def _inverse(self, train: NetRows) -> Inverse:

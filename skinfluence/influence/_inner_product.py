@@ -15,7 +15,7 @@ from skinfluence.influence.objectives._objective_fit import FitsObjective, has_v
 from skinfluence.influence.objectives._objectives import as_objective
 from skinfluence.nets._trained_net import train_net
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import draw_seeds, preserved_random_state
 from skinfluence.trace._callbacks import without_recorders
 
@@ -138,7 +138,7 @@ class InnerProductInfluence(FitsObjective):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         assert validation is not None  # `_needs_validation`
         self._training_rows = rows
         self.nets_ = [self.net_, *self._further_nets(rows)]
@@ -150,7 +150,7 @@ class InnerProductInfluence(FitsObjective):
                 self._directions.append(direction)
         return self._score(rows)
 
-    def _score(self, rows: Rows) -> NDArray[np.float64]:
+    def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         with preserved_random_state():
             products = [
                 self._net_rows(net, rows).inner_products(direction)
@@ -177,7 +177,7 @@ class InnerProductInfluence(FitsObjective):
         """
         return self._answered(X, y)
 
-    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+    def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         objective = as_objective(self.objective)
         found = []
         for net in self._members():
@@ -186,7 +186,7 @@ class InnerProductInfluence(FitsObjective):
             found.append(np.concatenate([train.gram(part) for part in judged.kept_gradients()]))
         return np.asarray(np.mean(found, axis=0))
 
-    def _further_nets(self, rows: Rows) -> list[Net]:
+    def _further_nets(self, rows: ModelRows) -> list[Net]:
         """Train the net again with other seeds, where it has no dropout to draw sub-models from."""
         if self.n_ensemble == 1 or has_dropout(self._trained.net.module_):
             return []
@@ -200,7 +200,7 @@ class InnerProductInfluence(FitsObjective):
         if targets is not None and self._trained.labels is not None:
             targets = self._trained.labels.decode(targets)
         net = without_recorders(self.net)
-        given = GivenRows(rows.inputs, targets, is_numeric=kind_of(self.net_) == "regression")
+        given = Rows(rows.inputs, targets, is_numeric=kind_of(self.net_) == "regression")
         return [train_net(net, given, seed, memory=self.memory).net for seed in seeds]
 
     def _members(self) -> list[Net]:
@@ -209,5 +209,5 @@ class InnerProductInfluence(FitsObjective):
         seeds = draw_seeds(self._seeds[2], self.n_ensemble)
         return [dropout_submodel(self.net_, seed) for seed in seeds]
 
-    def _net_rows(self, net: object, rows: Rows) -> NetRows:
+    def _net_rows(self, net: object, rows: ModelRows) -> NetRows:
         return NetRows(net, rows, self.layers, self.batch_size)

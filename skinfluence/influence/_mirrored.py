@@ -11,7 +11,7 @@ from skinfluence.gradients._skorch import shadow_of
 from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.rows._parameters import check_positive_integer, check_positive_number
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
 
 
@@ -121,12 +121,12 @@ class MirroredInfluence(InfluenceQueries):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         assert validation is not None  # `_needs_validation`
         self._training_rows, self._validation = rows, validation
         return self._score(rows)
 
-    def _score(self, rows: Rows) -> NDArray[np.float64]:
+    def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         with preserved_random_state():
             return -self._changes(self._validation, rows)
 
@@ -148,12 +148,12 @@ class MirroredInfluence(InfluenceQueries):
         """
         return self._answered(X, y)
 
-    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+    def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         judges = self._net_rows(self.net_, queries)
         rows = [judges.row(i) for i in range(judges.n_rows)]
         return np.stack([self._changes(row, self._training_rows) for row in rows])
 
-    def _changes(self, reference: Rows, rows: Rows) -> NDArray[np.float64]:
+    def _changes(self, reference: ModelRows, rows: ModelRows) -> NDArray[np.float64]:
         """Measure how losses rise as the net climbs that of other rows; inner products, nearly."""
         copy = shadow_of(self.net_)
         for parameter in copy.module_.parameters():
@@ -165,7 +165,7 @@ class MirroredInfluence(InfluenceQueries):
             return np.zeros_like(before)
         return (judged.losses() - before) / distance
 
-    def _net_rows(self, net: object, rows: Rows) -> NetRows:
+    def _net_rows(self, net: object, rows: ModelRows) -> NetRows:
         return NetRows(net, rows, "all", self.batch_size)
 
 

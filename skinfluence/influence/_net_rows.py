@@ -15,7 +15,7 @@ from skinfluence.gradients._skorch import as_dataset, iter_batches, net_loss_of
 from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
 from skinfluence.gradients.routes._capture import require_gradients_of
 from skinfluence.gradients.routes._loop import GradientLoop
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 
 # (n_parameters,), ordered as the columns of the matrix of gradients: layer after layer.
 Direction: TypeAlias = Tensor
@@ -27,7 +27,9 @@ _BLOCK_BYTES = 2**27
 class NetRows:
     """A trained net, left as it is, and rows; every method is one pass over the rows."""
 
-    def __init__(self, net: Any, rows: Rows, layers: str | Sequence[str], batch_size: int) -> None:
+    def __init__(
+        self, net: Any, rows: ModelRows, layers: str | Sequence[str], batch_size: int
+    ) -> None:
         self._net, self._batch_size = net, batch_size
         self._dataset = as_dataset(net, rows.inputs, rows.targets)
         self.n_rows = len(self._dataset)
@@ -56,13 +58,13 @@ class NetRows:
         bytes_of_row = self.n_parameters * self.parameters[0].element_size()
         return max(1, min(self._batch_size, _BLOCK_BYTES // bytes_of_row))
 
-    def others(self, rows: Rows) -> "NetRows":
+    def others(self, rows: ModelRows) -> "NetRows":
         """Take other rows through the same net and layers."""
         return NetRows(self._net, rows, self.layer_names, self._batch_size)
 
-    def row(self, i: int) -> Rows:
+    def row(self, i: int) -> ModelRows:
         """Select one row, as a data set that holds its target."""
-        return Rows(torch.utils.data.Subset(self._dataset, [i]), None)
+        return ModelRows(torch.utils.data.Subset(self._dataset, [i]), None)
 
     def batches(self, batch_size: int | None = None) -> Iterator[tuple[Nested, Tensor]]:
         """Yield (X, y) of the rows in order."""

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import preserved_random_state
 
 
@@ -19,7 +19,7 @@ class InfluenceQueries(BaseDetrimentality):
 
     # Every method documents its own, which calls `_answered`.
     influence: Callable[..., NDArray[np.float64]]
-    _training_rows: Rows
+    _training_rows: ModelRows
 
     def proponents(self, X: Any, y: Any = None, k: int = 5) -> NDArray[np.intp]:
         """Find the training rows that lower the loss of given rows most.
@@ -58,16 +58,16 @@ class InfluenceQueries(BaseDetrimentality):
     def _answered(self, X: object, y: object) -> NDArray[np.float64]:
         """Answer `influence`; where rows were split, each part for the rows it was trained on."""
         check_is_fitted(self)
-        return self._influence_on_given(GivenRows.parse(self, X, y, reset=False))
+        return self._influence_on_given(Rows.parse(self, X, y, reset=False))
 
-    def _influence_on_given(self, queries: GivenRows) -> NDArray[np.float64]:
+    def _influence_on_given(self, queries: Rows) -> NDArray[np.float64]:
         if hasattr(self, "folds_"):
             return self._join_folds([fold._influence_on_given(queries) for fold in self.folds_])
         with preserved_random_state():
             return self._influence_on(self._trained.coded(queries))
 
     @abstractmethod
-    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+    def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         """Give (n_query, n_train); positive = the training row lowers the query's loss."""
 
 

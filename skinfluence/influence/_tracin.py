@@ -15,7 +15,7 @@ from skinfluence.methods._gradient_parameters import (
     trajectory_of,
 )
 from skinfluence.rows._parameters import check_parameter
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.trace._needs import TraceNeeds
 
 
@@ -165,7 +165,7 @@ class TracIn(InfluenceQueries):
         """
         return self._answered(X, y)
 
-    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+    def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         settings = self._settings()
         if self.n_components is None:
             return settings.inner_products(self.net_, queries, self._training_rows)
@@ -198,7 +198,7 @@ class TracIn(InfluenceQueries):
     def _judges_new_rows(self) -> bool:
         return True
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> np.ndarray:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> np.ndarray:
         self._training_rows = rows
         self._direction: Any = None
         if validation is not None:
@@ -209,7 +209,7 @@ class TracIn(InfluenceQueries):
                 self._direction = settings.gather(self.net_, validation).values.mean(0)
         return self._score(rows)
 
-    def _score(self, rows: Rows) -> np.ndarray:
+    def _score(self, rows: ModelRows) -> np.ndarray:
         reading = None  # the sketch
         if self.n_components is None:
             reading = Norm() if self._direction is None else InnerProduct(self._direction)

@@ -16,7 +16,7 @@ from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_n
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
 from skinfluence.rows._overlap import check_separate
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._needs import TraceNeeds
@@ -103,10 +103,10 @@ class BaseDetrimentality(
     def _fit_given(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Self:
         """Parse what the user gave, once, and fit on it."""
         self._begin(X_val, groups)
-        rows = GivenRows.parse(self, X, y)
+        rows = Rows.parse(self, X, y)
         return self._fit_parsed(rows, rows.parse_validation(self, X_val, y_val, groups))
 
-    def _fit_rows(self, rows: GivenRows, validation: GivenRows | None = None) -> Self:
+    def _fit_rows(self, rows: Rows, validation: Rows | None = None) -> Self:
         """Fit on rows that were parsed already, as a part of another fit."""
         self._begin(validation, None if validation is None else validation.groups)
         rows.introduce(self)
@@ -120,7 +120,7 @@ class BaseDetrimentality(
             delattr(self, name)  # of an earlier fit, maybe with other parameters
         self._seeds = draw_seeds(self.random_state, 3)
 
-    def _fit_parsed(self, rows: GivenRows, validation: GivenRows | None) -> Self:
+    def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
         self._validation_groups = None if validation is None else validation.groups
         if self._trains_folds(validation):
             self._rank(cross_fit(self, rows, validation))
@@ -136,7 +136,7 @@ class BaseDetrimentality(
         self.detrimentality_ = scores
         self.ranking_ = np.argsort(-scores, kind="stable")
 
-    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         """Train the net, and put rows as `_fit_scores` takes them; a method without replaces it."""
         coded = fit_net_of(self, rows, self._seeds[0], self._trace_needs())
         if validation is None:
@@ -258,9 +258,9 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
-        return self._scores_of(GivenRows.parse(self, X, y, reset=False))
+        return self._scores_of(Rows.parse(self, X, y, reset=False))
 
-    def _scores_of(self, rows: GivenRows) -> NDArray[np.float64]:
+    def _scores_of(self, rows: Rows) -> NDArray[np.float64]:
         """Score parsed rows; see `score_detrimentality`."""
         if hasattr(self, "folds_"):
             return self._mean_place([fold._scores_of(rows) for fold in self.folds_])
@@ -295,10 +295,10 @@ class BaseDetrimentality(
         """Raise ValueError for a parameter that is out of range."""
 
     @abstractmethod
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> np.ndarray | None:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> np.ndarray | None:
         """Score the training rows; higher = more detrimental. None if there is no one score."""
 
-    def _score(self, rows: Rows) -> np.ndarray:
+    def _score(self, rows: ModelRows) -> np.ndarray:
         """Score other rows; needed where `_judges_new_rows` says True."""
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import check_cv, folds_of
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import seeded_clone
 from skinfluence.rows._targets import check_class_labels, classes_and_codes
 from skinfluence.rows._worst_rows import number_of_rows
@@ -201,7 +201,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
             detrimental.
         """
         check_is_fitted(self)
-        rows = GivenRows.parse(self, X, y, reset=False)
+        rows = Rows.parse(self, X, y, reset=False)
         placed = [
             p_values(fold._scores_of(rows), reference)
             for fold, reference in zip(self.folds_, self._references, strict=True)
@@ -258,7 +258,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
     def _check_groups(self, groups: object, X_val: object) -> None:
         self.method._check_groups(groups, X_val)
 
-    def _fit_parsed(self, rows: GivenRows, validation: GivenRows | None) -> Self:
+    def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
         strata_of(rows, self.net)  # says so if there is nothing to split by
         if self.net is not None:
             check_given_net_has_classes(self.net)
@@ -287,10 +287,10 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self._rank(1 - self.p_values_)
         return self
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> None:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError
 
-    def _judge(self, fold: Any, held: np.ndarray, rows: GivenRows) -> None:
+    def _judge(self, fold: Any, held: np.ndarray, rows: Rows) -> None:
         """Place the rows held out of a fold."""
         scores = fold._scores_of(rows)
         check_finite(scores, "The score of held-out rows")

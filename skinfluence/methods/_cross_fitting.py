@@ -9,14 +9,14 @@ from sklearn.base import clone
 
 from skinfluence.gradients._skorch import kind_of
 from skinfluence.rows._folds import folds_of, halves_of, quantiles
-from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import number_folders
 
 # score(train, held): one score for each of the rows judged, in that order; both row numbers.
 Score: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def cross_fit(method: Any, rows: GivenRows, validation: GivenRows | None) -> NDArray[np.float64]:
+def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
     """Fit a clone of a method on the training rows of each fold; score every row once."""
     strata = strata_of(rows, method.net)
     out_of_fold = method._cross_validates()
@@ -58,7 +58,7 @@ def _unfitted_fold(method: Any, number: int) -> Any:
     return fold
 
 
-def strata_of(rows: GivenRows, net: Any) -> np.ndarray:
+def strata_of(rows: Rows, net: Any) -> np.ndarray:
     """Say which rows are alike where they are split: labels for a classifier, else all of them."""
     if rows.targets is None:
         raise ValueError(

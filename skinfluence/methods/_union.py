@@ -19,7 +19,7 @@ from skinfluence.nets._trained_net import train_net, unfitted_net
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_contamination, check_parameter
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import seeded_clone
 from skinfluence.rows._targets import classes_and_codes
 from skinfluence.trace._needs import TraceNeeds
@@ -254,7 +254,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
     def _trains_folds(self, X_val: object) -> bool:
         return False
 
-    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         self.timings_: dict[str, float] = {}
         shared = [m for _, m in self.methods if _shares_net(m, validation)]
         if shared:
@@ -275,9 +275,9 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             if hasattr(fitted, "classes_"):
                 self.classes_ = fitted.classes_
                 break
-        return Rows(rows.inputs, rows.targets), None
+        return ModelRows(rows.inputs, rows.targets), None
 
-    def _train(self, rows: GivenRows, needs: TraceNeeds | None) -> Any:
+    def _train(self, rows: Rows, needs: TraceNeeds | None) -> Any:
         """Train the shared net; it brings its trace and the user's names of the classes."""
         if isinstance(self.net, FrozenEstimator):
             return self.net.estimator
@@ -295,7 +295,9 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             name_classes(trained.net, trained.labels)
         return trained.net
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64] | None:
+    def _fit_scores(
+        self, rows: ModelRows, validation: ModelRows | None
+    ) -> NDArray[np.float64] | None:
         columns = [method.detrimentality_ for method in self.methods_.values()]
         self.scores_ = np.stack(columns, axis=1)
         self.rank_correlation_ = _rank_correlation(self.scores_)

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from skinfluence.exceptions import AmountError
 from skinfluence.rows._containers import check_finite, n_samples_of, select
 from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import draw_seeds, own_random_state, seeded
 from skinfluence.rows._targets import check_targets, classes_and_codes
 from skinfluence.rows._worst_rows import number_of_rows, worst_rows
@@ -222,7 +222,7 @@ def removal_curve(
     ranking = np.argsort(-scores, kind="stable")
     _check_no_class_is_emptied(ranking, groups, targets, shares, sizes)
     scorer = check_scoring(estimator, scoring)
-    training = _Training(estimator, scorer, Rows(X, y), Rows(X_test, y_test))
+    training = _Training(estimator, scorer, ModelRows(X, y), ModelRows(X_test, y_test))
     tasks: dict[_Key, _Task] = {}
     for number, seed, shuffled in _seeds(random_state, n_seeds, len(scores)):
         for size in sizes.tolist():
@@ -277,8 +277,8 @@ class _Training:
 
     estimator: Any
     scorer: Callable[..., object]
-    rows: Rows
-    test: Rows
+    rows: ModelRows
+    test: ModelRows
 
     def score_without(self, seed: int, removed: NDArray[np.intp]) -> float:
         X, y = self.rows

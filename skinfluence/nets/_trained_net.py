@@ -27,7 +27,7 @@ from skinfluence.nets._labels import Labels, labels_in, labels_of_fitted
 from skinfluence.nets._predictions import predict, predict_codes, root_mean_squared_error
 from skinfluence.nets._training import fit_net, warn_of_rows_kept_out
 from skinfluence.rows._containers import Inputs, n_samples_of
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels
 from skinfluence.trace._callbacks import records_as_much, trace_of
 from skinfluence.trace._needs import TraceNeeds
@@ -51,19 +51,19 @@ class TrainedNet:
         kind = kind_of(self.net)
         return kind != "other" and (kind != "regression" or self.residual is not None)
 
-    def coded(self, rows: GivenRows) -> Rows:
+    def coded(self, rows: Rows) -> ModelRows:
         """Put rows with given targets as the net takes them."""
         inputs = cast_inputs(self.net, rows.inputs)
         given = rows.targets
-        return Rows(inputs, None if given is None else _encoded(self.net, self.labels, given))
+        return ModelRows(inputs, None if given is None else _encoded(self.net, self.labels, given))
 
-    def predicted_rows(self, inputs: Inputs) -> Rows:
+    def predicted_rows(self, inputs: Inputs) -> ModelRows:
         """Put checked inputs as the net takes them, with predicted targets for given ones."""
         inputs = cast_inputs(self.net, inputs)
         predicted = predict(self.net, inputs)
         if self.residual is not None:  # at the prediction itself, a regression's residual is zero
-            return Rows(inputs, np.asarray(predicted - self.residual, dtype=predicted.dtype))
-        return Rows(inputs, cast_targets(self.net, predicted))
+            return ModelRows(inputs, np.asarray(predicted - self.residual, dtype=predicted.dtype))
+        return ModelRows(inputs, cast_targets(self.net, predicted))
 
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Predict labels as the user names them, or numbers."""
@@ -81,7 +81,7 @@ class TrainedNet:
         targets = None  # a data set holds them; the forward pass does not look at them
         if isinstance(inputs, np.ndarray | Mapping):
             targets = np.full(n_samples_of(inputs), self.labels.classes[0])
-        X, y = self.coded(GivenRows(inputs, targets, is_numeric=False))
+        X, y = self.coded(Rows(inputs, targets, is_numeric=False))
         states: list[State | None] = [None]
         if trace is not None:
             states = [checkpoint.state for checkpoint in trace.checkpoints]
@@ -92,7 +92,7 @@ class TrainedNet:
         return mean_over_states(self.net, X, y, states, read, batch_size=256)
 
 
-def fit_net_of(estimator: Any, rows: GivenRows, seed: int, needs: TraceNeeds | None = None) -> Rows:
+def fit_net_of(estimator: Any, rows: Rows, seed: int, needs: TraceNeeds | None = None) -> ModelRows:
     """Train the net of an estimator, set what every estimator with a net has, code the rows."""
     trained = train_net(
         estimator.net,
@@ -131,7 +131,7 @@ def can_predict_targets(estimator: object) -> bool:
 
 def train_net(
     net: object,
-    rows: GivenRows,
+    rows: Rows,
     seed: int,
     *,
     needs: TraceNeeds | None = None,
@@ -149,7 +149,7 @@ def train_net(
 
 
 def unfitted_net(
-    net: object, rows: GivenRows, seed: int, default: Callable[..., Net] = default_net
+    net: object, rows: Rows, seed: int, default: Callable[..., Net] = default_net
 ) -> Net:
     """Clone a net, or make the default one for these rows."""
     if is_net(net):
@@ -171,7 +171,7 @@ def unfitted_net(
 
 
 def _trained(
-    net: Net, rows: GivenRows, seed: int, *, needs: TraceNeeds | None, memory: Any
+    net: Net, rows: Rows, seed: int, *, needs: TraceNeeds | None, memory: Any
 ) -> TrainedNet:
     labels = labels_in(net, rows.targets)
     sketch = initialized_copy(net, seed)
@@ -189,7 +189,7 @@ def _trained(
     return TrainedNet(net, labels, _residual(net, X, target), trace, key)
 
 
-def _frozen(net: Any, rows: GivenRows, needs: TraceNeeds | None) -> TrainedNet:
+def _frozen(net: Any, rows: Rows, needs: TraceNeeds | None) -> TrainedNet:
     if not is_net(net):
         raise TypeError(
             f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "

@@ -20,7 +20,7 @@ from skinfluence.methods._gradient_parameters import (
 )
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 
 
@@ -189,7 +189,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = GivenRows.parse(self, X, y)
+        rows = Rows.parse(self, X, y)
         needs = needs_of_checkpoints(self.checkpoints, self.combine)
         self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
         return self.embedding_
@@ -226,10 +226,10 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
-        rows = GivenRows.parse(self, X, y, reset=False)
+        rows = Rows.parse(self, X, y, reset=False)
         return self._gather(self._trained.coded(rows)).values
 
-    def _gather(self, rows: Rows) -> Gathered:
+    def _gather(self, rows: ModelRows) -> Gathered:
         settings = EmbeddingSettings(
             self.layers,
             self.n_components,

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._readings import Inputs, TensorReading
 from skinfluence.rows._containers import check_finite
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.trace._training_trace import TrainingTrace
 
 # Features have unit norms, and distances of equal rows an error of about 1e-8.
@@ -90,7 +90,7 @@ class TrainingFeatures(NamedTuple):
 def training_features(
     net: Any,
     trace: TrainingTrace | None,
-    rows: Rows,
+    rows: ModelRows,
     settings: EmbeddingSettings,
     *,
     n_neighbors: int | None,
@@ -111,7 +111,7 @@ def training_features(
 def features_of(
     net: Any,
     trace: TrainingTrace | None,
-    rows: Rows,
+    rows: ModelRows,
     settings: EmbeddingSettings,
     *,
     contrast: NeighborContrast | None,
@@ -126,7 +126,7 @@ def features_of(
 
 
 def _before_training(
-    net: Any, trace: TrainingTrace, rows: Rows, settings: EmbeddingSettings
+    net: Any, trace: TrainingTrace, rows: ModelRows, settings: EmbeddingSettings
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Give inputs, activations after and gradients before training, for the contrast."""
     inputs = rows.inputs if isinstance(rows.inputs, np.ndarray) else None

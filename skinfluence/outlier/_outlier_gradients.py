@@ -31,7 +31,7 @@ from skinfluence.outlier._norm_detector import (
     score_threshold,
 )
 from skinfluence.rows._parameters import check_contamination, check_positive_integer
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.trace._needs import TraceNeeds
 
 # What the features of the training rows depend on, besides the training.
@@ -239,7 +239,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return self.semi_supervised
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         detector = NormDetector() if self.detector is None else clone(self.detector)
         self.detector_: Any = detector
         _, detector_seed, self.projection_seed_ = self._seeds
@@ -258,9 +258,9 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _fit_detector(
         self,
         embedding: np.ndarray,
-        rows: Rows,
+        rows: ModelRows,
         trusted: np.ndarray | None,
-        validation: Rows | None,
+        validation: ModelRows | None,
     ) -> NDArray[np.float64]:
         reference = embedding if trusted is None else trusted
         if isinstance(self.detector_, ClassConditionalDetector):
@@ -271,7 +271,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         scores = fit_detector(self.detector_, reference, self._seeds[1])
         return scores if trusted is None else score_rows(self.detector_, embedding)
 
-    def _score(self, rows: Rows) -> NDArray[np.float64]:
+    def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         values = self._embed(rows)
         if isinstance(self.detector_, NormDetector):
             return norms_of(self.detector_, values)
@@ -282,7 +282,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _judges_new_rows(self) -> bool:
         return self.detector is None or can_score_rows(self.detector)
 
-    def _labels_of(self, rows: Rows) -> np.ndarray:
+    def _labels_of(self, rows: ModelRows) -> np.ndarray:
         """Name the class of each row as the user does."""
         if self._trained.labels is None or rows.targets is None:
             raise ValueError(
@@ -291,7 +291,7 @@ class OutlierGradientDetector(BaseDetrimentality):
             )
         return self._trained.labels.decode(rows.targets)
 
-    def _training_features(self, rows: Rows) -> TrainingFeatures:
+    def _training_features(self, rows: ModelRows) -> TrainingFeatures:
         def compute() -> TrainingFeatures:
             return training_features(
                 self.net_,
@@ -306,7 +306,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         parameters = [*chosen, self.projection_seed_, self._reading()]
         return computed_once(self.memory, self._trained.key, parameters, compute)
 
-    def _embed(self, rows: Rows) -> np.ndarray:
+    def _embed(self, rows: ModelRows) -> np.ndarray:
         """Give what the detector judges of rows not trained on."""
         return features_of(
             self.net_,

@@ -1,4 +1,4 @@
-"""Rows: what the user gave, checked and parsed once, and the same as a net takes it."""
+"""Rows: what the user gave, checked and parsed once, and the same as a model takes it."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,15 +21,15 @@ from skinfluence.rows._targets import (
 )
 
 
-class Rows(NamedTuple):
-    """Rows as a net takes them: inputs in its dtype, targets as its criterion takes them."""
+class ModelRows(NamedTuple):
+    """Rows as a model takes them: for a net with inputs cast and targets coded."""
 
     inputs: Any
     targets: Any  # None if a data set holds them
 
 
 @dataclass(frozen=True)
-class GivenRows:
+class Rows:
     """Rows as the user gave them, checked at the door; what is behind it trusts them."""
 
     inputs: Inputs
@@ -48,7 +48,7 @@ class GivenRows:
         is_numeric: bool | None = None,
         groups: Any = None,
         reset: bool = True,
-    ) -> "GivenRows":
+    ) -> "Rows":
         """Check what fit got (or, without `reset`, rows to judge) and note its features."""
         inputs = check_inputs(estimator, X, reset=reset)
         targets = None
@@ -63,11 +63,11 @@ class GivenRows:
 
     def parse_validation(
         self, estimator: object, X_val: object, y_val: object, groups: object = None
-    ) -> "GivenRows | None":
+    ) -> "Rows | None":
         """Check the validation rows that fit got besides these, if any."""
         if X_val is None:
             return None
-        return GivenRows.parse(
+        return Rows.parse(
             estimator, X_val, y_val, is_numeric=self.is_numeric, groups=groups, reset=False
         )
 
@@ -84,12 +84,12 @@ class GivenRows:
     def __len__(self) -> int:
         return n_samples_of(self.inputs)
 
-    def part(self, rows: np.ndarray) -> "GivenRows":
+    def part(self, rows: np.ndarray) -> "Rows":
         """Take some rows, as arrays without names; their targets are what those of all are."""
         targets = None if self.targets is None else self.targets[rows]
         groups = None if self.groups is None else self.groups[rows]
         inputs = select(self.inputs, rows)
-        return GivenRows(inputs, targets, self.is_numeric, groups=groups)
+        return Rows(inputs, targets, self.is_numeric, groups=groups)
 
     def introduce(self, estimator: Any) -> None:
         """Tell an estimator that is fitted on these rows what scikit-learn would have told it."""

@@ -17,7 +17,7 @@ from skinfluence.rows._parameters import (
     check_parameter,
     check_positive_integer,
 )
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import own_random_state
 from skinfluence.valuation._kernel_gap import (
     Gaps,
@@ -188,10 +188,10 @@ class ComplexityGap(BaseDetrimentality):
         for name in ("n_repeats", "max_rows", "n_landmarks", "max_bytes"):
             check_positive_integer(name, getattr(self, name))
 
-    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         return coded_rows(self, rows, validation)
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         extract = feature_map(self, rows, self._seeds[0])
         Z = extract(rows.inputs)
         with np.errstate(over="ignore"):  # the check finds it

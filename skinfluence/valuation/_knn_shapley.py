@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.valuation._kernel_gap import blocks
 from skinfluence.valuation._rows import (
     check_features,
@@ -172,7 +172,7 @@ class KNNShapley(BaseDetrimentality):
         """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
         return False
 
-    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         coded = coded_rows(self, rows, validation)
         if not hasattr(self, "classes_"):
             raise ValueError(
@@ -182,12 +182,12 @@ class KNNShapley(BaseDetrimentality):
             )
         return coded
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         return score_or_swap(
             self._scores, rows, validation, rule=self.validation, seed=self._seeds[1]
         )
 
-    def _scores(self, rows: Rows, validation: Rows) -> NDArray[np.float64]:
+    def _scores(self, rows: ModelRows, validation: ModelRows) -> NDArray[np.float64]:
         extract = feature_map(self, rows, self._seeds[0])
         features = extract(rows.inputs), extract(validation.inputs)
         return -knn_shapley_values(

@@ -14,7 +14,7 @@ from skinfluence.nets._trained_net import train_net
 from skinfluence.rows._containers import Inputs, select
 from skinfluence.rows._overlap import check_separate
 from skinfluence.rows._parameters import check_choice, check_positive_integer
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels
 
 
@@ -25,18 +25,18 @@ def check_features(features: object, batch_size: object) -> None:
 
 
 def coded_rows(
-    method: Any, rows: GivenRows, validation: GivenRows | None, *, regression: bool | None = None
-) -> tuple[Rows, Rows | None]:
+    method: Any, rows: Rows, validation: Rows | None, *, regression: bool | None = None
+) -> tuple[ModelRows, ModelRows | None]:
     """Turn labels into class numbers, and set `classes_`; numeric targets become float64."""
     numeric = rows.is_numeric if regression is None else regression
     labels = None if numeric else class_labels(np.asarray(rows.targets))
     if labels is not None:
         method.classes_ = labels.classes
-    coded = Rows(rows.inputs, _coded(labels, rows))
+    coded = ModelRows(rows.inputs, _coded(labels, rows))
     if validation is None:
         return coded, None
     check_separate(rows.inputs, validation.inputs)
-    return coded, Rows(validation.inputs, _coded(labels, validation))
+    return coded, ModelRows(validation.inputs, _coded(labels, validation))
 
 
 def as_given(method: Any, targets: np.ndarray) -> np.ndarray:
@@ -48,11 +48,11 @@ def as_given(method: Any, targets: np.ndarray) -> np.ndarray:
     return np.asarray(np.array(classes.tolist())[targets])
 
 
-def feature_map(method: Any, rows: Rows, seed: int) -> Callable[[Inputs], np.ndarray]:
+def feature_map(method: Any, rows: ModelRows, seed: int) -> Callable[[Inputs], np.ndarray]:
     """Prepare the features in which rows are compared, (n_rows, n_features); may set `net_`."""
     if method.features == "raw":
         return _flat
-    given = GivenRows(rows.inputs, as_given(method, rows.targets), not hasattr(method, "classes_"))
+    given = Rows(rows.inputs, as_given(method, rows.targets), not hasattr(method, "classes_"))
     net = train_net(method.net, given, seed).net
     method.net_ = net
 
@@ -63,9 +63,9 @@ def feature_map(method: Any, rows: Rows, seed: int) -> Callable[[Inputs], np.nda
 
 
 def score_or_swap(
-    score: Callable[[Rows, Rows], NDArray[np.float64]],
-    rows: Rows,
-    validation: Rows | None,
+    score: Callable[[ModelRows, ModelRows], NDArray[np.float64]],
+    rows: ModelRows,
+    validation: ModelRows | None,
     *,
     rule: str | float,
     seed: int,
@@ -75,7 +75,7 @@ def score_or_swap(
         return score(rows, validation)
 
     def of_fold(train: np.ndarray, held: np.ndarray) -> NDArray[np.float64]:
-        parts = [Rows(select(rows.inputs, i), rows.targets[i]) for i in (train, held)]
+        parts = [ModelRows(select(rows.inputs, i), rows.targets[i]) for i in (train, held)]
         return score(*parts)
 
     numeric = rows.targets.dtype.kind == "f"
@@ -92,7 +92,7 @@ def _flat(X: Inputs) -> np.ndarray:
     return X.reshape(len(X), -1)
 
 
-def _coded(labels: Labels | None, rows: GivenRows) -> np.ndarray:
+def _coded(labels: Labels | None, rows: Rows) -> np.ndarray:
     targets = np.asarray(rows.targets)
     if labels is not None:
         return labels.encode(check_class_labels(targets))

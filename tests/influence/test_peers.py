@@ -12,7 +12,7 @@ from torch import nn
 from skinfluence.influence import EKFAC, Exact, InfluenceFunction
 from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence.solvers._curvature import Curvature
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from tests._shared.net_zoo import CASES
 from tests._shared.problems import classifier
 
@@ -114,7 +114,7 @@ def test_curvlinops_ekfac(name):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(0), 12)
     net = case.fitted()
-    rows = NetRows(net, Rows(X, y), "all", 12)
+    rows = NetRows(net, ModelRows(X, y), "all", 12)
     damping = 0.3
     targets = torch.tensor(y)
     criterion = nn.MSELoss() if name == "regression" else nn.CrossEntropyLoss()

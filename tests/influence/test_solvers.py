@@ -22,7 +22,7 @@ from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._series import lanczos, largest_eigenvalue
 from skinfluence.influence.solvers._solvers import damping_of
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from tests._shared.net_zoo import CASES
 from tests._shared.problems import blobs, classifier
 
@@ -33,7 +33,7 @@ DAMPING = 0.2
 def curvature_of(name, n=9, kind="ggn", batch_size=4, seed=0):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(seed), n)
-    return Curvature(NetRows(case.fitted(seed), Rows(X, y), "all", batch_size), kind)
+    return Curvature(NetRows(case.fitted(seed), ModelRows(X, y), "all", batch_size), kind)
 
 
 def directions_for(curvature, k=2):
@@ -83,7 +83,7 @@ def test_ekfac_is_exact_where_a_layer_is_a_product():
     """One row: A and B have rank one and C - 1, and the block is their product."""
     case = CASES["mlp"]
     X, y = case.draw(np.random.default_rng(0), 1)
-    curvature = Curvature(NetRows(case.fitted(), Rows(X, y), ["4"], 4), "ggn")
+    curvature = Curvature(NetRows(case.fitted(), ModelRows(X, y), ["4"], 4), "ggn")
     v = directions_for(curvature)
     expected = Exact().invert(curvature, DAMPING, 0).solve(v)
     close(EKFAC(n_corrections=0).invert(curvature, DAMPING, 0).solve(v), expected)
@@ -181,7 +181,7 @@ def convex():
     torch.manual_seed(0)
     net = classifier(Softmax, lr=0.05).fit(X, y)
     net.module_.double()
-    return Curvature(NetRows(net, Rows(X.astype(np.float64), y), "all", 60), "ggn")
+    return Curvature(NetRows(net, ModelRows(X.astype(np.float64), y), "all", 60), "ggn")
 
 
 BUDGETS = {
@@ -218,9 +218,9 @@ def digits():
 
     torch.manual_seed(0)
     net = classifier(Mlp).fit(X[:600], y[:600])
-    rows = NetRows(net, Rows(X[:600], y[:600]), "all", 600)
+    rows = NetRows(net, ModelRows(X[:600], y[:600]), "all", 600)
     curvature = Curvature(rows, "ggn")
-    direction = rows.others(Rows(X[600:1000], y[600:1000])).mean_gradient()[None]
+    direction = rows.others(ModelRows(X[600:1000], y[600:1000])).mean_gradient()[None]
 
     def scores(solver):
         return rows.inner_products(solver.invert(curvature, None, 0).solve(direction)[0])

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
 from skinfluence.exceptions import SmallClassWarning
 from skinfluence.outlier._detectors import fit_detector, score_rows
-from skinfluence.rows._rows import GivenRows
+from skinfluence.rows._rows import Rows
 from tests._shared.problems import (
     SmallMlp,
     blobs,
@@ -58,7 +58,7 @@ def test_class_conditional_fits_one_detector_a_class(detector):
         seed = method._seeds[1]
         expected = fit_detector(own, embedding[y == label], seed)
         np.testing.assert_allclose(method.detrimentality_[y == label], expected, rtol=1e-6)
-        six = GivenRows(X[:6], np.full(6, label), is_numeric=False)
+        six = Rows(X[:6], np.full(6, label), is_numeric=False)
         np.testing.assert_allclose(
             method.score_detrimentality(X[:6], np.full(6, label)),
             score_rows(own, method._embed(method._trained.coded(six))),

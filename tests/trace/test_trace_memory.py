@@ -11,7 +11,7 @@ from torch import nn
 
 from skinfluence import TraceRecorder
 from skinfluence.influence.retraced._retracing import retraced_influence
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 
 STATUS = Path("/proc/self/status")
 
@@ -53,7 +53,7 @@ class Sampled:
 def test_memory_does_not_follow_the_trajectory(tmp_path):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 512)).astype(np.float32)
-    rows = Rows(X, rng.integers(0, 2, 60))
+    rows = ModelRows(X, rng.integers(0, 2, 60))
     recorder = TraceRecorder(steps="all", storage=tmp_path / "t")
     settings = {"optimizer": torch.optim.SGD, "batch_size": 2, "max_epochs": 1, "verbose": 0}
     net = NeuralNetClassifier(Wide, criterion=nn.CrossEntropyLoss, train_split=None, **settings)
@@ -65,7 +65,7 @@ def test_memory_does_not_follow_the_trajectory(tmp_path):
         net,
         trace,
         rows,
-        Rows(X[:5], rows.targets[:5]),
+        ModelRows(X[:5], rows.targets[:5]),
         parameters="trajectory",
         first_step=0,
         hessian=True,

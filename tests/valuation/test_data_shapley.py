@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skinfluence import DataShapley
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.valuation.shapley._utility import ModelUtility
 from tests._shared.problems import Centroids, blobs, classifier, noisy_blobs, regressor
 from tests._shared.valuation_references import shapley_over_all_subsets
@@ -47,8 +47,8 @@ def test_values_come_close_to_those_over_all_subsets():
     X, y, X_val, y_val = problem(n=6, n_classes=2, spread=2.0)
     utility = ModelUtility(
         Centroids(),
-        Rows(X, y),
-        Rows(X_val, y_val % 2),
+        ModelRows(X, y),
+        ModelRows(X_val, y_val % 2),
         np.arange(2),
         lambda model, X, y: accuracy_score(y, model.predict(X)),
         0,
@@ -69,8 +69,8 @@ def test_empty_and_one_class_subsets_need_no_estimator():
     seen = []
     utility = ModelUtility(
         Centroids(),
-        Rows(X, y),
-        Rows(X_val, y_val),
+        ModelRows(X, y),
+        ModelRows(X_val, y_val),
         np.unique(y),
         lambda model, X, y: seen.append(model.predict(X)) or 0.0,
         0,

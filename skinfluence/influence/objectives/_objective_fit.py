@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skinfluence.influence._net_rows import Direction, NetRows
 from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.influence.objectives._objectives import Given, as_objective
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._validation_rows import validation_parts
 
 
@@ -84,7 +84,9 @@ class FitsObjective(InfluenceQueries):
                 "give X_val and y_val with it."
             )
 
-    def _objective_gradient(self, criterion: object, rows: NetRows, validation: Rows) -> Direction:
+    def _objective_gradient(
+        self, criterion: object, rows: NetRows, validation: ModelRows
+    ) -> Direction:
         """Differentiate the objective at the net whose rows these are."""
         groups = self._validation_groups
         given = Given(criterion, self._trained.labels, validation.targets, groups)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors, tensors_in
 from skinfluence.gradients.routes._capture import require_gradients_of
 from skinfluence.influence._net_rows import Direction, NetRows
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 
 # function(module, X_val, y_val) is to give a scalar tensor; lower is better.
 UserObjective: TypeAlias = Callable[[nn.Module, Nested, Tensor], object]
@@ -85,7 +85,7 @@ def perturbed(rows: NetRows, eps: float) -> NetRows:
     parts = [tensors_in(batch) for batch in moved]
     joined = iter([torch.cat(list(columns)).cpu() for columns in zip(*parts, strict=True)])
     inputs = map_tensors(lambda _: next(joined), moved[0])
-    return rows.others(Rows(inputs, torch.cat(targets).cpu()))
+    return rows.others(ModelRows(inputs, torch.cat(targets).cpu()))
 
 
 def _fast_gradient_sign(net_loss: NetLoss, X: Nested, y: Tensor, eps: float) -> Nested:

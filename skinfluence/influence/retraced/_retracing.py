@@ -22,7 +22,7 @@ from skinfluence.gradients._skorch import (
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.influence.retraced._walk import Retracer, Step, Update, Walk, interpolated
 from skinfluence.rows._containers import n_samples_of, select
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.storage._files import Plain
 from skinfluence.storage._fingerprint import fingerprint, net_parameters, versions
@@ -98,8 +98,8 @@ def first_step_of(trace: TrainingTrace, epochs: int | str) -> int:
 def retraced_influence(
     net: Any,
     trace: TrainingTrace,
-    rows: Rows,
-    queries: Rows,
+    rows: ModelRows,
+    queries: ModelRows,
     *,
     parameters: str,
     first_step: int,
@@ -166,7 +166,11 @@ def walk_file(folder: str | Path, key: str) -> WorkFile:
 
 
 def retrace_key(
-    net: Any, trace: TrainingTrace, rows: Rows, queries: Rows, settings: Mapping[str, object]
+    net: Any,
+    trace: TrainingTrace,
+    rows: ModelRows,
+    queries: ModelRows,
+    settings: Mapping[str, object],
 ) -> str:
     """Hash all that a retracing's result depends on."""
     # the states between follow from the ends, the rows and the rates
@@ -186,12 +190,12 @@ def _kept(
         return retracer.run(walk, steps, lambda _: file.watch(state))
 
 
-def _take_rows(rows: Rows, index: NDArray[Any]) -> Rows:
+def _take_rows(rows: ModelRows, index: NDArray[Any]) -> ModelRows:
     targets = None if rows.targets is None else rows.targets[index]
-    return Rows(select(rows.inputs, index), targets)
+    return ModelRows(select(rows.inputs, index), targets)
 
 
-def _batch_of(net: Any, rows: Rows, index: NDArray[Any]) -> tuple[Nested, Tensor]:
+def _batch_of(net: Any, rows: ModelRows, index: NDArray[Any]) -> tuple[Nested, Tensor]:
     return next(iter_batches(net, *_take_rows(rows, index), len(index)))
 
 

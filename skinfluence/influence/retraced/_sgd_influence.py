@@ -18,7 +18,7 @@ from skinfluence.influence.retraced._retracing import (
 )
 from skinfluence.nets._default import sgd_net
 from skinfluence.rows._parameters import check_parameter, check_positive_integer
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.storage._files import numbered
 from skinfluence.storage._lock import locked
 from skinfluence.storage._work_file import WorkFile
@@ -196,7 +196,7 @@ class SGDInfluence(InfluenceQueries):
         """
         return self._answered(X, y)
 
-    def _influence_on(self, queries: Rows) -> NDArray[np.float64]:
+    def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         return self._retraced(queries, each=True)
 
     def _check_parameters(self) -> None:
@@ -250,7 +250,7 @@ class SGDInfluence(InfluenceQueries):
             return {}
         return {"storage": numbered(self.storage, number)}
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         assert validation is not None
         check_retraceable(self.net_, self.trace_, self.parameters, renormalize=self.renormalize)
         self._training_rows = rows
@@ -261,7 +261,9 @@ class SGDInfluence(InfluenceQueries):
         with locked(Path(self.storage)):
             return self._scores_from(validation, walk_file(self.storage, key))
 
-    def _scores_from(self, validation: Rows, file: WorkFile | None = None) -> NDArray[np.float64]:
+    def _scores_from(
+        self, validation: ModelRows, file: WorkFile | None = None
+    ) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = -self._retraced(validation, file=file)[0]
         return scores
 
@@ -272,7 +274,7 @@ class SGDInfluence(InfluenceQueries):
             walk_file(method.storage, key="").path.unlink(missing_ok=True)
 
     def _retraced(
-        self, queries: Rows, *, each: bool = False, file: WorkFile | None = None
+        self, queries: ModelRows, *, each: bool = False, file: WorkFile | None = None
     ) -> NDArray[np.float64]:
         return retraced_influence(
             self.net_,

@@ -15,7 +15,7 @@ from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._default import sgd_net
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._parameters import check_choice, check_parameter
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.storage._work_file import WorkFile
@@ -244,7 +244,7 @@ class LeaveOneOut(BaseDetrimentality):
         path = Path(self.path)
         return {"path": path.with_stem(f"{path.stem}-{number}")}
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         assert validation is not None
         n_samples = n_samples_of(rows.inputs)
         self.rows_ = _rows_to_leave_out(self.subset, n_samples)
@@ -265,7 +265,7 @@ class LeaveOneOut(BaseDetrimentality):
             )
         return self.loss_ - self.losses_without_[self.rows_]
 
-    def _trainings(self, rows: Rows, validation: Rows) -> tuple[LossesWithout, int]:
+    def _trainings(self, rows: ModelRows, validation: ModelRows) -> tuple[LossesWithout, int]:
         """Set `loss_`; give the function that leaves rows out, and how many it takes at once."""
         if self.retrain == "scratch":
             self.loss_ = validation_loss(self.net_, validation)
@@ -283,7 +283,7 @@ class LeaveOneOut(BaseDetrimentality):
         own = self.net is not None and not isinstance(self.net, FrozenEstimator)
         return clone(self.net if own else self.net_)
 
-    def _file(self, rows: Rows, validation: Rows) -> WorkFile | None:
+    def _file(self, rows: ModelRows, validation: ModelRows) -> WorkFile | None:
         """Find where losses are kept, by all that they depend on but for rounding."""
         if self.path is None:
             return None

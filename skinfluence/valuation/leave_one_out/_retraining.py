@@ -18,7 +18,7 @@ from skinfluence.gradients._skorch import Net, iter_batches, net_loss_of
 from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._containers import n_samples_of, select
-from skinfluence.rows._rows import Rows
+from skinfluence.rows._rows import ModelRows
 from skinfluence.storage._files import Plain
 from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import without_recorders
@@ -37,8 +37,8 @@ class Scratch:
     """Trainings from scratch on all rows but one."""
 
     net: Net  # unfitted
-    rows: Rows
-    validation: Rows
+    rows: ModelRows
+    validation: ModelRows
     seed: int  # of every training
 
     def losses_without(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -57,14 +57,16 @@ class Scratch:
             return validation_loss(net, self.validation)
 
 
-def scratch_of(net: Net, trained: TrainedNet, rows: Rows, validation: Rows, seed: int) -> Scratch:
+def scratch_of(
+    net: Net, trained: TrainedNet, rows: ModelRows, validation: ModelRows, seed: int
+) -> Scratch:
     """Get ready to train an unfitted net as it was trained on all rows."""
     targets = fitting_outputs(trained.net, trained.labels, rows.inputs, rows.targets)
     # these trainings would take the place of the one that is to be recorded
-    return Scratch(without_recorders(net), Rows(rows.inputs, targets), validation, seed)
+    return Scratch(without_recorders(net), ModelRows(rows.inputs, targets), validation, seed)
 
 
-def validation_loss(net: Net, rows: Rows) -> float:
+def validation_loss(net: Net, rows: ModelRows) -> float:
     """Average a trained net's losses of rows."""
     return mean_loss(net_loss_of(net), list(iter_batches(net, *rows, BATCH_SIZE)))
 

@@ -19,7 +19,7 @@ from skinfluence.rows._parameters import (
     check_parameter,
     check_positive_integer,
 )
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.storage._work_file import WorkFile
 from skinfluence.valuation._rows import as_given, coded_rows, score_or_swap
@@ -197,20 +197,22 @@ class DataShapley(BaseDetrimentality):
         """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
         return False
 
-    def _prepare(self, rows: GivenRows, validation: GivenRows | None) -> tuple[Rows, Rows | None]:
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         regression = is_regression(self.estimator)
         return coded_rows(self, rows, validation, regression=regression)
 
-    def _fit_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
+    def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         self.n_permutations_: list[int] = []
         self.gelman_rubin_: list[NDArray[np.float64]] = []
         score = self._scores if validation is not None else self._scores_of_fold
         return score_or_swap(score, rows, validation, rule=self.validation, seed=self._seeds[1])
 
-    def _scores_of_fold(self, rows: Rows, validation: Rows) -> NDArray[np.float64]:
+    def _scores_of_fold(self, rows: ModelRows, validation: ModelRows) -> NDArray[np.float64]:
         return self._scores(rows, validation, f"-{len(self.n_permutations_)}")
 
-    def _scores(self, rows: Rows, validation: Rows, suffix: str = "") -> NDArray[np.float64]:
+    def _scores(
+        self, rows: ModelRows, validation: ModelRows, suffix: str = ""
+    ) -> NDArray[np.float64]:
         utility = self._utility(rows, validation)
         alpha, beta = (1, 1) if self.method == "tmc" else (self.alpha, self.beta)
         progress = sample_values(
@@ -228,7 +230,7 @@ class DataShapley(BaseDetrimentality):
         self.gelman_rubin_.append(np.array(progress.statistics))
         return -progress.values
 
-    def _utility(self, rows: Rows, validation: Rows) -> ModelUtility:
+    def _utility(self, rows: ModelRows, validation: ModelRows) -> ModelUtility:
         classes = getattr(self, "classes_", None)
         scoring = self.scoring
         if scoring is None:
@@ -236,7 +238,9 @@ class DataShapley(BaseDetrimentality):
         estimator = self.estimator
         if estimator is None:
             estimator = default_estimator(regression=classes is None)
-        given, judging = (Rows(r.inputs, as_given(self, r.targets)) for r in (rows, validation))
+        given, judging = (
+            ModelRows(r.inputs, as_given(self, r.targets)) for r in (rows, validation)
+        )
         scorer = scoring if callable(scoring) else get_scorer(scoring)
         return ModelUtility(estimator, given, judging, classes, scorer, self._seeds[2])
 

@@ -25,7 +25,7 @@ from skinfluence.nets._arrays import cast_inputs
 from skinfluence.nets._predictions import predict, predict_codes
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import Inputs, select
-from skinfluence.rows._rows import GivenRows, Rows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import seed_unset, seeded
 from skinfluence.trace._callbacks import without_recorders
 
@@ -61,8 +61,8 @@ class ModelUtility:
     """Score on validation rows, of a model trained on some of the training rows."""
 
     estimator: Any  # cloned for every subset
-    rows: Rows  # targets as the user gave them
-    validation: Rows
+    rows: ModelRows  # targets as the user gave them
+    validation: ModelRows
     classes: np.ndarray | None  # None for a regression
     scorer: Callable[..., float]  # scorer(model, X, y), large = good
     seed: int  # of every training
@@ -96,7 +96,7 @@ def _fit_model(
     """Fit a seeded clone of an estimator or a skorch net; `y` may miss some of the classes."""
     model = clone(estimator)
     if is_net(model):
-        model, rows = without_recorders(model), GivenRows(X, y, is_numeric=classes is None)
+        model, rows = without_recorders(model), Rows(X, y, is_numeric=classes is None)
         if classes is None:
             return _NetRegressor(train_net(model, rows, seed), y.ndim)
         if kind_of(model) == "classes" and model.classes is None:
