@@ -26,40 +26,75 @@ Public names by stage:
   `datasets.conflicting_rows`
 """
 
-from importlib.metadata import version as _version
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from skinfluence.cleaning._cleaned_models import CleanedClassifier, CleanedRegressor
-from skinfluence.cleaning._cleaner import DetrimentalSampleCleaner
-from skinfluence.dynamics import (
-    EL2N,
-    AreaUnderMargin,
-    ConfidenceWeightedEntropy,
-    ForgettingEvents,
-    GraNd,
-    LossScore,
-    NormalizedMargin,
-    RandomScore,
-    SelfConfidence,
-)
-from skinfluence.influence import (
-    InfluenceFunction,
-    InnerProductInfluence,
-    MirroredInfluence,
-    SGDInfluence,
-    TracIn,
-)
-from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.methods._calibration import CalibratedDetrimentality
-from skinfluence.methods._union import DetrimentalityUnion
-from skinfluence.outlier._embedding import GradientEmbedding
-from skinfluence.outlier._norm_detector import NormDetector
-from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
-from skinfluence.rows._validation_rows import ValidationRows
-from skinfluence.trace._recorder import TraceRecorder
-from skinfluence.trace._training_trace import Checkpoint, TrainingTrace
-from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
+if TYPE_CHECKING:  # at run time a name brings its own room and those below, when it is first used
+    from skinfluence.cleaning._cleaned_models import CleanedClassifier, CleanedRegressor
+    from skinfluence.cleaning._cleaner import DetrimentalSampleCleaner
+    from skinfluence.dynamics import (
+        EL2N,
+        AreaUnderMargin,
+        ConfidenceWeightedEntropy,
+        ForgettingEvents,
+        GraNd,
+        LossScore,
+        NormalizedMargin,
+        RandomScore,
+        SelfConfidence,
+    )
+    from skinfluence.influence import (
+        InfluenceFunction,
+        InnerProductInfluence,
+        MirroredInfluence,
+        SGDInfluence,
+        TracIn,
+    )
+    from skinfluence.methods._base import BaseDetrimentality
+    from skinfluence.methods._calibration import CalibratedDetrimentality
+    from skinfluence.methods._union import DetrimentalityUnion
+    from skinfluence.outlier._embedding import GradientEmbedding
+    from skinfluence.outlier._norm_detector import NormDetector
+    from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
+    from skinfluence.rows._validation_rows import ValidationRows
+    from skinfluence.trace._recorder import TraceRecorder
+    from skinfluence.trace._training_trace import Checkpoint, TrainingTrace
+    from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
 
-__version__ = _version("skinfluence")
+_HOMES = {
+    "cleaning._cleaned_models": ["CleanedClassifier", "CleanedRegressor"],
+    "cleaning._cleaner": ["DetrimentalSampleCleaner"],
+    "dynamics": [
+        "EL2N",
+        "AreaUnderMargin",
+        "ConfidenceWeightedEntropy",
+        "ForgettingEvents",
+        "GraNd",
+        "LossScore",
+        "NormalizedMargin",
+        "RandomScore",
+        "SelfConfidence",
+    ],
+    "influence": [
+        "InfluenceFunction",
+        "InnerProductInfluence",
+        "MirroredInfluence",
+        "SGDInfluence",
+        "TracIn",
+    ],
+    "methods._base": ["BaseDetrimentality"],
+    "methods._calibration": ["CalibratedDetrimentality"],
+    "methods._union": ["DetrimentalityUnion"],
+    "outlier._embedding": ["GradientEmbedding"],
+    "outlier._norm_detector": ["NormDetector"],
+    "outlier._outlier_gradients": ["OutlierGradientDetector"],
+    "rows._validation_rows": ["ValidationRows"],
+    "trace._recorder": ["TraceRecorder"],
+    "trace._training_trace": ["Checkpoint", "TrainingTrace"],
+    "valuation": ["ComplexityGap", "DataShapley", "KNNShapley", "LeaveOneOut"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_ROOMS = {"datasets", "exceptions", "gradients", "influence", "metrics", "nets"}
 
 __all__ = [
     "EL2N",
@@ -94,3 +129,20 @@ __all__ = [
     "TrainingTrace",
     "ValidationRows",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME_OF:
+        found: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    elif name in _ROOMS:
+        found = import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        found = import_module("importlib.metadata").version(__name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS, "__version__"})

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import skinfluence
+
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "skinfluence"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -139,3 +141,19 @@ def test_import_does_not_load_what_a_first_line_does_not_need():
     )
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not run.stdout.split()
+
+
+def test_names_of_the_root_come_when_they_are_used():
+    code = (
+        "import sys, skinfluence\n"
+        "assert not [name for name in sys.modules if name.startswith('skinfluence.')]\n"
+        "assert {*skinfluence.__all__, 'metrics', '__version__'} <= {*dir(skinfluence)}\n"
+        "from skinfluence import *\n"
+        "assert skinfluence.metrics.detection_curve and skinfluence.__version__\n"
+        "print(*sorted(set(skinfluence.__all__) - set(globals())))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not run.stdout.split()
+    assert set(skinfluence.__all__) == set(skinfluence._HOME_OF)
+    with pytest.raises(AttributeError, match="has no attribute 'Missing'"):
+        skinfluence.Missing  # noqa: B018

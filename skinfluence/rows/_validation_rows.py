@@ -83,23 +83,7 @@ class ValidationRows:
 
 
 def validation_parts(X_val: Any, y_val: Any, sensitive_val: Any = None) -> tuple[Any, Any, Any]:
-    """Unwrap what the user gave to fit.
-
-    Parameters
-    ----------
-    X_val : ValidationRows, or rows
-    y_val : labels or None
-    sensitive_val : groups or None
-
-    Returns
-    -------
-    X_val, y_val, sensitive_val
-
-    Raises
-    ------
-    ValueError
-        If labels or groups come both wrapped and not, or `y_val` is what was meant as `X_val`.
-    """
+    """Unwrap what the user gave to fit, as X_val, y_val and sensitive_val."""
     if isinstance(y_val, ValidationRows):
         raise ValueError(
             f"Got y_val={y_val!r}, but ValidationRows hold rows and labels together and go to "

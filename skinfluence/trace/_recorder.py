@@ -125,7 +125,7 @@ class TraceRecorder(Callback):
 
     # Set by `recorder_for`; methods together may need several numbers of checkpoints, which no
     # parameter says.
-    needs_: TraceNeeds | None = None
+    _needs: TraceNeeds | None = None
 
     def __init__(
         self,
@@ -279,14 +279,14 @@ def recorder_for(needs: TraceNeeds) -> TraceRecorder:
     recorder = TraceRecorder(
         **needs.settings(), storage=needs.storage, resume=resume, max_bytes=needs.max_bytes
     )
-    recorder.needs_ = needs
+    recorder._needs = needs
     return recorder
 
 
 def needs_of(recorder: TraceRecorder) -> TraceNeeds:
     """Say what a recorder will record, or refuse settings that are out of range."""
-    if recorder.needs_ is not None:
-        return recorder.needs_
+    if recorder._needs is not None:
+        return recorder._needs
     check_checkpoints(recorder.checkpoints)
     check_parameter(
         "steps",

@@ -90,4 +90,5 @@ class FitsObjective(InfluenceQueries):
         """Differentiate the objective at the net whose rows these are."""
         groups = self._validation_groups
         given = Given(criterion, self._trained.labels, validation.targets, groups)
-        return as_objective(self.objective).gradient(rows, given)
+        gradient: Direction = as_objective(self.objective).gradient(rows, given)
+        return gradient

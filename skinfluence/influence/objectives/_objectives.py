@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from skinfluence.influence._net_rows import Direction, NetRows
+from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence.objectives._objective_math import (
     UserObjective,
     called_gradient,
@@ -38,7 +38,7 @@ class Objective(BaseEstimator):
     def check_parameters(self) -> None:
         """Raise ValueError for a parameter that is out of range."""
 
-    def gradient(self, rows: NetRows, given: Given) -> Direction:
+    def gradient(self, rows: NetRows, given: Given) -> Any:
         """Differentiate the objective by the net's parameters; a Tensor (n_parameters,)."""
         return self.as_rows(rows).mean_gradient()
 
@@ -119,7 +119,7 @@ class DemographicParity(Objective):
     def __init__(self, positive: Any = None) -> None:
         self.positive = positive
 
-    def gradient(self, rows: NetRows, given: Given) -> Direction:
+    def gradient(self, rows: NetRows, given: Given) -> Any:
         """Differentiate the gap; see `Objective`."""
         code = _positive_code(self.positive, given.labels)
         if given.groups is None:
@@ -166,7 +166,7 @@ class CalledObjective(Objective):
     def __init__(self, function: UserObjective) -> None:
         self.function = function
 
-    def gradient(self, rows: NetRows, given: Given) -> Direction:
+    def gradient(self, rows: NetRows, given: Given) -> Any:
         """Differentiate the function; see `Objective`."""
         return called_gradient(rows, self.function)
 

@@ -16,9 +16,6 @@ from sklearn.base import (
 )
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.nets._arrays import cast_inputs
@@ -129,7 +126,11 @@ def is_regression(estimator: object) -> bool | None:
     )
 
 
-def default_estimator(*, regression: bool) -> Pipeline:
+def default_estimator(*, regression: bool) -> Any:
     """Make a linear model on standardised features."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = Ridge() if regression else LogisticRegression(max_iter=1000)
     return make_pipeline(StandardScaler(), model)
