@@ -124,8 +124,8 @@ class TraceRecorder(Callback):
     """
 
     # Set by `recorder_for`; methods together may need several numbers of checkpoints, which no
-    # parameter says.
-    _needs: TraceNeeds | None = None
+    # parameter says. Named so that skorch does not take it for a parameter.
+    needs_: TraceNeeds | None = None
 
     def __init__(
         self,
@@ -279,14 +279,14 @@ def recorder_for(needs: TraceNeeds) -> TraceRecorder:
     recorder = TraceRecorder(
         **needs.settings(), storage=needs.storage, resume=resume, max_bytes=needs.max_bytes
     )
-    recorder._needs = needs
+    recorder.needs_ = needs
     return recorder
 
 
 def needs_of(recorder: TraceRecorder) -> TraceNeeds:
     """Say what a recorder will record, or refuse settings that are out of range."""
-    if recorder._needs is not None:
-        return recorder._needs
+    if recorder.needs_ is not None:
+        return recorder.needs_
     check_checkpoints(recorder.checkpoints)
     check_parameter(
         "steps",
