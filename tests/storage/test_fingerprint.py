@@ -3,11 +3,14 @@
 import abc
 import functools
 import importlib
+import io
 import pickle
+import runpy
 import subprocess
 import sys
 import textwrap
 import types
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from torch import nn
 from skinfluence.storage import _sources
 from skinfluence.storage._fingerprint import fingerprint
 from tests._shared.problems import SmallMlp, classifier
+from tests._shared.processes import result_of
 
 SOURCE = """
 import math
@@ -265,24 +269,34 @@ if __name__ == "__main__":
 """
 
 
-def run_as_main(folder, source, *arguments):
-    (folder / "script.py").write_text(source)
-    command = [sys.executable, str(folder / "script.py"), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def printed_by(script):
+    """Run a script as `__main__` in this process, which has imported torch already."""
+    sys.path.insert(0, str(script.parent))
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        runpy.run_path(str(script), run_name="__main__")
+    return printed.getvalue()
 
 
 def test_a_script_is_read_alike_in_workers_and_with_all_that_it_imports(project, tmp_path):
-    # workers cannot be sent what is cached in a script
-    run_as_main(tmp_path, MAIN.replace("@functools.cache", ""), "workers")
-    found = {run_as_main(tmp_path, MAIN)}
+    script = tmp_path / "script.py"
+
+    def elsewhere(source):
+        script.write_text(source)
+        return result_of(printed_by, script)
+
+    # an interpreter of its own, whose workers cannot be sent what is cached in a script
+    script.write_text(MAIN.replace("@functools.cache", ""))
+    subprocess.run([sys.executable, str(script), "workers"], check=True)
+    found = {elsewhere(MAIN)}
     for file in ("deep.py", "lazy.py", "spaces/inner.py"):
         with (tmp_path / file).open("a") as opened:
             opened.write("\nadded = 1\n")
-        found.add(run_as_main(tmp_path, MAIN))
-    found.add(run_as_main(tmp_path, MAIN.replace("SCALE = 1.0", "SCALE = 2.0")))
-    found.add(run_as_main(tmp_path, MAIN.replace("3 * x", "4 * x")))
+        found.add(elsewhere(MAIN))
+    found.add(elsewhere(MAIN.replace("SCALE = 1.0", "SCALE = 2.0")))
+    found.add(elsewhere(MAIN.replace("3 * x", "4 * x")))
     assert len(found) == 6
-    assert run_as_main(tmp_path, MAIN.replace("SCALE = 1.0", "x = 3; SCALE = 2.0")) in found
+    assert elsewhere(MAIN.replace("SCALE = 1.0", "x = 3; SCALE = 2.0")) in found
 
 
 def test_installed_packages_count_by_name_and_version(monkeypatch):
