@@ -94,7 +94,16 @@ _HOMES = {
     "valuation": ["ComplexityGap", "DataShapley", "KNNShapley", "LeaveOneOut"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ROOMS = {"datasets", "exceptions", "gradients", "influence", "metrics", "nets"}
+_ROOMS = {
+    "datasets",
+    "dynamics",
+    "exceptions",
+    "gradients",
+    "influence",
+    "metrics",
+    "nets",
+    "valuation",
+}
 
 __all__ = [
     "EL2N",

@@ -19,6 +19,7 @@ from skinfluence.cleaning._auto import (
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
 from skinfluence.cleaning._target_kind import check_kind, decided_kind
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._parts import fit_part
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seed_unset
@@ -77,13 +78,13 @@ class BaseCleaner(BaseEstimator):
             fitted = clone(method)
             number_folders(getattr(fitted, "net", None), number)
             self.n_trainings_ += 1
-            return fitted._fit_rows(part, validation)
+            return fit_part(fitted, part, validation)
 
         def counted(chosen: NDArray[np.intp], targets: object) -> Model:
             self.n_trainings_ += 1
             return train(data, chosen, targets)
 
-        fitted = clone(method)._fit_rows(rows, validation)
+        fitted = fit_part(clone(method), rows, validation)
         self.n_trainings_ = 1
         if not hasattr(fitted, "ranking_"):
             raise ValueError(
@@ -94,7 +95,7 @@ class BaseCleaner(BaseEstimator):
         if classifies is None:
             classifies = decided_kind(fitted, rows)
         one_label = one_label_a_row(np.asarray(rows.targets))
-        if one_label:  # parts of the rows must not tell otherwise
+        if one_label:  # parts that methods see must not tell otherwise
             rows = replace(rows, is_numeric=not classifies)
         data = Data(X, y, rows)
         rules = Rules(classifies and one_label, self.action, self.per_class, self.keep_minimum)

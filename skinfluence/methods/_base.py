@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._cross_fitting import cross_fit
+from skinfluence.methods._parts import predicted_scores_by, scores_by
 from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_net_of
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
@@ -263,12 +264,13 @@ class BaseDetrimentality(
     def _scores_of(self, rows: Rows) -> NDArray[np.float64]:
         """Score parsed rows; see `score_detrimentality`."""
         if hasattr(self, "folds_"):
-            return self._mean_place([fold._scores_of(rows) for fold in self.folds_])
+            return self._mean_place([scores_by(fold, rows) for fold in self.folds_])
         return np.asarray(self._score(self._trained.coded(rows)), dtype=np.float64)
 
     def _predicted_scores(self, inputs: Inputs) -> NDArray[np.float64]:
         if hasattr(self, "folds_"):
-            return self._mean_place([fold._predicted_scores(inputs) for fold in self.folds_])
+            places = [predicted_scores_by(fold, inputs) for fold in self.folds_]
+            return self._mean_place(places)
         return np.asarray(self._score(self._trained.predicted_rows(inputs)), dtype=np.float64)
 
     def _join_folds(self, columns: list[np.ndarray]) -> NDArray[np.float64]:

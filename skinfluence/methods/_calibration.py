@@ -1,5 +1,6 @@
 """Scores with a unit: p-values among held-out rows that look clean."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from skinfluence.methods._p_values import (
     p_values,
     reference_of,
 )
+from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import check_cv, folds_of
@@ -203,7 +205,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         check_is_fitted(self)
         rows = Rows.parse(self, X, y, reset=False)
         placed = [
-            p_values(fold._scores_of(rows), reference)
+            p_values(scores_by(fold, rows), reference)
             for fold, reference in zip(self.folds_, self._references, strict=True)
         ]
         return np.asarray(1 - np.mean(placed, axis=0))
@@ -270,6 +272,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
             )
         assert rows.targets is not None
         y = check_class_labels(rows.targets)
+        rows = replace(rows, targets=y)
         self.p_values_ = np.empty(len(y))
         self.looks_clean_ = np.empty(len(y), dtype=bool)
         self.disagrees_ = np.empty(len(y), dtype=bool)
@@ -278,7 +281,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         for train, held in folds_of(y, cv=self.cv, seed=self._seeds[1]):
             fold = seeded_clone(self.method, self._seeds[0], deep=False)
             number_folders(fold.net, len(self.folds_))
-            self.folds_.append(fold._fit_rows(rows.part(train), validation))
+            self.folds_.append(fit_part(fold, rows.part(train), validation))
             self._judge(fold, held, rows.part(held))
         self.net_ = [fold.net_ for fold in self.folds_]
         self.classes_, _ = classes_and_codes(y)
@@ -292,7 +295,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
 
     def _judge(self, fold: Any, held: np.ndarray, rows: Rows) -> None:
         """Place the rows held out of a fold."""
-        scores = fold._scores_of(rows)
+        scores = scores_by(fold, rows)
         check_finite(scores, "The score of held-out rows")
         probabilities = fold._trained.class_probabilities(
             rows.inputs, getattr(fold, "trace_", None)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skinfluence.gradients._skorch import kind_of
+from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.rows._folds import folds_of, halves_of, quantiles
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import number_folders
@@ -25,9 +26,9 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
     def score(train: np.ndarray, held: np.ndarray) -> np.ndarray:
         judged = rows.part(held)
         fold = _unfitted_fold(method, len(method.folds_))
-        fold._fit_rows(rows.part(train), validation if out_of_fold else judged)
+        fit_part(fold, rows.part(train), validation if out_of_fold else judged)
         fold._is_fold = False
-        scores: np.ndarray = fold._scores_of(judged) if out_of_fold else fold.detrimentality_
+        scores: np.ndarray = scores_by(fold, judged) if out_of_fold else fold.detrimentality_
         method.folds_.append(fold)
         method._fold_rows.append(train)
         method._fold_scores.append(np.sort(scores))

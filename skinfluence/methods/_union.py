@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._parts import fit_part
 from skinfluence.nets._labels import name_classes, names_no_classes
 from skinfluence.nets._trained_net import train_net, unfitted_net
 from skinfluence.rows._containers import check_inputs
@@ -269,7 +270,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             if _shares_net(method, validation):
                 fitted.set_params(net=FrozenEstimator(self.net_))
             trusted = validation if method._needs_validation() else None
-            self.methods_[name] = fitted._fit_rows(nameless, trusted)
+            self.methods_[name] = fit_part(fitted, nameless, trusted)
             self.timings_[name] = perf_counter() - start
         for fitted in self.methods_.values():
             if hasattr(fitted, "classes_"):

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from skinfluence.exceptions import SmallClassWarning
 from skinfluence.rows._parameters import check_contamination
+from skinfluence.rows._seeds import seed_unset
 
 # PyOD detectors that rank a new row among the rows it is scored with.
 _SCORES_BY_BATCH = frozenset({"COPOD", "ECOD"})
@@ -21,12 +22,7 @@ MIN_CLASS_ROWS = 10
 def fit_detector(detector: Any, embedding: np.ndarray, seed: int) -> NDArray[np.float64]:
     """Fit a detector in place and read its scores of these rows; higher = more outlying."""
     check_detector(detector)
-    unset = {
-        name: seed
-        for name, value in detector.get_params().items()
-        if name.split("__")[-1] == "random_state" and value is None
-    }
-    detector.set_params(**unset)
+    seed_unset(detector, seed)
     try:
         detector.fit(embedding)
     except Exception as error:

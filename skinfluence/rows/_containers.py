@@ -110,4 +110,4 @@ def check_finite(values: np.ndarray, name: str) -> None:
 
 def first_rows(rows: np.ndarray) -> str:
     """List the first few row numbers, for an error."""
-    return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return ", ".join(map(str, rows[:5])) + (" and more" if len(rows) > 5 else "")

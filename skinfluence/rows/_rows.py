@@ -34,7 +34,9 @@ class Rows:
 
     inputs: Inputs
     targets: np.ndarray | None  # labels or numbers as given; None if a data set holds them
-    is_numeric: bool  # numbers rather than classes: by a caller that knows, else by their values
+    is_numeric: (
+        bool  # numbers, not classes: by a caller that knows, else by values; if known at all
+    )
     feature_names: np.ndarray | None = None
     groups: NDArray[np.intp] | None = None  # of validation rows, for objectives that compare them
 
@@ -55,7 +57,7 @@ class Rows:
         if y is not None or is_table_or_images(inputs):
             targets = check_targets(y, n_samples_of(inputs))
         if is_numeric is None:
-            is_numeric = targets is not None and is_regression_target(targets)
+            is_numeric = reset and targets is not None and is_regression_target(targets)
         names = getattr(estimator, "feature_names_in_", None)
         if groups is not None:
             groups = classes_and_codes(check_targets(groups, n_samples_of(inputs)))[1]
@@ -87,9 +89,7 @@ class Rows:
     def part(self, rows: np.ndarray) -> "Rows":
         """Take some rows, as arrays without names; their targets are what those of all are."""
         targets = None if self.targets is None else self.targets[rows]
-        groups = None if self.groups is None else self.groups[rows]
-        inputs = select(self.inputs, rows)
-        return Rows(inputs, targets, self.is_numeric, groups=groups)
+        return Rows(select(self.inputs, rows), targets, self.is_numeric)
 
     def introduce(self, estimator: Any) -> None:
         """Tell an estimator that is fitted on these rows what scikit-learn would have told it."""
@@ -98,9 +98,13 @@ class Rows:
         if self.feature_names is not None:
             estimator.feature_names_in_ = self.feature_names
 
+    def known_targets(self) -> np.ndarray:
+        """Give the targets, or say that they are missing where a data set keeps them."""
+        return check_targets(self.targets, len(self))
+
     def strata(self, classifies: bool) -> np.ndarray:
         """Say which rows are alike for folds: their labels for classes, else all of them."""
-        assert self.targets is not None
-        if classifies and one_label_a_row(self.targets):
-            return self.targets.reshape(-1)
-        return np.zeros(len(self.targets), dtype=np.int64)
+        targets = self.known_targets()
+        if classifies and one_label_a_row(targets):
+            return targets.reshape(-1)
+        return np.zeros(len(targets), dtype=np.int64)

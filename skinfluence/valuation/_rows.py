@@ -29,7 +29,7 @@ def coded_rows(
 ) -> tuple[ModelRows, ModelRows | None]:
     """Turn labels into class numbers, and set `classes_`; numeric targets become float64."""
     numeric = rows.is_numeric if regression is None else regression
-    labels = None if numeric else class_labels(np.asarray(rows.targets))
+    labels = None if numeric else class_labels(rows.known_targets())
     if labels is not None:
         method.classes_ = labels.classes
     coded = ModelRows(rows.inputs, _coded(labels, rows))
@@ -93,7 +93,7 @@ def _flat(X: Inputs) -> np.ndarray:
 
 
 def _coded(labels: Labels | None, rows: Rows) -> np.ndarray:
-    targets = np.asarray(rows.targets)
+    targets = rows.known_targets()
     if labels is not None:
         return labels.encode(check_class_labels(targets))
     if targets.dtype.kind not in "biuf":

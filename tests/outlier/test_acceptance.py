@@ -66,6 +66,6 @@ def test_flipped_half_moons_are_found():
     print(f"\nhalf moons, flips of 20 in the top 25, mean of 10 seeds: {means}")
     for name in DETECTORS:
         assert means[name] >= 16, means
-        # Over 20 seeds, plain self-confidence finds 19.2, the forest 18.2, L1 17.6 and L2 18.2, with
-        # standard errors of .3 to .4: thousands of steps take another course on another processor.
+        # Over 20 seeds, plain self-confidence finds 19.2, the forest 18.2, L1 17.6, L2 18.2, with
+        # standard errors of .3 to .4: thousands of steps differ from processor to processor.
         assert means[name] >= means["self_confidence"] - 2, means

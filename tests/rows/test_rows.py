@@ -62,10 +62,9 @@ def test_a_mapping_and_its_parts():
     assert not part.has_arrays
 
 
-def test_groups_are_numbered_and_cut_with_the_rows():
+def test_groups_are_numbered():
     rows = Rows.parse(Anything(), np.zeros((4, 1)), [0, 1, 0, 1], groups=["b", "a", "b", "c"])
     np.testing.assert_array_equal(rows.groups, [1, 0, 1, 2])
-    np.testing.assert_array_equal(rows.part(np.array([3, 0])).groups, [2, 1])
 
 
 CONTAINERS = {

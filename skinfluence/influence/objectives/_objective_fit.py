@@ -27,7 +27,6 @@ class FitsObjective(InfluenceQueries):
     """Base of the estimators that hold training rows against an objective."""
 
     objective: object
-    _sensitive_val: NDArray[np.intp] | None
 
     def fit(
         self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, sensitive_val: Any = None
