@@ -1,8 +1,8 @@
 """Trainings in a `joblib.Memory`: a net is trained once for the same net, rows, targets and seed.
 
 Neither key nor value holds the net object. Hashing one changes after `predict`, and a class of
-`__main__` cannot be pickled in a worker; so the key describes classes by name and code, and the
-value is the state and the trace. What follows from a training alone is kept by the same key.
+`__main__` cannot be pickled in a worker; so the key describes classes by code and source, and
+the value is the state and the trace. What follows from a training alone is kept by the same key.
 """
 
 import io
@@ -93,7 +93,7 @@ def _remembered(memory: Any, key: str, compute: Callable[[], Any]) -> Any:
     folder = Path(memory.location)
     folder.mkdir(parents=True, exist_ok=True)
     # others, of this process or another, that want the same wait for it
-    with FileLock(folder / f"{key}.lock"):
+    with FileLock(folder / f"{key}.lock", fallback_to_soft=False):
         found = memory.cache(_outcome, ignore=["outcome"])(key, outcome)
     return pickle.loads(found)
 

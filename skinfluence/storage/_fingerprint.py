@@ -4,8 +4,10 @@ import dis
 import sys
 import types
 from collections.abc import Iterator
-from functools import cache, cached_property
+from contextlib import suppress
+from functools import cache, cached_property, singledispatchmethod
 from importlib.metadata import version
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,11 +18,12 @@ import torch
 from joblib.hashing import NumpyHasher
 from torch import Tensor
 
-from skinfluence.storage._sources import MAIN, VERSIONED, is_installed, origin_of
+from skinfluence.storage._sources import MAIN, VERSIONED, is_installed, is_standard, origin_of
 
 _Code: TypeAlias = types.FunctionType | type
 _PLAIN = str | bytes | int | float | complex | bool | None | types.EllipsisType | np.generic | Path
 _ATOMS = {bool, int, float, str, bytes, type(None)}
+_DEEPEST = 20_000  # pickling takes some twenty calls for a module within a module
 _CHANGING = {"add", "append", "clear", "extend", "insert", "pop", "setdefault", "update"}
 
 
@@ -37,10 +40,16 @@ def net_parameters(net: skorch.NeuralNet) -> list[object]:
 
 def fingerprint(value: object) -> str:
     """Hash anything by what it says rather than where it lies: the same in every process."""
-    # Classes and functions count by name and by where they come from: the version of what is
-    # installed; the source of the user's module and of all of theirs that it imports. Where no
-    # module gives them by that name (a script, a notebook, a closure) they count by value.
-    digest: str = _Hasher(hash_name="sha256").hash(value)
+    # What is installed counts by name and version. The user's classes and functions count by the
+    # source of their module and of all of theirs that it imports, and by value besides: what runs
+    # may differ from what the file says by now (an edit, a setting read at import, another method
+    # put in the place of one), and a script or notebook has no file that others could import.
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        digest: str = _Hasher(hash_name="sha256").hash(value)
+    finally:
+        sys.setrecursionlimit(limit)
     return digest
 
 
@@ -78,12 +87,14 @@ class _Hasher(NumpyHasher):
         if isinstance(obj, Tensor):
             flat = obj.detach().cpu().contiguous().reshape(-1)  # numpy knows no bfloat16
             self._hash.update(flat.view(torch.uint8).numpy())
-            return Tensor, str(obj.dtype), tuple(obj.shape)
+            return Tensor, str(obj.dtype), tuple(obj.shape), obj.requires_grad
         if kind in {np.ndarray, np.memmap} and not obj.dtype.hasobject:
             self._hash.update(np.ascontiguousarray(obj).reshape(-1).view(np.uint8))
             return np.ndarray, obj.dtype, obj.shape
-        if kind in {dict, types.MappingProxyType}:
-            return dict, sorted(obj.items(), key=lambda pair: _place(pair[0]))
+        if isinstance(obj, Path):  # which pickle knows again where it is the same object
+            return Path, str(obj)
+        if kind in {dict, types.MappingProxyType}:  # in its order, which a net may be built in
+            return dict, list(obj.items())
         if kind in {set, frozenset}:
             return kind, sorted(map(fingerprint, obj))
         return obj
@@ -91,7 +102,7 @@ class _Hasher(NumpyHasher):
     def reducer_override(self, obj: Any) -> Any:
         """Say what to write instead; what comes third may lead back to the object itself."""
         if isinstance(obj, skorch.NeuralNet):
-            return tuple, (), [type(obj), obj.get_params(deep=False)]
+            return tuple, (), [type(obj), sorted(obj.get_params(deep=False).items())]
         if isinstance(obj, types.ModuleType):
             return tuple, ((obj.__name__, origin_of(obj.__name__)),)
         if isinstance(obj, types.CodeType):
@@ -103,7 +114,7 @@ class _Hasher(NumpyHasher):
         module = obj.__module__ or ""
         module = "__main__" if module in MAIN else module
         name = module, obj.__qualname__, origin_of(module)
-        if _is_found_by_name(obj, module):
+        if is_installed(module) and _is_found_by_name(obj, module):
             return tuple, (name,)
         return tuple, (name,), _class_parts(obj) if isinstance(obj, type) else _parts(obj)
 
@@ -114,35 +125,27 @@ class _Hasher(NumpyHasher):
         self.save((*said, getattr(obj, "__wrapped__", None)))
 
 
-def _place(key: object) -> str:
-    return key if isinstance(key, str) else fingerprint(key)
-
-
 def _is_found_by_name(code: _Code, module: str) -> bool:
     root = module.partition(".")[0]
-    if isinstance(code, type) and (root in VERSIONED or root in sys.stdlib_module_names):
+    if isinstance(code, type) and (root in VERSIONED or is_standard(root)):
         return True  # some of those in C are found nowhere
     found: object = sys.modules.get(module)
     for name in code.__qualname__.split("."):
         found = getattr(found, name, None)
-    return found is code and _has_source(module)
+    return found is code
 
 
 def _class_parts(cls: type) -> list[object]:
     members = {name: m for name, m in vars(cls).items() if not _is_slot(name, m)}
-    return [cls.__bases__, {name: _unwrapped(member) for name, member in members.items()}]
+    return [cls.__bases__, [(name, _unwrapped(member)) for name, member in sorted(members.items())]]
 
 
 def _parts(function: types.FunctionType) -> list[object]:
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     parts: list[object] = [function.__code__, function.__defaults__, function.__kwdefaults__, cells]
-    if _has_source(function.__module__ or ""):  # which says what it uses of its module
+    if is_installed(function.__module__ or ""):  # a closure: what it uses of its module is known
         return parts
     return [*parts, _globals_of(function), [origin_of(name) for name in _modules_of(function)]]
-
-
-def _has_source(module: str) -> bool:
-    return is_installed(module) or bool(origin_of(module))
 
 
 def _is_slot(name: str, member: Any) -> bool:
@@ -158,13 +161,23 @@ def _unwrapped(member: Any) -> Any:
         return member.__func__
     if isinstance(member, cached_property):  # holds a lock in Python 3.11
         return member.func
-    return [member.fget, member.fset] if isinstance(member, property) else member
+    if isinstance(member, singledispatchmethod):
+        return [member.func, list(member.dispatcher.registry.values())]
+    if isinstance(member, property):
+        return [member.fget, member.fset]
+    is_function = isinstance(member, types.FunctionType)
+    return member if is_function else getattr(member, "__wrapped__", member)  # a cached function
 
 
 def _globals_of(function: types.FunctionType) -> dict[str, object]:
     """Find what a function uses of its module, but for what may change while it runs."""
     code, names = function.__code__, function.__globals__
     found = {name: names[name] for name in sorted(_names_loaded(code)) if name in names}
+    for name, module in list(found.items()):
+        if isinstance(module, types.ModuleType) and not is_installed(module.__name__):
+            used = {inner for each in _codes_in(code) for inner in each.co_names}
+            held = sorted(used & vars(module).keys())
+            found.update((f"{name}.{inner}", getattr(module, inner)) for inner in held)
     return {n: value for n, value in found.items() if _is_read(value, fixed=not _changes(code))}
 
 
@@ -182,16 +195,20 @@ def _is_read(value: object, *, fixed: bool) -> bool:
 def _modules_of(function: types.FunctionType) -> Iterator[str]:
     """Name the modules that a function imports, or uses as attributes of a package."""
     for code in _codes_in(function.__code__):
-        module = ""
-        for operation in dis.get_instructions(code):
+        module, operations = "", list(dis.get_instructions(code))
+        for number, operation in enumerate(operations):
             if operation.opname == "IMPORT_NAME":
-                module = operation.argval
-                yield module
+                # what it takes off the stack: how many dots there are, and the names
+                dots = "." * operations[number - 2].argval
+                package = function.__globals__.get("__package__") or ""
+                with suppress(ImportError):  # it leads out of its package
+                    module = resolve_name(dots + operation.argval, package)
+                    yield module
             elif operation.opname == "IMPORT_FROM":
                 yield f"{module}.{operation.argval}"
         for name in code.co_names:
             package = function.__globals__.get(name)
-            if isinstance(package, types.ModuleType):
+            if isinstance(package, types.ModuleType) and not is_installed(package.__name__):
                 inside = package.__name__ + "."
                 found = [m.removeprefix(inside) for m in sys.modules if m.startswith(inside)]
                 yield from sorted(inside + m for m in found if {*m.split(".")} <= {*code.co_names})

@@ -51,7 +51,7 @@ def is_installed(module: str) -> bool:
     root = module.partition(".")[0]
     if not module or module in MAIN:
         return False
-    if root in VERSIONED or root in sys.stdlib_module_names:
+    if root in VERSIONED or is_standard(root):
         return True
     spec = _spec_of(root)
     if spec is not None and not spec.has_location:  # a namespace, which several may share
@@ -60,6 +60,17 @@ def is_installed(module: str) -> bool:
         return False
     places = [spec.origin or ""] if spec.has_location else spec.submodule_search_locations
     return any(map(_is_in_site, places or ()))
+
+
+def is_standard(root: str) -> bool:
+    """Tell Python's own modules from the user's of the same name."""
+    if root not in sys.stdlib_module_names:
+        return False
+    spec = _spec_of(root)
+    if spec is None or not spec.has_location:  # built in, or frozen
+        return True
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    return any(Path(spec.origin or "").is_relative_to(folder) for folder in folders)
 
 
 def _source_of(name: str) -> _Source | None:
@@ -123,7 +134,7 @@ def _is_in_site(place: str) -> bool:
 
 @cache
 def _versions_of(package: str) -> list[str]:
-    if package in VERSIONED or package in sys.stdlib_module_names:
+    if package in VERSIONED or is_standard(package):
         return []
     try:
         return [f"{package} {version(package)}"]

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 from skinfluence.storage._files import Plain, packed, replace_file, unpacked
+
+_DIGEST_BYTES = 32  # at the end of a file, so that a damaged one is never gone on with
 
 
 class WorkFile:
@@ -50,8 +53,12 @@ class WorkFile:
         """Read the state to go on from; None if there is none."""
         if not self.path.exists():
             return None
+        data = self.path.read_bytes()
+        data, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if sha256(data).digest() != digest:
+            raise ValueError(self._foreign)
         try:
-            found = unpacked(self.path.read_bytes(), self.path)
+            found = unpacked(data, self.path)
         except ValueError as error:
             raise ValueError(self._foreign) from error
         if not isinstance(found, dict) or found.get("format") != self._signed["format"]:
@@ -64,7 +71,8 @@ class WorkFile:
 
     def write(self, state: Plain) -> None:
         """Write a state at once: a kill or a full disk meanwhile leaves the old file as it was."""
-        replace_file(self.path, packed({**self._signed, "state": state}))
+        data = packed({**self._signed, "state": state})
+        replace_file(self.path, data + sha256(data).digest())
         self._written = time.monotonic()
 
     def watch(self, state: Callable[[], Plain | None]) -> None:

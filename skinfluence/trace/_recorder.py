@@ -82,24 +82,24 @@ class TraceRecorder(Callback):
 
     Notes
     -----
-    A resumed training ends as an uninterrupted one would, bit for bit on the CPU: parameters, trace
-    and history (but for durations). Kept for that are modules, criterion, optimiser and history,
-    the global random numbers, generators of the training loader and its samplers, and what skorch's
-    learning rate schedulers, scores and EarlyStopping carry from epoch to epoch. Other callbacks
-    begin anew, as in `partial_fit`, and so do other stateful samplers and workers that outlive an
-    epoch. A training is known by its net, callbacks, rows, targets, parameters at the start, global
-    random numbers if it draws them, and versions of this package and of what it trains with.
-    Classes and functions count by their code, with the functions, classes and constants of its
-    module that it names; objects that change while training count as changed, such as a data set
-    that caches rows: pass a fresh one. Any other training is refused, and nothing is overwritten.
-    An interrupt from the keyboard leaves a trace up to it, and the next `fit` replaces that trace.
-    EarlyStopping is such an interrupt: `fit` repeats the epoch that it stopped at. A complete
-    training is loaded, and no epoch trained.
+    A resumed training ends as an uninterrupted one would, bit for bit on the CPU:
+    parameters, trace and history (but for durations). Kept for that are modules, criterion,
+    optimiser and history, the global random numbers, generators of the training loader and its
+    samplers, and what skorch's learning rate schedulers, scores and EarlyStopping carry from epoch
+    to epoch. Other callbacks begin anew, as in `partial_fit`, and so do other stateful samplers and
+    workers that outlive an epoch. A training is known by its net, callbacks, rows, targets,
+    parameters at the start, global random numbers if it draws them, and versions of this package
+    and of what it trains with. Classes and functions count by their code, with the functions,
+    classes and constants of its module that it names, and by the source of every file of yours that
+    they import; objects that change while training count as changed, such as a data set that caches
+    rows: pass a fresh one. Any other training is refused, and nothing is overwritten. An interrupt
+    from the keyboard leaves a trace up to it, and the next `fit` replaces that trace. EarlyStopping
+    is such an interrupt: `fit` repeats the epoch that it stopped at. A complete training is loaded,
+    and no epoch trained.
 
     While such a training is in progress, ``resume.lock`` lies in the folder and keeps other
-    trainings out; on Windows those of the same process alone. One that a kill left behind locks
-    nothing and may be removed. Going on after an interrupt copies the states so far, for the trace
-    that it left may be in use.
+    trainings out. One that a kill left behind locks nothing and may be removed. Going on after an
+    interrupt copies the states so far, for the trace that it left may be in use.
 
     Cost: copies of the parameters; with the order, two further gradients of one batch in epochs 1,
     2, 4, 8 and so on, for `TrainingTrace.replay_error_`; with `resume`, one write of parameters and

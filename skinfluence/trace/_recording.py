@@ -188,7 +188,7 @@ class Recording:
             self._resume.release()
 
     def save(self, net: NeuralNet) -> None:
-        """Make the end of an epoch a point to go on from, if that is needs."""
+        """Make the end of an epoch a point to go on from, if that is wanted."""
         if self._resume is None:
             return
         assert self._writer is not None

@@ -6,4 +6,4 @@ from skinfluence.storage._files import unpacked
 
 
 def kept(path):
-    return unpacked(Path(path).read_bytes(), path)["state"]
+    return unpacked(Path(path).read_bytes()[:-32], path)["state"]  # without the digest

@@ -1,6 +1,7 @@
 """What tells one training from another: code as it is written, wherever it stands."""
 
 import abc
+import copy
 import functools
 import importlib
 import io
@@ -10,11 +11,16 @@ import subprocess
 import sys
 import textwrap
 import types
+import zipfile
+from collections import OrderedDict
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 import torch
+from skorch import NeuralNetClassifier
 from torch import nn
 
 from skinfluence.storage import _sources
@@ -318,11 +324,7 @@ def test_equal_values_are_equal_however_they_lie_in_memory():
         (X, np.asfortranarray(X)),
         (X[:, :1], X[:, :1].copy()),
         ([shared, shared, 3], [[1, 2], [1, 2], 3]),
-        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
-        (
-            {1: "a", "b": torch.ones(2), SmallMlp: None},
-            {SmallMlp: None, "b": torch.ones(2), 1: "a"},
-        ),
+        (Path("a/b"), Path("a") / "b"),
         (frozenset("abc"), frozenset("cba")),
         (torch.arange(6.0).reshape(2, 3).T, torch.arange(6.0).reshape(2, 3).T.contiguous()),
     ]
@@ -334,3 +336,127 @@ def test_equal_values_are_equal_however_they_lie_in_memory():
     assert len({fingerprint(value) for value in values}) == len(values)
     one, other = object.__new__(SmallMlp), object.__new__(SmallMlp)
     assert fingerprint([one, [one], 1, one]) != fingerprint([one, [one], 1, other])
+
+
+def test_the_order_of_a_mapping_counts_but_for_parameters_of_a_net():
+    """A module may build its layers in it."""
+    assert fingerprint({"a": 1, "b": 2}) != fingerprint({"b": 2, "a": 1})
+    layers = [("x", torch.nn.ReLU()), ("y", torch.nn.Tanh())]
+    nets = [torch.nn.Sequential(OrderedDict(each)) for each in (layers, layers[::-1])]
+    assert fingerprint(nets[0]) != fingerprint(nets[1])
+    settings = {"lr": 0.1, "max_epochs": 3}
+    one, other = (
+        NeuralNetClassifier(SmallMlp, **dict(p))
+        for p in (settings.items(), [*settings.items()][::-1])
+    )
+    assert fingerprint(one) == fingerprint(other)
+
+
+def test_frozen_parameters_count():
+    free, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2), False)
+    assert fingerprint(free) != fingerprint(frozen)
+
+
+def test_modules_deep_within_modules_are_read():
+    module = torch.nn.Sequential(torch.nn.ReLU())
+    for _ in range(60):
+        module = torch.nn.Sequential(module)
+    limit = sys.getrecursionlimit()
+    assert fingerprint(module) == fingerprint(copy.deepcopy(module))
+    assert sys.getrecursionlimit() == limit
+
+
+LIVE = """
+import functools
+import other
+ACT = "relu"
+class Net:
+    def forward(self, x):
+        return x if ACT == "relu" else other.act(x, other.SCALE)
+    @functools.singledispatchmethod
+    def kind(self, x):
+        return 0
+    @functools.lru_cache
+    def cached(self, x):
+        return x
+"""
+
+
+@pytest.fixture
+def live(tmp_path, monkeypatch):
+    (tmp_path / "live.py").write_text(LIVE)
+    (tmp_path / "other.py").write_text("SCALE = 1.0\ndef act(x, s):\n    return s * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("live", "other"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module("live")
+    for name in ("live", "other"):
+        sys.modules.pop(name, None)
+
+
+CHANGES = {
+    "a setting read at import": lambda live: setattr(live, "ACT", "sin"),
+    "a setting of an imported module": lambda live: setattr(live.other, "SCALE", 2.0),
+    "a method put in the place of one": lambda live: setattr(live.Net, "forward", len.__call__),
+    "a function put in the place of one": lambda live: setattr(live.other, "act", lambda x, s: x),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_runs_counts_beside_what_its_file_says(live, change):
+    before = fingerprint(live.Net)
+    assert fingerprint(live.Net) == before
+    change(live)
+    assert fingerprint(live.Net) != before
+
+
+def test_a_file_edited_before_the_first_fingerprint_is_not_taken_for_what_runs(live, tmp_path):
+    edited = LIVE.replace("return x if", "return -x if")
+    (tmp_path / "live.py").write_text(edited)
+    stale = fingerprint(live.Net)
+    importlib.reload(live)
+    assert fingerprint(live.Net) != stale
+
+
+@pytest.fixture
+def forgotten():
+    """Forget modules of these names, which nothing else imports, before and after."""
+    names = ("colorsys", "zipped")
+    for name in names:
+        sys.modules.pop(name, None)
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_a_file_named_like_a_module_of_python_is_read(tmp_path, monkeypatch, forgotten):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = set()
+    for k in (1, 2):
+        (tmp_path / "colorsys.py").write_text(f"class Net:\n    k = {k}\n" + "#" * k)
+        sys.modules.pop("colorsys", None)
+        importlib.invalidate_caches()
+        found.add(fingerprint(importlib.import_module("colorsys").Net))
+    assert len(found) == 2
+
+
+def test_a_module_in_an_archive_is_read(tmp_path, monkeypatch, forgotten):
+    found = set()
+    for k in (1, 2):
+        archive = tmp_path / f"{k}.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("zipped.py", f"class Net:\n    k = {k}\n")
+        monkeypatch.syspath_prepend(archive)
+        sys.modules.pop("zipped", None)
+        found.add(fingerprint(importlib.import_module("zipped").Net))
+    assert len(found) == 2
+
+
+def test_what_is_loaded_of_installed_packages_does_not_count():
+    def forward(x):
+        return scipy.signal.detrend(x)
+
+    sys.modules.pop("scipy.signal", None)
+    before = fingerprint(forward)
+    importlib.import_module("scipy.signal")
+    assert fingerprint(forward) == before

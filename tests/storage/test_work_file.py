@@ -120,3 +120,15 @@ def test_a_full_disk_leaves_the_old_file_and_the_error_that_ended_the_run(tmp_pa
     assert "where the run stopped is not in" in caught.value.__notes__[0]
     assert file.read() == {"n": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("place", range(0, 400, 23))
+def test_a_file_with_a_flipped_bit_is_never_gone_on_with(tmp_path, place):
+    path = tmp_path / "work"
+    file = WorkFile(path, "key", kind="tests", foreign="not one of ours")
+    file.write({"values": np.arange(3.0), "n": 2})
+    data = bytearray(path.read_bytes())
+    data[place * len(data) // 400] ^= 4
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="not one of ours"):
+        file.read()

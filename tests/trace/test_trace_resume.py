@@ -22,7 +22,7 @@ from skinfluence.influence.retraced import _retracing
 from skinfluence.nets._default import default_net, sgd_net
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._seeds import seeded
-from skinfluence.storage._files import packed, unpacked
+from skinfluence.storage._files import packed
 from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import trace_of
 from skinfluence.trace._recording import Recording
@@ -49,6 +49,7 @@ from tests._shared.traces import (
     history_of,
     small,
 )
+from tests._shared.work_files import kept
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -431,8 +432,7 @@ def test_killed_while_training_and_again_while_retracing(tmp_path):
     assert exit_code(fit_and_die, folder, "training") == -signal.SIGKILL
     assert not (folder / "trace.json").exists()
     assert exit_code(fit_and_die, folder, "retracing") == -signal.SIGKILL
-    kept = unpacked((folder / "retrace.pt").read_bytes(), folder)
-    assert kept["state"]["n_steps"] == 9
+    assert kept(folder / "retrace.pt")["n_steps"] == 9
     method = SGDInfluence(few_epochs(), storage=folder, random_state=0).fit(X, Y, *QUERIES)
     np.testing.assert_array_equal(method.detrimentality_, whole.detrimentality_)
     assert_same_trace(TrainingTrace.load(folder), whole.trace_)

@@ -31,7 +31,7 @@ from skinfluence.trace.folder._trace_files import (
     record_in,
 )
 
-_VERSION = 1
+_VERSION = 2
 
 
 class ResumePoint:
