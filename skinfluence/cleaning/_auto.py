@@ -92,6 +92,7 @@ class Folds(NamedTuple):
         return groups
 
     def losses(self, predicted: ArrayLike, given: np.ndarray) -> NDArray[np.float64]:
+        """Take every row's loss: wrong or right for classes, else the mean absolute error."""
         predicted = np.asarray(predicted).reshape(given.shape)
         losses = predicted != given if self.classifies else np.abs(predicted - given)
         return np.asarray(losses.reshape(len(given), -1).mean(1), dtype=np.float64)

@@ -107,6 +107,7 @@ def hessian_vector_product(
 
 
 def refuse_wrong_second_derivatives(loss: Tensor) -> None:
+    """Refuse, by name, layers that torch differentiates wrongly a second time."""
     stack: list[Node | None] = [loss.grad_fn]
     seen: set[Node] = set()
     while stack:

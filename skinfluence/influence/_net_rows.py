@@ -50,6 +50,7 @@ class NetRows:
 
     @property
     def layer_names(self) -> list[str]:
+        """Name the chosen layers, in the order of the parameters."""
         return [layer.name for layer in self.layers]
 
     @property

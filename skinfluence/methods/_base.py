@@ -123,14 +123,17 @@ class BaseDetrimentality(
 
     def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
         self._validation_groups = None if validation is None else validation.groups
-        if self._trains_folds(validation):
-            self._rank(cross_fit(self, rows, validation))
-        else:
-            scores = self._fit_scores(*self._prepare(rows, validation))
-            if scores is not None:
-                self._rank(np.asarray(scores, dtype=np.float64))
+        scores = self._training_scores(rows, validation)
+        if scores is not None:
+            self._rank(np.asarray(scores, dtype=np.float64))
         self._finish()
         return self
+
+    def _training_scores(self, rows: Rows, validation: Rows | None) -> np.ndarray | None:
+        """Score the training rows, by folds or by all of them; None if there is no one score."""
+        if self._trains_folds(validation):
+            return cross_fit(self, rows, validation)
+        return self._fit_scores(*self._prepare(rows, validation))
 
     def _rank(self, scores: NDArray[np.float64]) -> None:
         check_finite(scores, "detrimentality_")

@@ -1,7 +1,7 @@
 """Scores with a unit: p-values among held-out rows that look clean."""
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,12 +255,12 @@ class CalibratedDetrimentality(BaseDetrimentality):
             )
 
     def _trains_folds(self, X_val: object) -> bool:
-        return False  # the base would clone this estimator, not the method
+        return True  # of the method, not of this estimator as the base would
 
     def _check_groups(self, groups: object, X_val: object) -> None:
         self.method._check_groups(groups, X_val)
 
-    def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
+    def _training_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         strata_of(rows, self.net)  # says so if there is nothing to split by
         if self.net is not None:
             check_given_net_has_classes(self.net)
@@ -287,8 +287,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.classes_, _ = classes_and_codes(y)
         if hasattr(self.folds_[0], "trace_"):
             self.trace_ = [fold.trace_ for fold in self.folds_]
-        self._rank(1 - self.p_values_)
-        return self
+        return 1 - self.p_values_
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError

@@ -281,6 +281,7 @@ class _Training:
     test: ModelRows
 
     def score_without(self, seed: int, removed: NDArray[np.intp]) -> float:
+        """Train without the removed rows, on one thread, and score on the test rows."""
         X, y = self.rows
         kept = np.setdiff1d(np.arange(n_samples_of(X)), removed)
         with seeded(seed), threadpool_limits(1):  # rounding must not depend on n_jobs

@@ -68,13 +68,7 @@ class ValidationRows:
         return f"<ValidationRows: {n_samples_of(self.X)} rows>"
 
     def __float__(self) -> float:
-        """Refuse what a conversion to an array ends in, such as a transformer's.
-
-        Raises
-        ------
-        TypeError
-            Always, saying where the rows belong.
-        """
+        """Refuse what a conversion to an array ends in, such as a transformer's."""
         raise TypeError(
             "ValidationRows cannot be transformed or turned into an array: they go to the fit of a "
             "method or cleaner as they are. In a Pipeline, leave X_val out of transform_input and "

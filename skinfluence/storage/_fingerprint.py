@@ -61,6 +61,7 @@ class _Hasher(NumpyHasher):
     """Hashes what pickle would write, but for code, nets, tensors and the order of mappings."""
 
     def save(self, obj: object) -> None:
+        """Write an object; what is equal is written alike wherever it lies."""
         if type(obj) in _ATOMS:  # as pickle does, but in a third of the time
             self.dispatch[type(obj)](self, obj)
             return

@@ -73,6 +73,7 @@ class _StandIn:
         vars(net)[name] = self
 
     def remove(self) -> None:
+        """Give the net its own method back."""
         if vars(self._net).get(self._name) is not self:
             return
         if self._earlier is None:

@@ -220,6 +220,7 @@ class Recording:
         }
 
     def begin_epoch(self) -> None:
+        """Mark where the epoch starts; forget earlier steps if the last epoch's alone are kept."""
         if self._resume is not None:
             self._resume.check_entered()
         if self._order is not None:
@@ -233,6 +234,7 @@ class Recording:
             self._logits.append(np.empty((self._n_samples, 0), np.float32))
 
     def begin_step(self, net: NeuralNet) -> None:
+        """Keep what the step starts from, and look for what is no step of the optimiser."""
         self.learning_rate = learning_rates_of(net)
         if self._order is None:
             return
@@ -250,6 +252,7 @@ class Recording:
             self._momentum = momentum_of(net) if replayed else {}
 
     def end_step(self, net: NeuralNet, batch: Batch, outputs: Nested) -> None:
+        """Note the rows, outputs and learning rates of the step, and how far it was from SGD's."""
         if self._needs.follows_rows:
             assert self._pending is not None
             if self._needs.logits:
@@ -276,6 +279,7 @@ class Recording:
         self._versions = versions
 
     def end_epoch(self, net: NeuralNet) -> None:
+        """Keep a checkpoint if its turn has come."""
         if self._order is not None:
             self._note_departures(net)
             self._epoch_end = module_state(net, buffers=False)
@@ -424,6 +428,7 @@ def _check_continues(
 
 
 def learning_rates_of(net: NeuralNet) -> NDArray[np.float64]:
+    """Read the learning rate of each parameter group."""
     return np.array([group["lr"] for group in net.optimizer_.param_groups], dtype=np.float64)
 
 

@@ -83,3 +83,13 @@ def test_labels_in_a_column_are_flattened_once():
         method.fit(X, y[:, np.newaxis])
     assert len(caught) == 1
     np.testing.assert_array_equal(method.p_values_, expected.p_values_)
+
+
+def test_a_union_leaves_calibration_to_train_its_own_nets():
+    X, y = blobs(n=40)
+    calibrated = CalibratedDetrimentality(LossScore(NET), cv=2, random_state=0)
+    bare = CalibratedDetrimentality(LossScore(), cv=2, random_state=0)
+    methods = [("given", calibrated), ("default", bare), ("loss", LossScore())]
+    union = DetrimentalityUnion(methods, NET, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(union.scores_[:, 0], calibrated.fit(X, y).detrimentality_)
+    assert np.isfinite(union.scores_).all()

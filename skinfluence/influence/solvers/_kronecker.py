@@ -31,15 +31,18 @@ class _KroneckerBlock:
     values: Tensor
 
     def add_factors(self, factors: tuple[Tensor, Tensor], sign: Tensor) -> None:
+        """Add rows to the second moments of the layer's inputs and output gradients."""
         a, b = factors
         self.inputs += torch.einsum("nti,ntj->ij", a, a)
         self.outputs += torch.einsum("n,nto,ntp->op", sign, b, b)
 
     def turn_into_bases(self) -> None:
+        """Replace the second moments by their eigenvectors."""
         self.inputs = torch.linalg.eigh(self.inputs)[1]
         self.outputs = torch.linalg.eigh(self.outputs)[1]
 
     def add_values(self, factors: tuple[Tensor, Tensor], sign: Tensor) -> None:
+        """Add rows to the diagonal that the block has in the eigenbases."""
         a, b = factors[0] @ self.inputs, factors[1] @ self.outputs
         if a.shape[1] == 1:  # the squares of an outer product factor too
             self.values += (sign[:, None] * b[:, 0].square()).mT @ a[:, 0].square()

@@ -95,6 +95,7 @@ class Stream:
         self._file = path.open("wb" if length is None else "r+b", buffering=0)
 
     def append(self, state: dict[str, Tensor]) -> None:
+        """Write a state after those there are, of the same names, shapes and dtypes."""
         _check_same_layout(self.layout, state)
         record = bytearray(record_bytes(self.layout))
         for entry in self.layout:
@@ -117,17 +118,21 @@ class Stream:
         self.length += 1
 
     def restart(self) -> None:
+        """Let the next state take the place of the first."""
         self.length = 0
 
     def drop_last(self) -> None:
+        """Let the next state take the place of the last."""
         self.length -= 1
 
     def sync(self) -> None:
+        """Wait until what was written is on the disk."""
         if not self._is_synced:
             sync_file(self._file)
             self._is_synced = True
 
     def close(self) -> None:
+        """Cut off what was dropped, and finish the file."""
         self._file.truncate(self.length * record_bytes(self.layout))
         sync_file(self._file)
         self._file.close()
