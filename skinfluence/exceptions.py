@@ -21,6 +21,10 @@ class LeakyModuleWarning(UserWarning):
     """The net holds a module instance, whose trained weights leak into every clone of the net."""
 
 
+class RandomRowsWarning(UserWarning):
+    """The data set gives other inputs each time a row is read, so scores are those of one draw."""
+
+
 class SmallClassWarning(UserWarning):
     """A class has too few rows for a detector of its own, and is judged by that of all classes."""
 

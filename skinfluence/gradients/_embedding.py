@@ -1,14 +1,20 @@
 """Which gradients a method looks at: layers, checkpoints, normalisation, width."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import Batch
-from skinfluence.gradients._passes import Gathered, Trajectory, check_matrix_fits, gather, start
+from skinfluence.gradients._passes import (
+    Gathered,
+    Started,
+    Trajectory,
+    check_matrix_fits,
+    gather,
+    start,
+)
 from skinfluence.gradients._projection import Projection
 from skinfluence.gradients._readings import Dense, Gram, Kept, Projected, TensorReading, Total
 from skinfluence.gradients._skorch import Net, as_dataset
@@ -58,7 +64,7 @@ class EmbeddingSettings:
         """Average the rows' gradients, as a direction for `InnerProduct`."""
         total: dict[str, Tensor] = {}
         with preserved_random_state():
-            loop, batches = self._start(net, rows)
+            loop, batches, _ = self._start(net, rows)
             for part in loop.batches(batches, Total()):
                 total = {name: total[name] + g if total else g for name, g in part.items()}
         n_rows = len(as_dataset(net, *rows))
@@ -67,13 +73,13 @@ class EmbeddingSettings:
     def inner_products(self, net: Net, one: ModelRows, two: ModelRows) -> NDArray[np.float64]:
         """Multiply the gradients of some rows with those of others: (n_one, n_two)."""
         with preserved_random_state():
-            loop, batches = self._start(net, one)
+            loop, batches, _ = self._start(net, one)
             blocks = [
                 self.gather(net, two, Gram(kept)).values.T for kept in loop.batches(batches, Kept())
             ]
         return np.concatenate(blocks).astype(np.float64)
 
-    def _start(self, net: Net, rows: ModelRows) -> tuple[BatchLoop, Iterator[Batch]]:
+    def _start(self, net: Net, rows: ModelRows) -> Started:
         return start(
             net,
             *rows,

@@ -25,6 +25,8 @@ class NetLoss:
     losses: Callable[[Nested, Tensor, Nested], Tensor]
     # identities of the net's own parameters, which no graph of the copy may reach
     originals: frozenset[int] = frozenset()
+    # batch_loss(output, y, X), a scalar, of a loss that is called for each row alone; else None
+    batch_loss: Callable[[Nested, Tensor, Nested], Tensor] | None = None
 
     def row_losses(self, X: Nested, y: Tensor) -> Tensor:
         """Compute the loss of every row of a batch: (n_rows,)."""
@@ -49,7 +51,11 @@ def private_copy(module: nn.Module) -> nn.Module:
         for value in vars(child).values():
             if isinstance(value, Tensor):  # such as the weight an old-style weight norm computes
                 memo.setdefault(id(value), value.detach())
-    return copy.deepcopy(module, memo).eval()
+    copied = copy.deepcopy(module, memo).eval()
+    for child in copied.modules():
+        if isinstance(child, nn.Embedding | nn.EmbeddingBag):
+            child.sparse = False  # an optimiser's matter; second derivatives have no sparse form
+    return copied
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Nested) -> Nested:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skinfluence.gradients._layers import call_order, last_module
-from skinfluence.gradients._net_loss import Nested, NetLoss, n_rows, take_rows, tensors_in
-from skinfluence.gradients._passes import first_batch
+from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, n_rows, take_rows, tensors_in
+from skinfluence.gradients._passes import tried_batches
 from skinfluence.gradients._skorch import (
     Net,
     iter_batches,
@@ -18,7 +18,7 @@ from skinfluence.gradients._skorch import (
     net_loss_of,
 )
 from skinfluence.gradients._states import State, net_losses_at
-from skinfluence.gradients.routes._loop import check_rows_are_independent
+from skinfluence.gradients._trial import check_results_follow_rows, check_rows_are_independent
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._seeds import preserved_random_state
 
@@ -39,11 +39,16 @@ def mean_over_states(
 ) -> NDArray[np.float64]:
     """Average over states what is read off a forward pass of every row."""
     with preserved_random_state(), torch.no_grad():
-        first, batches = first_batch(net, X, y, batch_size)
+        trial, batches = tried_batches(net, X, y, batch_size)
         losses = net_losses_at(net, states)
-        check_rows_are_independent(losses[-1], take_rows(first[0], slice(0, 3)))
-        parts = [np.mean([read(loss, Xi, yi) for loss in losses], axis=0) for Xi, yi in batches]
-    return np.concatenate(parts)
+        check_rows_are_independent(losses[-1], trial)
+
+        def read_mean(batch: Batch) -> NDArray[np.float64]:
+            return np.asarray(np.mean([read(loss, *batch) for loss in losses], axis=0))
+
+        values = np.concatenate([read_mean(batch) for batch in batches])
+        check_results_follow_rows(trial, values, read_mean(trial.batches[1]))
+    return values
 
 
 def row_losses(net_loss: NetLoss, X: Nested, y: Tensor) -> NDArray[np.float64]:
@@ -149,17 +154,21 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
     """Read the input of the trainable layer entered last, flattened: (n_samples, n_features)."""
     with preserved_random_state(), torch.no_grad():
         y = np.zeros(n_samples_of(X), np.int64)
-        (first, _), batches = first_batch(net, X, y, batch_size)
+        trial, batches = tried_batches(net, X, y, batch_size)
         net_loss = net_loss_of(net)
-        name, last = last_module(net_loss, call_order(net_loss, take_rows(first, slice(0, 3))))
+        some = take_rows(trial.batches[0][0], slice(0, 2))
+        name, last = last_module(net_loss, call_order(net_loss, some))
         seen: list[object] = []
         last.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
-        parts: list[np.ndarray] = []
-        for Xi, _ in batches:
+
+        def read_features(batch: Batch) -> np.ndarray:
             seen.clear()
-            net_loss.forward(Xi)
-            parts.append(_as_rows(seen[-1] if seen else None, n_rows(Xi), name))
-    return np.concatenate(parts)
+            net_loss.forward(batch[0])
+            return _as_rows(seen[-1] if seen else None, n_rows(batch[0]), name)
+
+        values = np.concatenate([read_features(batch) for batch in batches])
+        check_results_follow_rows(trial, values, read_features(trial.batches[1]))
+    return values
 
 
 def _as_rows(inputs: object, rows: int, name: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from skinfluence.gradients._skorch import (
 )
 from skinfluence.gradients._states import State, net_losses_at
 from skinfluence.gradients._trajectory import Combination, TrajectoryLoop
+from skinfluence.gradients._trial import Trial, check_results_follow_rows, draw_trial
 from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._seeds import preserved_random_state
@@ -32,6 +33,14 @@ class Trajectory(NamedTuple):
     states: Sequence[State | None]  # None for the net as it is
     combination: Combination
     normalize: str | None  # "activations", "gradient" or None
+
+
+class Started(NamedTuple):
+    """What a pass over all rows needs."""
+
+    loop: BatchLoop
+    batches: Iterator[Batch]
+    trial: Trial
 
 
 class Gathered(NamedTuple):
@@ -55,13 +64,15 @@ def gather(
     # choose(loop, n_samples) gives the reading once the layers are known and before anything large
     # is computed.
     with preserved_random_state():
-        loop, batches = start(
+        loop, batches, trial = start(
             net, X, y, layers=layers, batch_size=batch_size, trajectory=trajectory
         )
         rows = len(as_dataset(net, X, y))
         reading = choose(loop, rows)
-        parts = (_as_array(part) for part in loop.batches(batches, reading))
-        return Gathered(_join(parts, rows), loop.strategy)
+        values = join((_as_array(part) for part in loop.batches(batches, reading)), rows)
+        alone = [_as_array(part) for part in loop.batches(trial.batches[1:], reading)]
+        check_results_follow_rows(trial, values, np.concatenate(alone))
+        return Gathered(values, loop.strategy)
 
 
 def _as_array(part: Tensor) -> np.ndarray:
@@ -69,7 +80,7 @@ def _as_array(part: Tensor) -> np.ndarray:
     return np.asarray((part.float() if part.dtype == torch.bfloat16 else part).numpy())
 
 
-def _join(parts: Iterator[np.ndarray], rows: int) -> np.ndarray:
+def join(parts: Iterator[np.ndarray], rows: int) -> np.ndarray:
     """Concatenate into one array made once: a list would hold a wide matrix twice."""
     first = next(parts)
     values = np.empty((rows, *first.shape[1:]), first.dtype)
@@ -88,18 +99,19 @@ def start(
     layers: str | Sequence[str],
     batch_size: int,
     trajectory: Trajectory | None = None,
-) -> tuple[BatchLoop, Iterator[Batch]]:
+) -> Started:
     """Get the batch loop ready; see `gather`. To be run with the random state preserved."""
-    first, batches = first_batch(net, X, y, batch_size)
+    trial, batches = tried_batches(net, X, y, batch_size)
     if trajectory is None:
-        return GradientLoop(net_loss_of(net), *first, layers), batches
+        return Started(GradientLoop(net_loss_of(net), trial, layers), batches, trial)
     losses = net_losses_at(net, trajectory.states)
-    loops = [GradientLoop(net_loss, *first, layers) for net_loss in losses]
-    return TrajectoryLoop(loops, trajectory.combination, trajectory.normalize), batches
+    loops = [GradientLoop(net_loss, trial, layers) for net_loss in losses]
+    loop = TrajectoryLoop(loops, trajectory.combination, trajectory.normalize)
+    return Started(loop, batches, trial)
 
 
-def first_batch(net: Net, X: object, y: object, batch_size: int) -> tuple[Batch, Iterator[Batch]]:
-    """Check a net and its rows; give the first batch, and all of them."""
+def tried_batches(net: Net, X: object, y: object, batch_size: int) -> tuple[Trial, Iterator[Batch]]:
+    """Check a net and its rows; give rows to try it on, and the batches of all rows."""
     check_positive_integer("batch_size", batch_size)
     if not is_net(net):
         raise TypeError(
@@ -110,11 +122,10 @@ def first_batch(net: Net, X: object, y: object, batch_size: int) -> tuple[Batch,
         raise NotFittedError(
             f"{type(net).__name__} is not fitted, so it has no gradients yet. Call net.fit(X, y)."
         )
-    batches = iter_batches(net, X, y, batch_size)
-    first = next(batches, None)
-    if first is None:
+    dataset = as_dataset(net, X, y)
+    if not len(dataset):
         raise ValueError("X has 0 rows; expected at least one.")
-    return first, chain([first], batches)
+    return draw_trial(net, dataset), iter_batches(net, dataset, None, batch_size)
 
 
 def check_matrix_fits(loop: BatchLoop, rows: int, columns: int, max_bytes: int) -> None:

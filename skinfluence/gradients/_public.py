@@ -59,8 +59,9 @@ def per_sample_gradients(
     Raises
     ------
     ValueError
-        If the net is not fitted, is random in eval mode or couples the rows of a batch; if a
-        layer name does not exist; or if the matrix would exceed `max_bytes`.
+        If the net is not fitted, is random in eval mode or couples the rows of a batch; if its
+        loader, sampler or collate function changes, drops or repeats rows; if a layer name does
+        not exist; or if the matrix would exceed `max_bytes`.
 
     See Also
     --------
@@ -71,8 +72,10 @@ def per_sample_gradients(
     -----
     Cost: one forward pass for the last layer; one forward and one backward pass when all layers
     are Linear, Conv, Embedding or normalisation layers; other layers go through
-    ``torch.func.vmap``, or one backward pass per row where vmap refuses. On the first two rows
-    every route is compared with one backward pass per row, and left if it differs.
+    ``torch.func.vmap``, or one backward pass per row where vmap refuses. On two batches of rows
+    drawn over the whole set every route is compared with a backward pass of the batch, and left if
+    it differs; a batch whose rows the net reorders is compared anew. A row's number goes with it
+    from the data set to the result.
 
     Examples
     --------
@@ -208,7 +211,7 @@ def check_per_sample_gradients(
     largest: dict[str, float] = {}
     error: dict[str, float] = {}
     with preserved_random_state():
-        loop, batches = start(net, X, y, layers=layers, batch_size=batch_size)
+        loop, batches, _ = start(net, X, y, layers=layers, batch_size=batch_size)
         for Xi, yi in batches:
             expected = loop_gradients(loop.net_loss, loop.layers, Xi, yi)
             parts = list(loop.batches([(Xi, yi)], Kept()))

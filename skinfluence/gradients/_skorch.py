@@ -7,11 +7,12 @@ from typing import Any, Protocol, Self, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
-from skorch.dataset import Dataset
+from skorch.dataset import Dataset, get_len
 from skorch.utils import is_dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 
 from skinfluence.gradients._net_loss import (
     Batch,
@@ -22,6 +23,8 @@ from skinfluence.gradients._net_loss import (
     take_rows,
     tensors_in,
 )
+from skinfluence.gradients._numbered import Relabelled, batches_in_order
+from skinfluence.gradients._row_losses import RowByRow
 
 # Losses of class indices; torch asks for int64 targets.
 _CLASS_INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
@@ -36,6 +39,8 @@ _ELEMENTWISE_LOSSES = (
     nn.SmoothL1Loss,
     nn.SoftMarginLoss,
 )
+# The batches of a trial.
+_TRIED_CALLS = 2
 # Single precision's rounding of a loss.
 _ROUNDING = 1e-5
 _SKORCH_NETS = (NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor, NeuralNet)
@@ -83,24 +88,10 @@ class Net(Protocol):
     def set_params(self, **params: object) -> Self: ...
 
 
-class _Relabelled(torch.utils.data.Dataset[Any]):
-    """A data set's inputs with other targets."""
-
-    def __init__(self, dataset: Any, y: Any) -> None:
-        self.dataset = dataset
-        self.y = y
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, i: int) -> tuple[Any, Any]:
-        return self.dataset[i][0], self.y[i]
-
-
 def as_dataset(net: Net, X: object, y: object) -> Any:
     """Join inputs and targets as the net's own data set; None for `y` keeps a data set's own."""
     if is_dataset(X):
-        return X if y is None else _Relabelled(X, y)
+        return X if y is None else Relabelled(X, y)
     if y is None:
         raise ValueError(
             "Got y=None, but the gradient of a row's loss needs its target. Only a torch data "
@@ -165,7 +156,7 @@ def net_loss_of(net: Net) -> NetLoss:
     """Express a fitted net's own forward pass and loss as functions of its parameters."""
     # The loss is the net's `get_loss` with a copied criterion. Where both are skorch's and torch's
     # own, a batch is computed at once, with reduction "none"; a row's outputs are summed. Any other
-    # `get_loss` or criterion is called as it is written, one row at a time; only torch losses with
+    # `get_loss` or criterion is called as it is written, for each row alone; only torch losses with
     # class weights inside it get reduction "sum", since "mean" would divide the weight away.
     shadow = shadow_of(net)
     criterion = shadow.criterion_
@@ -180,22 +171,25 @@ def net_loss_of(net: Net) -> NetLoss:
         criterion.double()
     align = _aligner(net, criterion)
 
-    overwrites: bool | None = None
+    n_tried, overwrites = 0, False
 
     def forward(X: Nested) -> Nested:
         # A forward may overwrite its input, which must survive a second pass and belongs to the
-        # user. The first call finds out on a copy; most nets need none after that.
-        nonlocal overwrites
-        if overwrites is False:
+        # user. The first calls find out on copies; most nets need none after that.
+        nonlocal n_tried, overwrites
+        if n_tried >= _TRIED_CALLS and not overwrites:
             return shadow.infer(X)
         copied = map_tensors(torch.clone, X)
         versions = [tensor._version for tensor in tensors_in(copied)]
         output = shadow.infer(copied)
-        if overwrites is None:
-            overwrites = versions != [tensor._version for tensor in tensors_in(copied)]
+        n_tried += 1
+        overwrites |= versions != [tensor._version for tensor in tensors_in(copied)]
         return output
 
-    select = _RowSelector(forward)
+    def own_loss(output: Nested, y: Tensor, X: Nested) -> Tensor:
+        return shadow.get_loss(output, align(output, y), X=X, training=False).sum()
+
+    row_by_row = RowByRow(forward, own_loss)
 
     def losses(output: Nested, y: Tensor, X: Nested) -> Tensor:
         if by_batch:
@@ -203,17 +197,12 @@ def net_loss_of(net: Net) -> NetLoss:
                 output, y = output.double(), y.double() if y.is_floating_point() else y
             loss = shadow.get_loss(output, align(output, y), X=X, training=False)
             return loss if loss.shape == y.shape[:1] else loss.reshape(len(y), -1).sum(1)
-        rows = []
-        select.learn(output, X)
-        for i in range(len(y)):
-            row = slice(i, i + 1)
-            one, target = select(output, i), y[row].clone()  # a loss may write to its target
-            target = align(one, target)
-            rows.append(shadow.get_loss(one, target, X=take_rows(X, row), training=False).sum())
-        return torch.stack(rows)
+        return row_by_row(output, y, X)
 
     originals = frozenset(id(parameter) for parameter in net.module_.parameters())
-    return NetLoss(shadow.module_, forward, losses, originals)
+    return NetLoss(
+        shadow.module_, forward, losses, originals, batch_loss=None if by_batch else own_loss
+    )
 
 
 # scale(output, y, X, losses): of a batch whose rows have these losses.
@@ -254,17 +243,36 @@ def iter_batches(net: Net, X: object, y: object, batch_size: int) -> Iterator[Ba
     """Yield the rows in order, as the net's own data set and collate function make them."""
     # Floating inputs get the dtype of the module, integers int64 if the module has an Embedding;
     # targets the dtype that the criterion takes.
-    dataset = as_dataset(net, X, y)
     cast_input, cast_target = _input_cast(net), _target_cast(net)
-    n_seen = 0
-    for Xi, yi in _raw_batches(net, dataset, batch_size):
-        n_seen += len(yi)
+    for Xi, yi in _raw_batches(net, as_dataset(net, X, y), batch_size):
         yield map_tensors(cast_input, Xi), cast_target(yi)
-    if n_seen != len(dataset):
-        raise ValueError(
-            f"The net's validation loader gave {n_seen} rows of {len(dataset)}. "
-            "Expected each row once; check iterator_valid and its parameters."
-        )
+
+
+def rows_at(net: Net, dataset: Any, index: NDArray[np.intp]) -> Batch | None:
+    """Read some rows of a data set of arrays as one batch; None for any other data set."""
+    if not _slices_like_loader(net, dataset):
+        return None
+    rows = index.tolist()
+    X, y = take_rows(_to_tensors(dataset.X), rows), _to_tensor(dataset.y)[rows]
+    return map_tensors(_input_cast(net), X), _target_cast(net)(y)
+
+
+def collated(net: Net, samples: list[Any]) -> Batch:
+    """Make a batch of samples with the net's own loader, in this process."""
+    batches = _raw_batches(net, samples, len(samples), in_process=True)
+    X, y = next(batches)
+    return map_tensors(_input_cast(net), X), _target_cast(net)(y)
+
+
+def check_loader_keeps_order(net: Net, X: object) -> None:
+    """Refuse a net whose loader, other than torch's own, gives rows in another order."""
+    own = net.iterator_valid is not DataLoader or "collate_fn" in net.get_params_for(
+        "iterator_valid"
+    )
+    if own or not any(type(net).get_iterator is base.get_iterator for base in _SKORCH_NETS):
+        n: int = get_len(X)
+        for _ in _raw_batches(net, as_dataset(net, X, np.zeros(n, np.int64)), 256):
+            pass
 
 
 def module_dtype(module: nn.Module) -> torch.dtype:
@@ -300,32 +308,6 @@ def _set_reductions(criterion: nn.Module, by_batch: bool) -> None:
         weighted = getattr(part, "weight", None) is not None
         if weighted and getattr(part, "reduction", None) == "mean":
             vars(part)["reduction"] = "sum"
-
-
-class _RowSelector:
-    """Selects a row of those outputs that have one for each row of the batch."""
-
-    def __init__(self, forward: Callable[[Nested], Nested]) -> None:
-        self._forward = forward
-        self._follows: list[bool] | None = None
-        self._learned_on = 0
-
-    def learn(self, output: Nested, X: Nested) -> None:
-        """Compare with the output of one row; again once a batch has several."""
-        rows = len(tensors_in(X)[0])
-        if isinstance(output, Tensor) or self._learned_on >= min(rows, 2):
-            return
-        with torch.no_grad():
-            alone = tensors_in(self._forward(take_rows(X, slice(0, 1))))
-        pairs = zip(alone, tensors_in(output), strict=True)
-        self._follows = [t.shape[:1] == (1,) and u.shape[:1] == (rows,) for t, u in pairs]
-        self._learned_on = rows
-
-    def __call__(self, output: Nested, i: int) -> Nested:
-        if isinstance(output, Tensor):
-            return output[i : i + 1]
-        following = iter(self._follows or [])
-        return map_tensors(lambda t: t[i : i + 1] if next(following) else t, output)
 
 
 def _aligner(net: Net, criterion: object) -> Callable[[Nested, Tensor], Tensor]:
@@ -372,7 +354,9 @@ def _target_cast(net: Net) -> Callable[[Tensor], Tensor]:
     return cast
 
 
-def _raw_batches(net: Net, dataset: Any, batch_size: int) -> Iterator[Batch]:
+def _raw_batches(
+    net: Net, dataset: Any, batch_size: int, *, in_process: bool = False
+) -> Iterator[Batch]:
     if _slices_like_loader(net, dataset):
         X, y = _to_tensors(dataset.X), _to_tensor(dataset.y)
         for start in range(0, len(dataset), batch_size):
@@ -381,33 +365,12 @@ def _raw_batches(net: Net, dataset: Any, batch_size: int) -> Iterator[Batch]:
         return
     shadow = _in_order(net)
     shadow.__dict__["iterator_valid__batch_size"] = batch_size
-    loader = shadow.get_iterator(dataset, training=False)
-    if isinstance(loader, DataLoader) and not isinstance(loader.sampler, SequentialSampler):
-        raise ValueError(
-            f"The net's validation loader uses {type(loader.sampler).__name__}, which may change "
-            "the order of the rows; scores could not be told apart. Use a plain DataLoader as "
-            "iterator_valid."
-        )
-    collate = getattr(loader, "collate_fn", None)
-    if "collate_fn" in net.get_params_for("iterator_valid") and collate is not None:
-        _check_collate_keeps_order(dataset, collate)
-    yield from loader
-
-
-def _check_collate_keeps_order(dataset: Any, collate: Callable[..., Nested]) -> None:
-    rows = [dataset[i] for i in range(min(4, len(dataset)))]
-    for given in (rows, rows[::-1]):  # one of the two is out of order for a function that sorts
-        together = tensors_in(collate(given))
-        alone = [tensors_in(collate([row])) for row in given]
-        for position, tensor in enumerate(together):
-            parts = [single[position] for single in alone]
-            if all(part.shape[1:] == tensor.shape[1:] for part in parts) and not torch.equal(
-                torch.cat(parts), tensor
-            ):
-                raise ValueError(
-                    "The net's collate_fn changes the order of the rows in a batch, or a row by "
-                    "its neighbours, so scores could not be told apart. Use one that keeps them."
-                )
+    # a few rows are not worth the start of the loader's workers
+    alone = {"num_workers": 0, "prefetch_factor": None, "persistent_workers": False, "timeout": 0}
+    for name, value in alone.items() if in_process else ():
+        if f"iterator_valid__{name}" in shadow.__dict__:
+            shadow.__dict__[f"iterator_valid__{name}"] = value
+    yield from batches_in_order(shadow.get_iterator, dataset)
 
 
 def _slices_like_loader(net: Net, dataset: Any) -> bool:

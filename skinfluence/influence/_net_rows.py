@@ -12,6 +12,7 @@ from skinfluence.gradients._directional import inner_products
 from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._readings import Dense, Gram, Kept
 from skinfluence.gradients._skorch import as_dataset, iter_batches, net_loss_of
+from skinfluence.gradients._trial import check_results_follow_rows, draw_trial
 from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
 from skinfluence.gradients.routes._capture import require_gradients_of
 from skinfluence.gradients.routes._loop import GradientLoop
@@ -33,9 +34,9 @@ class NetRows:
         self._net, self._batch_size = net, batch_size
         self._dataset = as_dataset(net, rows.inputs, rows.targets)
         self.n_rows = len(self._dataset)
-        self.first = next(self.batches(min(batch_size, 3)))
+        self.trial = draw_trial(net, self._dataset)
         # refuses nets whose rows have no gradient of their own
-        self._loop = GradientLoop(net_loss_of(net), *self.first, layers)
+        self._loop = GradientLoop(net_loss_of(net), self.trial, layers)
         self.net_loss = self._loop.net_loss
         self.layers = self._loop.layers
         self.parameters = [p for layer in self.layers for p in layer.parameters.values()]
@@ -82,14 +83,19 @@ class NetRows:
     def losses(self) -> NDArray[np.float64]:
         """Compute every row's loss: (n_rows,)."""
         with torch.no_grad():
-            return stacked([self.net_loss.row_losses(X, y) for X, y in self.batches()])
+            return self._of_rows(self.net_loss.row_losses)
 
     def inner_products(self, direction: Direction) -> NDArray[np.float64]:
         """Multiply every row's gradient with one direction, forming no gradient: (n_rows,)."""
-        parts = [
-            inner_products(self.net_loss, self.layers, X, y, direction) for X, y in self.batches()
-        ]
-        return stacked(parts)
+        return self._of_rows(
+            lambda X, y: inner_products(self.net_loss, self.layers, X, y, direction)
+        )
+
+    def _of_rows(self, read: Callable[[Nested, Tensor], Tensor]) -> NDArray[np.float64]:
+        """Read one number off every row, in one pass: (n_rows,)."""
+        values = stacked([read(X, y) for X, y in self.batches()])
+        check_results_follow_rows(self.trial, values, stacked([read(*self.trial.batches[1])]))
+        return values
 
     def mean_gradient(self) -> Direction:
         """Average the rows' gradients."""

@@ -6,7 +6,14 @@ from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._net_loss import tensors_in
 from skinfluence.gradients._outputs import check_has_classes
-from skinfluence.gradients._skorch import Net, is_net, iter_batches, net_loss_of, shadow_of
+from skinfluence.gradients._skorch import (
+    Net,
+    check_loader_keeps_order,
+    is_net,
+    iter_batches,
+    net_loss_of,
+    shadow_of,
+)
 from skinfluence.rows._containers import Inputs
 from skinfluence.rows._seeds import preserved_random_state
 
@@ -21,6 +28,7 @@ def check_given_net_has_classes(net: object) -> None:
 def predict(net: Net, X: Inputs) -> np.ndarray:
     """Predict like the net itself, leaving its mode and all random generators alone."""
     with preserved_random_state():
+        check_loader_keeps_order(net, X)
         return np.asarray(shadow_of(net).predict(X))
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from skinfluence.gradients._numbered import OrderedCollate, is_plain
+
 # Is shown the training loader, whatever the net makes, before anything is drawn from it.
 Watcher: TypeAlias = Callable[[object], None]
 
@@ -44,8 +46,15 @@ class BatchOrder:
                 "order than they are drawn in. Use in_order=True, or leave order, steps and logits "
                 "out of the recorder."
             )
+        if not is_plain(loader):
+            raise TypeError(
+                f"The net's training loader, {type(loader).__name__}, iterates in a way of its "
+                "own, so the order of the rows cannot be recorded. Use torch's DataLoader, or "
+                "leave order, steps and logits out of the recorder."
+            )
         self._rows = _rows_of(loader.dataset, self._n_samples)
         # DataLoader refuses a plain assignment after its making
+        object.__setattr__(loader, "collate_fn", OrderedCollate(loader.collate_fn))
         object.__setattr__(loader, "batch_sampler", _Noting(loader.batch_sampler, self._drawn))
 
     def new_epoch(self) -> None:

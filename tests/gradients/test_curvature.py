@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from skinfluence.gradients._directional import plain_kernels
 from skinfluence.gradients._net_loss import map_tensors, take_rows, tensors_in
 from skinfluence.gradients._passes import start
+from skinfluence.gradients._trial import Trial
 from skinfluence.gradients.routes._loop import GradientLoop
 from skinfluence.influence.solvers._curvature import (
     curvature_roots,
@@ -53,7 +54,7 @@ every_net = pytest.mark.parametrize("name", NAMES)
 def problem(name, n, seed=0):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(seed), n)
-    loop, batches = start(case.fitted(seed), X, y, layers="all", batch_size=n)
+    loop, batches, _ = start(case.fitted(seed), X, y, layers="all", batch_size=n)
     return loop, next(batches), case.fitted(seed), (X, y)
 
 
@@ -113,7 +114,9 @@ def test_gauss_newton_matrix(name):
     if has_one_output(loop.net_loss, X):
         weights = curvature_roots(loop.net_loss, X, y)[0][0]
         names = [layer.name for layer in loop.layers]
-        roots = GradientLoop(root_loss(loop.net_loss), X, weights, names)
+        rows = np.arange(len(weights))
+        trial = Trial(((X, weights), (X, weights)), (rows, rows), torch.float64)
+        roots = GradientLoop(root_loss(loop.net_loss), trial, names)
     assert (roots is None) == (name == "prototypes")
     close(gauss_newton_matrix(loop.net_loss, loop.layers, X, y, roots), expected)
 

@@ -21,7 +21,7 @@ class Gradients:
     def __init__(self, name, n=12, batch_size=5):
         case = CASES[name]
         X, y = case.draw(np.random.default_rng(0), n)
-        self.loop, batches = start(case.fitted(), X, y, layers="all", batch_size=batch_size)
+        self.loop, batches, _ = start(case.fitted(), X, y, layers="all", batch_size=batch_size)
         self.batches = list(batches)
 
     def read(self, reading):

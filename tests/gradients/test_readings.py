@@ -46,7 +46,7 @@ def problem(name, n, seed=0, batch_size=3):
     case = CASES[name]
     net = case.fitted(seed)
     X, y = case.draw(np.random.default_rng(seed), n)
-    loop, batches = start(net, X, y, layers="all", batch_size=batch_size)
+    loop, batches, _ = start(net, X, y, layers="all", batch_size=batch_size)
     return loop, batches, torch.tensor(by_hand(case.fitted(seed), X, y)), (net, X, y)
 
 

@@ -69,7 +69,7 @@ def check_all_readings(layer, draw, n, batch_size, seed):
     case = Case(lambda: Around(layer, n_features), draw, {})
     X, y = draw(np.random.default_rng(seed), n)
     matrix = torch.tensor(by_hand(case.fitted(seed), X, y))
-    loop, batches = start(case.fitted(seed), X, y, layers="all", batch_size=batch_size)
+    loop, batches, _ = start(case.fitted(seed), X, y, layers="all", batch_size=batch_size)
     batches = list(batches)
     direction = torch.randn(matrix.shape[1], dtype=torch.float64)
     parts = split_direction(direction, loop.layers)
@@ -95,7 +95,7 @@ def check_all_readings(layer, draw, n, batch_size, seed):
     )
     close(read(loop, batches, Projected(projection, places)), matrix @ signs / 6**0.5)
     if isinstance(first.get("layer"), LinearGradients | ConvGradients):
-        alone, batches = start(case.fitted(seed), X, y, layers=["layer"], batch_size=batch_size)
+        alone, batches, _ = start(case.fitted(seed), X, y, layers=["layer"], batch_size=batch_size)
         n_weights = case.fitted(seed).module_.layer.weight.numel()
         inputs = torch.tensor(X).flatten(1).norm(dim=1, keepdim=True)
         expected = matrix[:, :n_weights] / inputs

@@ -160,7 +160,7 @@ def close(found, expected):
 
 
 def read(problem, combine, normalize, batch_size, reading):
-    loop, batches = problem.loop(problem.combination(combine), normalize, batch_size)
+    loop, batches, _ = problem.loop(problem.combination(combine), normalize, batch_size)
     return torch.cat(list(loop.batches(batches, reading(loop))))
 
 
@@ -191,7 +191,7 @@ def part_width(layer, loop, matrix):
 
 
 def assert_gram_and_projection_agree(problem, matrix, combine, normalize):
-    loop, batches = problem.loop(problem.combination(combine), normalize)
+    loop, batches, _ = problem.loop(problem.combination(combine), normalize)
     assert loop.n_parameters == matrix.shape[1]
     batches = list(batches)
     other = next(loop.batches(batches[:1], Kept()))
@@ -201,7 +201,7 @@ def assert_gram_and_projection_agree(problem, matrix, combine, normalize):
     projection = Projection(n_components=2000, seed=3)
     places = {layer.name: place for place, layer in enumerate(loop.layers)}
     found = torch.cat(list(loop.batches(batches, Projected(projection, places))))
-    again, batches = problem.loop(problem.combination(combine), normalize, batch_size=1)
+    again, batches, _ = problem.loop(problem.combination(combine), normalize, batch_size=1)
     close(torch.cat(list(again.batches(batches, Projected(projection, places)))), found)
     spread = (found @ found.T - matrix @ matrix.T).abs().max() / matrix.square().sum(1).max()
     assert spread < 0.15  # inner products up to about 1 / sqrt(2000), times some
@@ -231,7 +231,7 @@ def test_unit_activations_agree_with_the_matrices(name, combine):
 
 
 def test_a_frozen_weight_leaves_nothing_of_unit_activations():
-    loop, batches = Problem("partly_frozen").loop(MeanOf(), "activations")
+    loop, batches, _ = Problem("partly_frozen").loop(MeanOf(), "activations")
     with pytest.raises(ValueError, match=r"leaves biases out.*requires_grad"):
         list(loop.batches(batches, Norm()))
 
@@ -239,7 +239,7 @@ def test_a_frozen_weight_leaves_nothing_of_unit_activations():
 @pytest.mark.parametrize("name", ["layer_norm", "lstm", "embedding"])
 def test_layers_without_an_input_factor_are_named(name):
     problem = Problem(name)
-    loop, batches = problem.loop(MeanOf(), "activations")
+    loop, batches, _ = problem.loop(MeanOf(), "activations")
     with pytest.raises(ValueError, match="normalize='activations' is defined for Linear and Conv"):
         list(loop.batches(batches, Dense()))
 
@@ -250,7 +250,7 @@ def test_one_checkpoint_is_the_plain_gradient(name, combine):
     problem = Problem(name, n_states=1)
     rates = [dict.fromkeys(problem.rates()[0], 1.0)]
     combination = MeanOf() if combine == "mean" else SideBySide(rates)
-    loop, batches = problem.loop(combination)
+    loop, batches, _ = problem.loop(combination)
     close(torch.cat(list(loop.batches(batches, Dense()))), problem.matrices[0])
 
 
@@ -301,8 +301,8 @@ def test_a_state_read_back_is_the_net_itself():
 
 def test_norms_over_checkpoints_build_no_matrix(monkeypatch):
     problem = Problem("mlp")
-    loop, batches = problem.loop(MeanOf(), "gradient")
-    beside, other_batches = problem.loop(problem.combination("concat"), "gradient")
+    loop, batches, _ = problem.loop(MeanOf(), "gradient")
+    beside, other_batches, _ = problem.loop(problem.combination("concat"), "gradient")
 
     def forbidden(self):
         raise AssertionError("the wide matrix was built")
@@ -321,7 +321,7 @@ def test_few_rows_at_once_where_gradients_are_dense(monkeypatch):
     problem = Problem("lstm")
     expected = combined(problem.matrices, "mean")
     monkeypatch.setattr(_loop, "_DENSE_BYTES", 8 * expected.shape[1] * 6)
-    loop, batches = problem.loop(MeanOf(), batch_size=5)
+    loop, batches, _ = problem.loop(MeanOf(), batch_size=5)
     found = list(loop.batches(batches, Dense()))
     assert max(len(part) for part in found) == 2
     close(torch.cat(found), expected)
@@ -331,7 +331,7 @@ def test_parameters_of_one_layer_at_two_rates_have_no_one_weight():
     problem = Problem("mlp")
     rates = problem.rates()
     rates[1]["4.bias"] = 0.5
-    loop, batches = problem.loop(SideBySide(rates))
+    loop, batches, _ = problem.loop(SideBySide(rates))
     with pytest.raises(ValueError, match=r"layer 4 were trained at .*one parameter group"):
         list(loop.batches(batches, Norm(2)))
 
@@ -339,7 +339,7 @@ def test_parameters_of_one_layer_at_two_rates_have_no_one_weight():
 def test_a_parameter_that_is_not_trained_has_rate_zero():
     problem = Problem("mlp")
     rates = [{k: v for k, v in each.items() if not k.startswith("0.")} for each in problem.rates()]
-    loop, batches = problem.loop(SideBySide(rates))
+    loop, batches, _ = problem.loop(SideBySide(rates))
     found = torch.cat(list(loop.batches(batches, Dense())))
     assert not found[:, :25].any()
     close(found[:, 25:50], 0.3**0.5 * problem.matrices[0][:, 25:50])

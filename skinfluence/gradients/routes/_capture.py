@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from skinfluence.gradients._layers import Layer
-from skinfluence.gradients._net_loss import Nested, NetLoss
+from skinfluence.gradients._net_loss import Nested, NetLoss, tensors_in
 from skinfluence.gradients.factors._layer_gradients import Pairs
 
 # The kind of node where a graph ends at a parameter.
@@ -72,6 +72,8 @@ class Capture:
     # Recorded outputs that no other recorded output leads to: a backward pass to these passes all
     # the others.
     roots: list[GradientEdge]
+    # whether rows may lie elsewhere in a recorded output than in the net's
+    moves_rows: bool
 
     def backward(self, names: Sequence[str], done: Callable[[str, Pairs], None]) -> None:
         """Run one backward pass and hand over each layer whose record is complete."""
@@ -151,7 +153,8 @@ class Recorder:
         calls: dict[str, list[Call]] = {layer.name: [] for layer in self.layers}
         self._calls = calls
         try:
-            loss = self.net_loss(X, y)
+            output = self.net_loss.forward(X)
+            loss = self.net_loss.losses(output, y, X).sum()
         finally:
             self._calls = None
         edges = [call.edge for recorded in calls.values() for call in recorded if call.edge]
@@ -163,7 +166,7 @@ class Recorder:
             )
             for layer in self.layers
         }
-        return Capture(loss, calls, complete, roots)
+        return Capture(loss, calls, complete, roots, moves_rows(tensors_in(output), len(y)))
 
     def _hook(self, name: str) -> Callable[..., None]:
         def hook(
@@ -223,3 +226,80 @@ def explore_graph(
             before_another.add(node)
             above += readers[node]
     return uses, [edge for node, edge in recorded.items() if node not in before_another]
+
+
+def moves_rows(outputs: Sequence[Tensor], n_rows: int) -> bool:
+    """Tell whether the graph of a batch's outputs may put rows elsewhere than they came in."""
+    # What sorts, drops, buckets or loops over rows by their content shows here in every batch,
+    # whatever it did to the rows that were tried.
+    above = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    seen = set(above)
+    while above:
+        node = above.pop()
+        if _moves_rows(node, n_rows):
+            return True
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                above.append(child)
+    return False
+
+
+# What picks along one axis, by the kind of node.
+_PICKS = frozenset(
+    f"{name}Backward0"
+    for name in (
+        *("Cat", "Gather", "Index", "IndexAdd", "IndexCopy", "IndexSelect", "Scatter"),
+        *("ScatterAdd", "ScatterReduce", "Select", "Slice", "Sort", "Split", "SplitWithSizes"),
+        *("Stack", "Topk", "Unbind"),
+    )
+)
+# What picks along several axes, or anywhere.
+_PICKS_ANYWHERE = frozenset(
+    f"{name}Backward0"
+    for name in ("Flip", "IndexPut", "MaskedScatter", "MaskedSelect", "Put", "Roll", "Take")
+)
+
+
+def _moves_rows(node: Node, n_rows: int) -> bool:
+    name = node.name()
+    if name in _PICKS_ANYWHERE:
+        dims = getattr(node, "_saved_dims", ())
+        return not dims or 0 in {_axis(node, dim) for dim in dims}
+    if name not in _PICKS or _rows_in(node) not in {None, n_rows}:
+        return False
+    if name == "IndexBackward0":
+        index = node._saved_indices[0]  # type: ignore[attr-defined]
+        return index is not None and not _is_all(index, n_rows)
+    if _axis(node, node._saved_dim):  # type: ignore[attr-defined]
+        return False
+    if name == "SliceBackward0":
+        return bool(node._saved_start or node._saved_end < n_rows)  # type: ignore[attr-defined]
+    # the index that Select saves is a number
+    by_index = name == "IndexSelectBackward0"
+    return not (by_index and _is_all(node._saved_index, n_rows))  # type: ignore[attr-defined]
+
+
+def _axis(node: Node, dim: int) -> int:
+    """Count an axis from the front; torch keeps a negative one as an unsigned number."""
+    if dim < 2**63:
+        return dim
+    sizes = getattr(node, "_saved_self_sym_sizes", None)
+    n_axes = len(sizes or node._input_metadata[0].shape)
+    if node.name() == "UnbindBackward0":
+        n_axes += 1
+    return (dim - 2**64) % n_axes
+
+
+def _rows_in(node: Node) -> int | None:
+    """Read how many entries the first axis has that a node picks from; None if it is not known."""
+    sizes = getattr(node, "_saved_self_sym_sizes", None)
+    return int(sizes[0]) if sizes else None
+
+
+def _is_all(index: Tensor, n_rows: int) -> bool:
+    """Tell an index that takes every row in order."""
+    if index.dtype in {torch.bool, torch.uint8}:
+        return bool(index.all())
+    every = torch.arange(n_rows, device=index.device)
+    return index.numel() == n_rows and bool(torch.equal(index.reshape(-1).long(), every))

@@ -1,6 +1,6 @@
 """The one batch loop: every method of the package reads its per-sample gradients here."""
 
-import math
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -8,16 +8,17 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor
 
+from skinfluence.gradients._closeness import all_close
 from skinfluence.gradients._layers import Layer, call_order, select_layers
 from skinfluence.gradients._net_loss import (
     Batch,
     Nested,
     NetLoss,
-    n_rows,
     take_rows,
     tensors_in,
 )
 from skinfluence.gradients._readings import Kept, Part, Reading, Result
+from skinfluence.gradients._trial import Trial, check_rows_are_independent
 from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients, Pairs
 from skinfluence.gradients.factors._rules import rule_for
 from skinfluence.gradients.routes._capture import (
@@ -26,7 +27,11 @@ from skinfluence.gradients.routes._capture import (
     explore_graph,
     require_gradients_of,
 )
-from skinfluence.gradients.routes._per_row import functional_gradients, loop_gradients
+from skinfluence.gradients.routes._per_row import (
+    functional_gradients,
+    gradients_or_zeros,
+    loop_gradients,
+)
 
 # Gradients that no rule factors are dense: rows are taken a few at a time so that they fit.
 _DENSE_BYTES = 2**28
@@ -79,12 +84,11 @@ class GradientLoop(BatchLoop):
     # They give the same numbers. A layer leaves the factored route when its input does not have
     # the rows on the first axis, or when its parameters are used where no hook sees it.
 
-    def __init__(
-        self, net_loss: NetLoss, X: Nested, y: Tensor, layers: str | Sequence[str]
-    ) -> None:
+    def __init__(self, net_loss: NetLoss, trial: Trial, layers: str | Sequence[str]) -> None:
         self.net_loss = net_loss
-        X, y = take_rows(X, slice(0, 3)), y[:3]  # on these the routes are tried out
-        check_rows_are_independent(net_loss, X)
+        check_rows_are_independent(net_loss, trial)
+        X, y = trial.batches[0]
+        X, y = take_rows(X, slice(0, 2)), y[:2]
         order = call_order(net_loss, X)
         entered = set(order.names)
         self.layers = select_layers(net_loss, order, layers)
@@ -94,7 +98,10 @@ class GradientLoop(BatchLoop):
             for layer in self.layers
         }
         self._route_per_row(X, y)
-        self._try_routes(X, y)
+        self._is_tried = False
+        for batch in trial.batches:
+            self._try_routes(*batch)
+        self._is_tried = True
 
     @property
     def rows_at_once(self) -> int:
@@ -151,6 +158,12 @@ class GradientLoop(BatchLoop):
                 self.strategy[layer.name] = "functional"
             self._route_per_row(X, y)
             layers = self._on("factored")
+        if layers and self._is_tried and record.moves_rows:
+            # this batch's rows go through the net in another order, whatever the tried rows did
+            part = copy.copy(self)
+            part.layers, part._is_tried = layers, False
+            part._try_routes(X, y)
+            layers = self._on("factored")
         by_name = {layer.name: layer for layer in layers}
         found: dict[str, Part] = {}
 
@@ -167,33 +180,60 @@ class GradientLoop(BatchLoop):
         return self.strategy[layer.name] != "factored"
 
     def _try_routes(self, X: Nested, y: Tensor) -> None:
-        """Hold every fast route against one backward pass a row, on the rows at hand."""
-        X, y = take_rows(X, slice(0, 2)), y[:2]
-        expected = loop_gradients(self.net_loss, self.layers, X, y)
-        # The axis that follows the number of rows is the batch axis: two sizes tell it from a
-        # sequence axis that happens to be as long. A net that swaps its rows shows in the first
-        # order, one that sorts them in one of the two, whichever row sorts first.
-        orders = [[i % len(y) for i in order] for order in ((0, 1), (1, 0, 1))]
-        next_route = {"factored": "functional", "functional": "loop"}
-        wrong: list[Layer] = self.layers
-        while wrong:  # at most twice: a route that fails is left for a slower one
-            wrong = []
-            for order in orders:
-                found = self._trial(take_rows(X, order), y[order])
-                wrong += [
-                    layer
-                    for layer in self.layers
-                    if self.strategy[layer.name] in next_route
-                    and layer not in wrong
-                    and not _rows_close(found[layer.name].dense(), expected[layer.name], order)
-                ]
+        """Hold every layer's route against one backward pass, and leave what differs from it."""
+        while wrong := self._wrong_layers(X, y):  # at most three times
             for layer in wrong:
-                self.strategy[layer.name] = next_route[self.strategy[layer.name]]
+                self._leave_route(layer)
             self._route_per_row(X, y)
 
-    def _trial(self, X: Nested, y: Tensor) -> dict[str, LayerGradients]:
-        with self.opened() as recorders:
-            return self.read(recorders, X, y, Kept())
+    def _leave_route(self, layer: Layer) -> None:
+        """Take a slower route for a layer."""
+        route = self.strategy[layer.name]
+        if route == "loop":
+            raise ValueError(
+                f"The gradient of a row's loss by the parameters of {layer.name} depends on the "
+                "other rows of its batch, though the loss itself does not, so a row has no "
+                "gradient of its own. Make the forward treat each row alone."
+            )
+        self.strategy[layer.name] = "functional" if route == "factored" else "loop"
+
+    def _wrong_layers(self, X: Nested, y: Tensor) -> list[Layer]:
+        """Find the layers whose gradients, weighted at random, do not add up to the batch's."""
+        # A sum of all rows' gradients is the same in any order of the rows, which random weights
+        # tell. Rows the net is sure of would count for nothing: each gets about the same weight.
+        parts = list(self.batches([(X, y)], Kept()))
+        squares = [
+            torch.stack([kept.power_sum(2) for kept in part.values()]).sum(0) for part in parts
+        ]
+        norms = torch.cat(squares).double().sqrt().cpu().nan_to_num(0.0, 0.0)
+        norms = norms.clamp_min(1e-3 * float(norms.max()))
+        signs = torch.randn(len(y), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        weights = signs / torch.where(norms > 0, norms, 1.0)
+        expected = self._weighted_sum(X, y, weights)
+        found: dict[str, Tensor] = {}
+        for part, rows in zip(parts, slices(len(y), self.rows_at_once), strict=True):
+            for name, kept in part.items():
+                total = kept.scaled(weights[rows]).summed()
+                found[name] = found[name] + total if name in found else total
+        # what is not finite tells nothing, and is named by its row when it is read
+        return [
+            layer
+            for layer in self.layers
+            if not all_close(found[layer.name], expected[layer.name])
+            and expected[layer.name].isfinite().all()
+        ]
+
+    def _weighted_sum(self, X: Nested, y: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """Add up the rows' gradients, by (n_rows,) weights, with one backward pass."""
+        parameters = [p for layer in self.layers for p in layer.parameters.values()]
+        with require_gradients_of(self.net_loss.module, self.layers):
+            losses = self.net_loss.row_losses(X, y)
+            total = (weights.to(losses) * losses).sum()
+        parts = iter(gradients_or_zeros(total, parameters))
+        return {
+            layer.name: torch.cat([next(parts).flatten() for _ in layer.parameters])
+            for layer in self.layers
+        }
 
     def _route_per_row(self, X: Nested, y: Tensor) -> None:
         layers = self._on("functional")
@@ -263,67 +303,3 @@ def _check_graph_reaches(
             "autograd sees. Likely causes are torch.no_grad, detach, and checkpointing with "
             "use_reentrant=True; use use_reentrant=False."
         )
-
-
-def check_rows_are_independent(net_loss: NetLoss, X: Nested) -> None:
-    """Refuse nets for which a row's own output and gradient are not defined."""
-    rows = n_rows(X)
-    with torch.no_grad():
-        together = tensors_in(net_loss.forward(X))
-        again = tensors_in(net_loss.forward(X))
-        alone = [tensors_in(net_loss.forward(take_rows(X, [i]))) for i in range(rows)]
-    if not all(_close(one, two) for one, two in zip(together, again, strict=True)):
-        raise ValueError(
-            "The net gives different outputs for the same rows in eval mode, so its gradients "
-            "would be random. A likely cause is dropout or noise that does not ask self.training; "
-            "make it do so."
-        )
-    for position, output in enumerate(together):
-        parts = [single[position] for single in alone]
-        # outputs of other shapes (squeezed, padded to the longest row) cannot be compared
-        if all(part.shape == (1, *output.shape[1:]) for part in parts) and (
-            len(output) == rows and not _close(output, torch.cat(parts))
-        ):
-            raise ValueError(
-                "The net's output for a row depends on the other rows of its batch, so a row has "
-                "no gradient of its own. A likely cause is batch normalisation without running "
-                "statistics, or a forward that averages over the first axis; use "
-                "track_running_stats=True or a per-row normalisation such as LayerNorm."
-            )
-
-
-def _close(one: Tensor, two: Tensor) -> bool:
-    """Compare to what the order of floating-point sums may change, NaNs being equal."""
-    one, two = one.detach(), two.detach()
-    if one.shape != two.shape or not one.is_floating_point():
-        return bool(torch.equal(one, two))
-    if not two.numel():
-        return True
-    tolerance = _tolerance(two)
-    if not math.isfinite(tolerance):
-        return bool(torch.allclose(one, two, equal_nan=True))
-    return _largest(one - two) <= tolerance  # False for NaN
-
-
-def _rows_close(found: Tensor, expected: Tensor, order: Sequence[int]) -> bool:
-    """Compare row k of `found` to row ``order[k]`` of `expected`, as `_close` does."""
-    # Writes the difference into `found`: copies of whole gradients would cost more than all else.
-    if found.shape != (len(order), expected.shape[1]):
-        return False
-    tolerance = _tolerance(expected)
-    if not math.isfinite(tolerance):
-        return bool(torch.allclose(found, expected[list(order)], equal_nan=True))
-    return all(
-        _largest(row.sub_(expected[i])) <= tolerance for row, i in zip(found, order, strict=True)
-    )
-
-
-def _tolerance(expected: Tensor) -> float:
-    eps = torch.finfo(expected.dtype).eps
-    # below 10 eps lies what is left of a difference such as p - 1 of a row the net is sure of
-    return max(math.sqrt(eps) * _largest(expected), 10 * eps)
-
-
-def _largest(values: Tensor) -> float:
-    low, high = torch.aminmax(values)  # several times faster than an absolute value or a norm
-    return max(-float(low), float(high))

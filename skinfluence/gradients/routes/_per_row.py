@@ -3,6 +3,7 @@
 The second is the reference the others are held against: slow and obviously right.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -44,7 +45,10 @@ def functional_gradients(
         require_gradients_of(net_loss.module, []),
         torch.no_grad(),
         sdpa_kernel(SDPBackend.MATH),
+        warnings.catch_warnings(),
     ):
+        # an operation that vmap takes row by row itself, as packing is: no matter of the caller's
+        warnings.filterwarnings("ignore", "There is a performance drop")
         parameters = {
             f"module.{name}": parameter.detach()
             for layer in layers
@@ -71,14 +75,15 @@ def loop_gradients(
         for i in range(rows):
             row = slice(i, i + 1)
             loss = net_loss(take_rows(X, row), y[row])
-            gradients = iter(_gradients_or_zeros(loss, parameters))
+            gradients = iter(gradients_or_zeros(loss, parameters))
             for layer in layers:
                 parts = [next(gradients).flatten() for _ in layer.parameters]
                 torch.cat(parts, out=found[layer.name][i])
     return found
 
 
-def _gradients_or_zeros(loss: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
+def gradients_or_zeros(loss: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
+    """Differentiate a loss; parameters it does not depend on have a gradient of zeros."""
     if not loss.requires_grad:  # the loss of this row reads none of them
         return [torch.zeros_like(parameter) for parameter in parameters]
     return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)

@@ -14,12 +14,14 @@ from skinfluence.exceptions import ReplayWarning
 from skinfluence.gradients._layers import call_order, select_layers
 from skinfluence.gradients._net_loss import Nested
 from skinfluence.gradients._skorch import (
+    as_dataset,
     iter_batches,
     net_loss_of,
     step_scale_of,
     takes_plain_mean,
 )
 from skinfluence.gradients._states import module_state, net_at
+from skinfluence.gradients._trial import check_rows_are_independent, draw_trial
 from skinfluence.influence.retraced._walk import Retracer, Step, Update, Walk, interpolated
 from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._rows import ModelRows
@@ -121,6 +123,8 @@ def retraced_influence(
         )
     with preserved_random_state():
         net_loss = net_loss_of(net_at(net, trace.final_state))
+        for given in (rows, queries):
+            check_rows_are_independent(net_loss, draw_trial(net, as_dataset(net, *given)))
         X, _ = _batch_of(net, rows, np.arange(min(2, n_samples_of(rows.inputs))))
         layers = select_layers(net_loss, call_order(net_loss, X), "all")
         retracer = Retracer(

@@ -68,11 +68,10 @@ class Curvature:
     def root_loop(self) -> GradientLoop | None:
         """Set up gradients of the Gauss-Newton roots; None for a net with several outputs."""
         rows = self.rows
-        X, y = rows.first
-        if not has_one_output(rows.net_loss, X):
+        if not has_one_output(rows.net_loss, rows.trial.batches[0][0]):
             return None
-        weights = curvature_roots(rows.net_loss, X, y)[0][0]
-        return GradientLoop(root_loss(rows.net_loss), X, weights, rows.layer_names)
+        roots = rows.trial.with_targets(lambda X, y: curvature_roots(rows.net_loss, X, y)[0][0])
+        return GradientLoop(root_loss(rows.net_loss), roots, rows.layer_names)
 
     def kept_roots(self, loop: GradientLoop) -> Iterator[tuple[dict[str, LayerGradients], Tensor]]:
         """Yield gradients of `root_loop` by layer, and the signs of their rows, block by block."""

@@ -10,7 +10,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._directional import plain_kernels
-from skinfluence.gradients._skorch import iter_batches
+from skinfluence.gradients._skorch import as_dataset, iter_batches, net_loss_of
+from skinfluence.gradients._trial import check_rows_are_independent, draw_trial
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._default import sgd_net
 from skinfluence.rows._containers import n_samples_of
@@ -272,6 +273,8 @@ class LeaveOneOut(BaseDetrimentality):
             net, seed = self._unfitted(), self._seeds[0]
             scratch = scratch_of(net, self._trained, rows, validation, seed)
             return scratch.losses_without, 1
+        trial = draw_trial(self.net_, as_dataset(self.net_, *rows))
+        check_rows_are_independent(net_loss_of(self.net_), trial)
         whole = next(iter_batches(self.net_, *rows, n_samples_of(rows.inputs)))
         judging = list(iter_batches(self.net_, *validation, BATCH_SIZE))
         replay = prepare_replay(self.net_, self.trace_, whole, judging)

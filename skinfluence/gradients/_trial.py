@@ -1,0 +1,179 @@
+"""Rows drawn over the whole set, on which it is tried out whether results follow their rows."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skinfluence.exceptions import RandomRowsWarning
+from skinfluence.gradients._closeness import all_close
+from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, tensors_in
+from skinfluence.gradients._numbered import is_row_of
+from skinfluence.gradients._skorch import Net, collated, module_dtype, rows_at
+
+# So many rows are drawn; either batch holds two thirds of them.
+_ROWS = 24
+# A set of so few rows is tried whole, in the order that a pass takes.
+_FEW_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Two batches of the net's own loader, of other sizes or rows, that share some rows."""
+
+    # The first in the order of the set, the second against it, so that one of the two is out of
+    # order for whatever sorts rows.
+    batches: tuple[Batch, Batch]
+    rows: tuple[NDArray[np.intp], NDArray[np.intp]]  # the numbers of their rows in the set
+    dtype: torch.dtype  # of the net, whose rounding results share
+    is_steady: bool = True  # whether rows read a second time are the same
+
+    @property
+    def shared(self) -> tuple[list[int], list[int]]:
+        """Find the places of the shared rows in either batch."""
+        one, two = (rows.tolist() for rows in self.rows)
+        both = [row for row in one if row in set(two)]
+        return [one.index(row) for row in both], [two.index(row) for row in both]
+
+    def agree(self, one: Tensor, two: Tensor) -> bool:
+        """Compare results of the same rows to what rounding in the net's precision may change."""
+        if one.is_floating_point():
+            one, two = one.to(self.dtype), two.to(self.dtype)
+        return all_close(one, two)
+
+    def with_targets(self, targets: Callable[[Nested, Tensor], Tensor]) -> "Trial":
+        """Put other targets beside the same inputs."""
+        one, two = ((X, targets(X, y)) for X, y in self.batches)
+        return replace(self, batches=(one, two))
+
+
+def draw_trial(net: Net, dataset: object) -> Trial:
+    """Read rows drawn over a whole data set, in two batches."""
+    one, two = _drawn(len(dataset))  # type: ignore[arg-type]
+    is_steady = True
+    found = rows_at(net, dataset, one)
+    if found is not None:  # arrays: rows are what they are
+        first, second = found, rows_at(net, dataset, two)
+        assert second is not None
+    else:
+        samples = {int(i): dataset[int(i)] for i in {*one, *two}}  # type: ignore[index]
+        first = collated(net, [samples[int(i)] for i in one])
+        second = collated(net, [samples[int(i)] for i in two])
+        again = collated(net, [dataset[int(i)] for i in one])  # type: ignore[index]
+        is_steady = _is_steady(first, again, one)
+    # a loader may make smaller batches than it is asked for
+    rows = one[: len(first[1])], two[: len(second[1])]
+    return Trial((first, second), rows, module_dtype(net.module_), is_steady)
+
+
+def check_rows_are_independent(net_loss: NetLoss, trial: Trial) -> None:
+    """Refuse nets for which a row's own output and gradient are not defined."""
+    first, second = trial.shared
+    with torch.no_grad():
+        one, two = (_results(net_loss, batch) for batch in trial.batches)
+    sizes = [len(rows) for rows in trial.rows]
+    for here, there in zip(one, two, strict=True):
+        # outputs without rows, or padded to the longest of them, cannot be compared
+        has_rows = [len(here), len(there)] == sizes and here.shape[1:] == there.shape[1:]
+        if has_rows and not trial.agree(here[first], there[second]):
+            raise ValueError(_what_mixes_rows(net_loss, trial))
+
+
+def check_results_follow_rows(
+    trial: Trial, values: NDArray[np.floating], found: NDArray[np.floating]
+) -> None:
+    """Hold the results of a pass against those of the trial's second batch, taken alone."""
+    if not trial.is_steady:
+        return
+    rows = trial.rows[1]
+    one, two = torch.as_tensor(values[rows]), torch.as_tensor(found)
+    if not trial.agree(one, two):
+        differ = [i for i, a, b in zip(rows, one, two, strict=False) if not trial.agree(a, b)]
+        raise ValueError(
+            f"Rows {', '.join(map(str, differ[:5]))} get another result in their batch of the "
+            f"whole set than in a batch of {len(rows)} rows, so a result would not be the row's "
+            "own. A likely cause is a forward or a collate_fn that sorts, drops or averages rows "
+            "when a batch is large; make it treat each row alone."
+        )
+
+
+def _drawn(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Draw row numbers of two batches; the same for the same number of rows."""
+    if n <= _FEW_ROWS:
+        return np.arange(n), np.arange(n)[n // 2 :][::-1]
+    size = min(n, _ROWS)
+    edges = np.linspace(0, n, size + 1).astype(np.intp)  # one row of each of equal parts
+    drawn = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    place = np.arange(size) % 3
+    return drawn[place < 2], drawn[place > 0][::-1]
+
+
+def _results(net_loss: NetLoss, batch: Batch) -> list[Tensor]:
+    X, y = batch
+    output = net_loss.forward(X)
+    return [net_loss.losses(output, y, X), *(t for t in tensors_in(output) if t.dim())]
+
+
+def _is_steady(read: Batch, again: Batch, rows: NDArray[np.intp]) -> bool:
+    """Tell whether rows read twice are the same; refuse other targets, warn of other inputs."""
+    (X, y), (X2, y2) = read, again
+    if not _equal(y, y2):
+        raise ValueError(
+            f"The data set gives other targets for rows {', '.join(map(str, rows[:5]))} and others "
+            "each time they are read, so scores could not be told apart. Make the target of row i "
+            "depend on i alone."
+        )
+    pairs = list(zip(tensors_in(X), tensors_in(X2), strict=False))
+    unequal = [row for i, row in enumerate(rows) if any(not _equal(a[i], b[i]) for a, b in pairs)]
+    if unequal:
+        warnings.warn(
+            f"The data set gives other inputs for rows {', '.join(map(str, unequal[:5]))} each "
+            "time they are read, as a random augmentation does, so each score is that of one "
+            "draw. Score a data set without it, or one that draws by the row's number.",
+            RandomRowsWarning,
+            stacklevel=2,
+        )
+    return not unequal
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    both_nan = torch.isnan(one) & torch.isnan(two) if one.shape == two.shape else False
+    return one.shape == two.shape and bool(((one == two) | both_nan).all())
+
+
+def _what_mixes_rows(net_loss: NetLoss, trial: Trial) -> str:
+    """Say why rows have another result beside other rows."""
+    (X, y), (X2, y2) = trial.batches
+    pairs = list(zip(*trial.shared, strict=True))
+    if not all(is_row_of((X2, y2), b, (X, y), a) for a, b in pairs):
+        return (
+            "The net's data loader gives a row other values beside other rows, so a row has no "
+            "result of its own. A likely cause is a collate_fn that sorts, mixes or normalises "
+            "the rows of a batch; make it treat each row alone."
+        )
+    with torch.no_grad():
+        once, again = _results(net_loss, (X, y)), _results(net_loss, (X, y))
+    if not all(trial.agree(one, two) for one, two in zip(once, again, strict=True)):
+        return (
+            "The net gives different outputs for the same rows in eval mode, so its gradients "
+            "would be random. A likely cause is dropout or noise that does not ask self.training; "
+            "make it do so."
+        )
+    shapes = [[tensor.shape[1:] for tensor in tensors_in(inputs)] for inputs in (X, X2)]
+    if shapes[0] != shapes[1]:
+        return (
+            "The net's output for a row depends on how far its batch is padded, so a row has no "
+            "gradient of its own. Give the net a mask or the lengths, and let it read no padding, "
+            "or pad every batch to one length."
+        )
+    return (
+        "The net's output for a row depends on the other rows of its batch, so a row has no "
+        "gradient of its own. Likely causes are batch normalisation without running statistics, "
+        "a forward that averages over the first axis, or one that sorts the rows and does not put "
+        "them back; use track_running_stats=True, a per-row normalisation such as LayerNorm, or "
+        "give the rows back in the order they came in."
+    )
