@@ -9,6 +9,10 @@ class ApproximationWarning(UserWarning):
     """There are too many rows for the exact computation, and an approximation was taken."""
 
 
+class BatchLossWarning(UserWarning):
+    """The net's loss of a batch is neither the mean nor the sum of its rows' losses."""
+
+
 class GradientMismatchError(ValueError):
     """Per-sample gradients of the fast route disagree with one backward pass per row."""
 

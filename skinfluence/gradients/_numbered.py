@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import zip_longest
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,30 +14,39 @@ from skinfluence.gradients._net_loss import Batch, Nested, tensors_in
 Collate: TypeAlias = Callable[[list[Any]], Any]
 
 
-class Relabelled(torch.utils.data.Dataset[Any]):
-    """A data set's inputs with other targets."""
-
-    def __init__(self, dataset: Any, y: Any) -> None:
-        self.dataset = dataset
-        self.y = y
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, i: int) -> tuple[Any, Any]:
-        return self.dataset[i][0], self.y[i]
-
-
-class Numbered(torch.utils.data.Dataset[Any]):
-    """A data set whose samples come with their number."""
+class _View(torch.utils.data.Dataset[Any]):
+    """A data set seen row by row."""
 
     # `__getitems__`, by which some data sets give a whole batch, is passed over: what it gives has
-    # no numbers.
+    # no numbers. Other attributes are the data set's, which a loader may ask for.
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.dataset[i]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "dataset":  # before __init__, as when unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+class Relabelled(_View):
+    """A data set's inputs with other targets."""
+
+    def __init__(self, dataset: Any, y: Any) -> None:
+        super().__init__(dataset)
+        self.targets_given = y
+
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
+        return self.dataset[i][0], self.targets_given[i]
+
+
+class Numbered(_View):
+    """A data set whose samples come with their number."""
 
     def __getitem__(self, i: int) -> tuple[int, Any]:
         return int(i), self.dataset[i]
@@ -63,12 +71,13 @@ def batches_in_order(
     make_loader: Callable[[Any], Iterable[Any]], dataset: Any
 ) -> Iterator[tuple[Nested, Tensor]]:
     """Yield what a loader makes of a data set; the rows must come one after the other."""
+    if hasattr(dataset, "__getitems__"):
+        dataset = _View(dataset)
     loader = make_loader(dataset)
     if is_plain(loader):
         numbered = _with_numbers(loader)
     else:  # what it does with its batches is its own: they are read a second time
-        numbers = Relabelled(dataset, np.arange(len(dataset)))
-        numbered = _read_twice(loader, make_loader(numbers))
+        numbered = _read_twice(loader, dataset, make_loader)
     start = 0
     for numbers_found, batch in numbered:
         Xi, yi = batch
@@ -224,16 +233,35 @@ def _with_numbers(loader: Any) -> Iterator[tuple[list[int], Batch]]:
     yield from own
 
 
-def _read_twice(loader: Iterable[Any], numbers: Iterable[Any]) -> Iterator[tuple[list[int], Batch]]:
-    for batch, tags in zip_longest(loader, numbers):
-        if batch is None or tags is None:
-            raise ValueError(
-                f"The net's validation loader, {_name_of(loader)}, gives another number of batches "
-                "each time, so scores could not be told apart. Use a plain DataLoader as "
-                "iterator_valid."
-            )
-        found = np.asarray(tags[1]).reshape(len(tags[1]), -1)
-        yield found[:, 0].astype(int).tolist(), batch
+def _read_twice(
+    loader: Iterable[Any], dataset: Any, make_loader: Callable[[Any], Iterable[Any]]
+) -> Iterator[tuple[list[int], Batch]]:
+    """Yield batches with their rows' numbers, which the loader gives when they are the targets."""
+    numbers = _targets_of(make_loader, Relabelled(dataset, np.arange(len(dataset))))
+    start = 0
+    for batch in loader:
+        found = next(numbers, None)
+        if found is None:  # its targets tell no numbers: the rows themselves must
+            found = _numbers_by_rows(loader, dataset, batch, start)
+        start += len(found)
+        yield found, batch
+
+
+def _targets_of(make_loader: Callable[[Any], Iterable[Any]], dataset: Any) -> Iterator[list[int]]:
+    try:
+        for _, y in make_loader(dataset):
+            yield np.asarray(y).reshape(len(y), -1)[:, 0].astype(int).tolist()
+    except Exception:  # a loader that does not take other targets
+        return
+
+
+def _numbers_by_rows(loader: Any, dataset: Any, batch: Any, start: int) -> list[int]:
+    collate = getattr(loader, "collate_fn", default_collate)
+    due = list(range(start, min(start + len(batch[1]), len(dataset))))
+    return [
+        i if is_row_of(collate([dataset[i]]), 0, batch, place) else -1
+        for place, i in enumerate(due)
+    ]
 
 
 def _name_of(loader: object) -> str:

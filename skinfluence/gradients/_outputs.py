@@ -18,7 +18,12 @@ from skinfluence.gradients._skorch import (
     net_loss_of,
 )
 from skinfluence.gradients._states import State, net_losses_at
-from skinfluence.gradients._trial import check_results_follow_rows, check_rows_are_independent
+from skinfluence.gradients._trial import (
+    check_outputs_are_independent,
+    check_results_follow_rows,
+    check_rows_are_independent,
+    rows_that_differ,
+)
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._seeds import preserved_random_state
 
@@ -156,27 +161,41 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
         y = np.zeros(n_samples_of(X), np.int64)
         trial, batches = tried_batches(net, X, y, batch_size)
         net_loss = net_loss_of(net)
+        check_outputs_are_independent(net_loss, trial)
         some = take_rows(trial.batches[0][0], slice(0, 2))
         name, last = last_module(net_loss, call_order(net_loss, some))
         seen: list[object] = []
         last.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
 
-        def read_features(batch: Batch) -> np.ndarray:
+        def read(batch: Batch) -> np.ndarray | None:
             seen.clear()
             net_loss.forward(batch[0])
-            return _as_rows(seen[-1] if seen else None, n_rows(batch[0]), name)
+            return _as_rows(seen[-1] if seen else None, n_rows(batch[0]))
 
-        values = np.concatenate([read_features(batch) for batch in batches])
-        check_results_follow_rows(trial, values, read_features(trial.batches[1]))
-    return values
+        parts = [*map(read, batches), read(trial.batches[1])]
+        found = [part for part in parts if part is not None]
+        if len(found) == len(parts):
+            values = np.concatenate(found[:-1])
+            if not rows_that_differ(trial, values, found[-1]):
+                return values
+        # the layer sees the rows in another order than they came in, or not each: one at a time
+        alone = [read(batch) for batch in iter_batches(net, X, y, 1)]
+        if any(part is None for part in alone):
+            raise ValueError(
+                f"The net's last layer, {name!r}, takes {_kind_of(seen)} for one row; expected a "
+                "tensor with one entry a row as its first argument. Use features='raw'."
+            )
+    return np.concatenate([part for part in alone if part is not None])
 
 
-def _as_rows(inputs: object, rows: int, name: str) -> np.ndarray:
+def _as_rows(inputs: object, rows: int) -> np.ndarray | None:
+    """Flatten a layer's input; None if it does not have the rows on its first axis."""
     if not isinstance(inputs, Tensor) or inputs.ndim < 2 or len(inputs) != rows:
-        shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise ValueError(
-            f"The net's last layer, {name!r}, takes {shape} for a batch of {rows} rows; expected "
-            "a tensor with one entry a row as its first argument. Use features='raw'."
-        )
+        return None
     values = inputs.detach().flatten(1).cpu()
     return (values if values.dtype == torch.float64 else values.float()).numpy()
+
+
+def _kind_of(seen: list[object]) -> str:
+    inputs = seen[-1] if seen else None
+    return str(tuple(inputs.shape)) if isinstance(inputs, Tensor) else type(inputs).__name__

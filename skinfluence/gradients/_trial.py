@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from skinfluence.exceptions import RandomRowsWarning
+from skinfluence.exceptions import BatchLossWarning, RandomRowsWarning
 from skinfluence.gradients._closeness import all_close
 from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, tensors_in
 from skinfluence.gradients._numbered import is_row_of
@@ -25,8 +26,8 @@ _FEW_ROWS = 16
 class Trial:
     """Two batches of the net's own loader, of other sizes or rows, that share some rows."""
 
-    # The first in the order of the set, the second against it, so that one of the two is out of
-    # order for whatever sorts rows.
+    # The first in the order of the set, the second against it in two runs, so that one of the two
+    # is out of order for whatever sorts rows.
     batches: tuple[Batch, Batch]
     rows: tuple[NDArray[np.intp], NDArray[np.intp]]  # the numbers of their rows in the set
     dtype: torch.dtype  # of the net, whose rounding results share
@@ -72,44 +73,97 @@ def draw_trial(net: Net, dataset: object) -> Trial:
 
 def check_rows_are_independent(net_loss: NetLoss, trial: Trial) -> None:
     """Refuse nets for which a row's own output and gradient are not defined."""
+    check_outputs_are_independent(net_loss, trial, _results)
+    _check_loss_of_batch(net_loss, trial)
+
+
+def check_outputs_are_independent(
+    net_loss: NetLoss, trial: Trial, read: Callable[[NetLoss, Batch], list[Tensor]] | None = None
+) -> None:
+    """Refuse nets for which a row's own output is not defined; or what else is read off a batch."""
+    read = _outputs if read is None else read
+    for name, module in net_loss.module.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"The net's output for a row depends on the other rows of its batch: {name}, a "
+                f"{type(module).__name__} without running statistics, normalises by the batch in "
+                "eval mode too, so a row has no gradient of its own. Use "
+                "track_running_stats=True or a per-row normalisation such as LayerNorm."
+            )
     first, second = trial.shared
     with torch.no_grad():
-        one, two = (_results(net_loss, batch) for batch in trial.batches)
+        one, two = (read(net_loss, batch) for batch in trial.batches)
     sizes = [len(rows) for rows in trial.rows]
     for here, there in zip(one, two, strict=True):
         # outputs without rows, or padded to the longest of them, cannot be compared
         has_rows = [len(here), len(there)] == sizes and here.shape[1:] == there.shape[1:]
         if has_rows and not trial.agree(here[first], there[second]):
-            raise ValueError(_what_mixes_rows(net_loss, trial))
+            raise ValueError(_what_mixes_rows(net_loss, trial, read))
+
+
+def _check_loss_of_batch(net_loss: NetLoss, trial: Trial) -> None:
+    """Warn if a loss of the user's own does not come from the losses of the rows."""
+    X, y = trial.batches[0]
+    if net_loss.batch_loss is None or len(y) < 2:
+        return
+    with torch.no_grad():
+        output = net_loss.forward(X)
+        losses = net_loss.losses(output, y, X)
+        whole = net_loss.batch_loss(output, y.clone(), X)
+    if not any(trial.agree(whole, expected) for expected in (losses.mean(), losses.sum())):
+        warnings.warn(
+            f"The net's loss of {len(y)} rows is {float(whole):.4g}, neither the mean "
+            f"({float(losses.mean()):.4g}) nor the sum ({float(losses.sum()):.4g}) of the losses "
+            "of these rows alone, which scores are made of. A likely cause are class weights "
+            "inside get_loss, which a mean over the weights divides away row by row; give them to "
+            "the criterion (criterion__weight), or return a plain mean or sum of weighted rows.",
+            BatchLossWarning,
+            stacklevel=2,
+        )
 
 
 def check_results_follow_rows(
     trial: Trial, values: NDArray[np.floating], found: NDArray[np.floating]
 ) -> None:
     """Hold the results of a pass against those of the trial's second batch, taken alone."""
-    if not trial.is_steady:
-        return
-    rows = trial.rows[1]
-    one, two = torch.as_tensor(values[rows]), torch.as_tensor(found)
-    if not trial.agree(one, two):
-        differ = [i for i, a, b in zip(rows, one, two, strict=False) if not trial.agree(a, b)]
+    wrong = rows_that_differ(trial, values, found)
+    if wrong:
         raise ValueError(
-            f"Rows {', '.join(map(str, differ[:5]))} get another result in their batch of the "
-            f"whole set than in a batch of {len(rows)} rows, so a result would not be the row's "
-            "own. A likely cause is a forward or a collate_fn that sorts, drops or averages rows "
-            "when a batch is large; make it treat each row alone."
+            f"Rows {', '.join(map(str, wrong[:5]))} get another result in their batch of the whole "
+            f"set than in a batch of {len(found)} rows, so a result would not be the row's own. "
+            "Likely causes are a forward or a collate_fn that sorts, drops or averages rows when a "
+            "batch is large, or a net that reads how far its batch is padded; make it treat each "
+            "row alone."
         )
+
+
+def rows_that_differ(
+    trial: Trial, values: NDArray[np.floating], found: NDArray[np.floating]
+) -> list[int]:
+    """List the tried rows whose result of a pass is not that of the trial's second batch."""
+    rows: list[int] = trial.rows[1].tolist()
+    one, two = torch.as_tensor(values[rows]), torch.as_tensor(found)
+    if not trial.is_steady or trial.agree(one, two):
+        return []
+    if one.shape != two.shape:
+        return rows
+    return [i for i, a, b in zip(rows, one, two, strict=True) if not trial.agree(a, b)] or rows
 
 
 def _drawn(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Draw row numbers of two batches; the same for the same number of rows."""
     if n <= _FEW_ROWS:
-        return np.arange(n), np.arange(n)[n // 2 :][::-1]
+        return np.arange(n), np.arange((n + 1) // 2)[::-1]
     size = min(n, _ROWS)
     edges = np.linspace(0, n, size + 1).astype(np.intp)  # one row of each of equal parts
     drawn = np.random.default_rng(0).integers(edges[:-1], edges[1:])
     place = np.arange(size) % 3
-    return drawn[place < 2], drawn[place > 0][::-1]
+    low, high = np.array_split(drawn[place > 0], 2)
+    return drawn[place < 2], np.concatenate([low[::-1], high[::-1]])
+
+
+def _outputs(net_loss: NetLoss, batch: Batch) -> list[Tensor]:
+    return [tensor for tensor in tensors_in(net_loss.forward(batch[0])) if tensor.dim()]
 
 
 def _results(net_loss: NetLoss, batch: Batch) -> list[Tensor]:
@@ -128,7 +182,9 @@ def _is_steady(read: Batch, again: Batch, rows: NDArray[np.intp]) -> bool:
             "depend on i alone."
         )
     pairs = list(zip(tensors_in(X), tensors_in(X2), strict=False))
-    unequal = [row for i, row in enumerate(rows) if any(not _equal(a[i], b[i]) for a, b in pairs)]
+    unequal = [
+        row for i, row in enumerate(rows[: len(y)]) if any(not _equal(a[i], b[i]) for a, b in pairs)
+    ]
     if unequal:
         warnings.warn(
             f"The data set gives other inputs for rows {', '.join(map(str, unequal[:5]))} each "
@@ -145,7 +201,9 @@ def _equal(one: Tensor, two: Tensor) -> bool:
     return one.shape == two.shape and bool(((one == two) | both_nan).all())
 
 
-def _what_mixes_rows(net_loss: NetLoss, trial: Trial) -> str:
+def _what_mixes_rows(
+    net_loss: NetLoss, trial: Trial, read: Callable[[NetLoss, Batch], list[Tensor]]
+) -> str:
     """Say why rows have another result beside other rows."""
     (X, y), (X2, y2) = trial.batches
     pairs = list(zip(*trial.shared, strict=True))
@@ -156,7 +214,7 @@ def _what_mixes_rows(net_loss: NetLoss, trial: Trial) -> str:
             "the rows of a batch; make it treat each row alone."
         )
     with torch.no_grad():
-        once, again = _results(net_loss, (X, y)), _results(net_loss, (X, y))
+        once, again = read(net_loss, (X, y)), read(net_loss, (X, y))
     if not all(trial.agree(one, two) for one, two in zip(once, again, strict=True)):
         return (
             "The net gives different outputs for the same rows in eval mode, so its gradients "
@@ -172,8 +230,7 @@ def _what_mixes_rows(net_loss: NetLoss, trial: Trial) -> str:
         )
     return (
         "The net's output for a row depends on the other rows of its batch, so a row has no "
-        "gradient of its own. Likely causes are batch normalisation without running statistics, "
-        "a forward that averages over the first axis, or one that sorts the rows and does not put "
-        "them back; use track_running_stats=True, a per-row normalisation such as LayerNorm, or "
-        "give the rows back in the order they came in."
+        "gradient of its own. Likely causes are a forward that averages over the first axis, or "
+        "one that sorts the rows and does not put them back; use a per-row normalisation such as "
+        "LayerNorm, or give the rows back in the order they came in."
     )

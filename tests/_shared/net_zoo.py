@@ -340,7 +340,7 @@ class CombinedLoss(nn.Module):
         self.mse = nn.MSELoss()
 
     def forward(self, output, target):
-        return self.mse(output, target).sqrt() + (output - target).abs().mean()
+        return 3 * self.mse(output, target) + (output - target).abs().mean()
 
 
 class SoftmaxMlp(Mlp):

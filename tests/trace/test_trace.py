@@ -321,7 +321,7 @@ def other_rows(dataset, y):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"iterator_train": EveryOther}, TypeError, "did not draw"),
+        ({"iterator_train": EveryOther}, TypeError, "EveryOther, iterates in a way of its own"),
         ({"iterator_train": one_batch}, TypeError, "without a batch sampler"),
         ({"train_split": other_rows}, ValueError, "no .*Subset"),
         (
