@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from skinfluence.gradients._net_loss import Batch, Nested, tensors_in
+from skinfluence.rows._seeds import preserved_random_state
 
 Collate: TypeAlias = Callable[[list[Any]], Any]
 
@@ -55,16 +56,72 @@ class Numbered(_View):
 class NumberedCollate:
     """A collate function that keeps the rows' numbers beside the batch, and is watched."""
 
+    # A function of the user's own makes the first batch twice: of the samples, and of samples whose
+    # targets are their places, which show the order. Where it only stacks targets, later batches
+    # are made of the latter alone, and the targets stacked beside them.
     def __init__(self, collate: Collate) -> None:
         self.collate = collate
+        self._stacks_as: torch.dtype | None = None
 
     def __call__(self, numbered: list[tuple[int, Any]]) -> tuple[list[int], Any]:
         """Make a batch of samples as the function does."""
         samples = [sample for _, sample in numbered]
+        return [number for number, _ in numbered], self._batch(samples)
+
+    def _batch(self, samples: list[Any]) -> Any:
+        if self.collate is default_collate:
+            return self.collate(samples)
+        n = len(samples)
+        tagged = _tagged(self.collate, samples)
+        kept = _order_is_kept(tagged, n)
+        if kept and self._stacks_as is not None:
+            batch = (tagged[0], _stacked(samples, self._stacks_as))
+        else:
+            batch = self.collate(samples)
+            if kept and _is_stacked(batch[1], samples):
+                self._stacks_as = batch[1].dtype
+        # whether inputs are still beside their targets, a few rows show; all where places are not
+        # taken for targets
+        rows = range(n) if kept is None else sorted({0, n // 2, n - 1})
+        if (
+            kept is False
+            or len(batch[1]) != n
+            or not all(is_row_of(self.collate([samples[i]]), 0, batch, i) for i in rows)
+        ):
+            raise ValueError(
+                f"The net's collate_fn, {_name(self.collate)}, changes the order of the rows in a "
+                "batch, or a row by its neighbours or at random, so scores could not be told "
+                "apart. Use one that keeps them."
+            )
+        return batch
+
+
+class OrderedCollate:
+    """A collate function of training that must keep the order, but may draw at random."""
+
+    def __init__(self, collate: Collate) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list[Any]) -> Any:
+        """Make a batch of samples as the function does."""
         batch = self.collate(samples)
-        if self.collate is not default_collate:
-            check_collated(self.collate, samples, batch)
-        return [number for number, _ in numbered], batch
+        if self.collate is default_collate:
+            return batch
+        with preserved_random_state():  # training goes on as if nothing else had been drawn
+            kept = _order_is_kept(_tagged(self.collate, samples), len(samples))
+            if kept is None:  # as far as the targets show
+                kept = all(
+                    is_row_of(self.collate([sample])[1], 0, batch[1], i)
+                    for i, sample in enumerate(samples)
+                )
+        if not kept or len(batch[1]) != len(samples):
+            raise ValueError(
+                f"The collate_fn of the net's training loader, {_name(self.collate)}, changes the "
+                "order of the rows in a batch or their number, so what is recorded of a batch "
+                "would be noted for other rows. Use one that keeps them, or leave order, steps and "
+                "logits out of the recorder."
+            )
+        return batch
 
 
 def batches_in_order(
@@ -96,58 +153,6 @@ def batches_in_order(
             f"The net's validation loader, {_name_of(loader)}, gave {start} rows of "
             f"{len(dataset)}. Expected each row once; check iterator_valid and its parameters."
         )
-
-
-class OrderedCollate:
-    """A collate function of training that must keep the order, but may draw at random."""
-
-    def __init__(self, collate: Collate) -> None:
-        self.collate = collate
-
-    def __call__(self, samples: list[Any]) -> Any:
-        """Make a batch of samples as the function does."""
-        batch = self.collate(samples)
-        if self.collate is not default_collate:
-            _check_order(self.collate, samples, batch)
-        return batch
-
-
-def check_collated(collate: Collate, samples: list[Any], batch: Any) -> None:
-    """Refuse a batch whose rows are not those of the samples, in their order."""
-    # Targets that say where their row is show an order of rows anywhere; whether inputs are still
-    # beside their targets, a few rows show. All rows do where such targets are not taken.
-    n = len(samples)
-    kept = _order_is_kept(collate, samples)
-    places = range(n) if kept is None else sorted({0, n // 2, n - 1})
-    if (
-        kept is False
-        or len(batch[1]) != n
-        or not all(is_row_of(collate([samples[i]]), 0, batch, i) for i in places)
-    ):
-        raise ValueError(
-            f"The net's collate_fn, {_name(collate)}, changes the order of the rows in a batch, or "
-            "a row by its neighbours or at random, so scores could not be told apart. Use one that "
-            "keeps them."
-        )
-
-
-def _check_order(collate: Collate, samples: list[Any], batch: Any) -> None:
-    kept = _order_is_kept(collate, samples)
-    if kept is None:  # as far as the targets show
-        kept = all(
-            is_row_of(collate([sample])[1], 0, batch[1], i) for i, sample in enumerate(samples)
-        )
-    if not kept or len(batch[1]) != len(samples):
-        raise ValueError(
-            f"The collate_fn of the net's training loader, {_name(collate)}, changes the order of "
-            "the rows in a batch or their number, so what is recorded of a batch would be noted "
-            "for other rows. Use one that keeps them, or leave order, steps and logits out of the "
-            "recorder."
-        )
-
-
-def _name(collate: Collate) -> str:
-    return getattr(collate, "__name__", type(collate).__name__)
 
 
 def is_row_of(one: Nested, i: int, other: Nested, j: int) -> bool:
@@ -182,18 +187,28 @@ def _same(one: Tensor, two: Tensor) -> bool:
     return bool(torch.equal(one, two))
 
 
-def _order_is_kept(collate: Collate, samples: list[Any]) -> bool | None:
-    """Collate samples whose targets are their places; None if that does not tell."""
+def _name(collate: Collate) -> str:
+    return getattr(collate, "__name__", type(collate).__name__)
+
+
+def _tagged(collate: Collate, samples: list[Any]) -> Any:
+    """Collate samples whose targets are their places; None if it does not take them."""
     try:
-        tagged = [(sample[0], _tag(sample[1], i)) for i, sample in enumerate(samples)]
-        tags = collate(tagged)[1]
-        places = torch.as_tensor(tags).reshape(len(tags), -1).double()
-    except Exception:  # a function that does not take other targets
+        return collate([(sample[0], _tag(sample[1], i)) for i, sample in enumerate(samples)])
+    except Exception:  # whatever a function of the user's raises at other targets
         return None
-    due = list(range(len(samples)))
-    found = places[:, 0].tolist()
-    if not bool((places == places[:, :1]).all()):
+
+
+def _order_is_kept(tagged: Any, n: int) -> bool | None:
+    """Read the order off a batch of places; None if it does not tell."""
+    try:
+        places = torch.as_tensor(tagged[1]).double()
+        rows = places.reshape(len(places), -1)
+    except (TypeError, ValueError, RuntimeError):
         return None
+    if not bool((rows == rows[:, :1]).all()):
+        return None
+    found, due = rows[:, 0].tolist(), list(range(n))
     if found == due:
         return True
     # distinct, or a function that makes classes of targets would be taken for one that sorts
@@ -201,17 +216,32 @@ def _order_is_kept(collate: Collate, samples: list[Any]) -> bool | None:
     return False if are_places else None
 
 
+def _stacked(samples: list[Any], dtype: torch.dtype) -> Tensor:
+    targets: Tensor = default_collate([sample[1] for sample in samples])
+    return targets.to(dtype)
+
+
+def _is_stacked(targets: Any, samples: list[Any]) -> bool:
+    """Tell whether a batch's targets are those of its samples, one beside the other."""
+    if not isinstance(targets, Tensor):
+        return False
+    try:
+        return torch.equal(_stacked(samples, targets.dtype), targets)
+    except (TypeError, AttributeError, RuntimeError):  # no numbers, or of several shapes
+        return False
+
+
 def _tag(target: Any, place: int) -> Any:
     """Make a target that says where its row is, of the kind of a given one."""
-    if isinstance(target, Tensor):
-        tagged: Any = torch.full_like(target, place)
-    elif isinstance(target, np.ndarray):
-        tagged = np.full_like(target, place)
-    elif isinstance(target, bool | np.bool_) or not isinstance(target, int | float | np.number):
-        raise TypeError(f"A {type(target).__name__} has no room for a number.")
-    else:
+    if isinstance(target, bool | np.bool_):
+        raise TypeError("Two truth values have no room for places.")
+    if isinstance(target, int | float | np.number):
         tagged = type(target)(place)
-    if not np.all(np.asarray(tagged) == place):
+        holds = tagged == place
+    else:
+        tagged = (torch if isinstance(target, Tensor) else np).full_like(target, place)
+        holds = bool((tagged == place).all())
+    if not holds:
         raise TypeError(f"A {type(target).__name__} cannot hold {place}.")
     return tagged
 

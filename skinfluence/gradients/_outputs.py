@@ -52,7 +52,7 @@ def mean_over_states(
             return np.asarray(np.mean([read(loss, *batch) for loss in losses], axis=0))
 
         values = np.concatenate([read_mean(batch) for batch in batches])
-        check_results_follow_rows(trial, values, read_mean(trial.batches[1]))
+        check_results_follow_rows(trial, losses[-1], values, read_mean(trial.batches[1]))
     return values
 
 
@@ -176,7 +176,7 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
         found = [part for part in parts if part is not None]
         if len(found) == len(parts):
             values = np.concatenate(found[:-1])
-            if not rows_that_differ(trial, values, found[-1]):
+            if not rows_that_differ(trial, net_loss, values, found[-1]):
                 return values
         # the layer sees the rows in another order than they came in, or not each: one at a time
         alone = [read(batch) for batch in iter_batches(net, X, y, 1)]

@@ -1,6 +1,6 @@
 """A pass over all rows: batches through the gradient loop, parts collected in the order of rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import Batch
+from skinfluence.gradients._net_loss import Batch, NetLoss
 from skinfluence.gradients._readings import TensorReading
 from skinfluence.gradients._skorch import (
     Net,
@@ -21,7 +21,12 @@ from skinfluence.gradients._skorch import (
 )
 from skinfluence.gradients._states import State, net_losses_at
 from skinfluence.gradients._trajectory import Combination, TrajectoryLoop
-from skinfluence.gradients._trial import Trial, check_results_follow_rows, draw_trial
+from skinfluence.gradients._trial import (
+    Trial,
+    check_results_follow_rows,
+    draw_trial,
+    rows_that_differ,
+)
 from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._seeds import preserved_random_state
@@ -69,10 +74,27 @@ def gather(
         )
         rows = len(as_dataset(net, X, y))
         reading = choose(loop, rows)
-        values = join((_as_array(part) for part in loop.batches(batches, reading)), rows)
-        alone = [_as_array(part) for part in loop.batches(trial.batches[1:], reading)]
-        check_results_follow_rows(trial, values, np.concatenate(alone))
+
+        def read(batches: Iterable[Batch]) -> Iterator[np.ndarray]:
+            return (_as_array(part) for part in loop.batches(batches, reading))
+
+        values = join(read(batches), rows)
+        alone = np.concatenate(list(read(trial.batches[1:])))
+        if rows_that_differ(trial, loop.net_loss, values, alone):
+            # what the tried rows did not show: a matter of the net, or of the route alone
+            _check_losses_follow_rows(loop.net_loss, trial, iter_batches(net, X, y, batch_size))
+            loop.leave_factored()
+            values = join(read(iter_batches(net, X, y, batch_size)), rows)
+            alone = np.concatenate(list(read(trial.batches[1:])))
+        check_results_follow_rows(trial, loop.net_loss, values, alone)
         return Gathered(values, loop.strategy)
+
+
+def _check_losses_follow_rows(net_loss: NetLoss, trial: Trial, batches: Iterator[Batch]) -> None:
+    with torch.no_grad():
+        values = torch.cat([net_loss.row_losses(*batch) for batch in batches])
+        alone = net_loss.row_losses(*trial.batches[1])
+    check_results_follow_rows(trial, net_loss, _as_array(values), _as_array(alone))
 
 
 def _as_array(part: Tensor) -> np.ndarray:

@@ -105,6 +105,11 @@ class TrajectoryLoop(BatchLoop):
         """See `BatchLoop`."""
         return max(1, min(loop.rows_at_once for loop in self._loops) // len(self._loops))
 
+    def leave_factored(self) -> None:
+        """See `BatchLoop`."""
+        for loop in self._loops:
+            loop.leave_factored()
+
     @contextmanager
     def opened(self) -> Iterator[Sequence[Recorder]]:
         """See `BatchLoop`; one recorder for each checkpoint."""

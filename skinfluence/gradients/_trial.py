@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skinfluence.exceptions import BatchLossWarning, RandomRowsWarning
@@ -40,11 +40,14 @@ class Trial:
         both = [row for row in one if row in set(two)]
         return [one.index(row) for row in both], [two.index(row) for row in both]
 
-    def agree(self, one: Tensor, two: Tensor) -> bool:
+    def agree(self, one: Tensor, two: Tensor, net_loss: NetLoss) -> bool:
         """Compare results of the same rows to what rounding in the net's precision may change."""
-        if one.is_floating_point():
-            one, two = one.to(self.dtype), two.to(self.dtype)
-        return all_close(one, two)
+        if not one.is_floating_point():
+            return all_close(one, two)
+        if all_close(one.to(self.dtype), two.to(self.dtype)):
+            return True
+        dtype = precision_of(net_loss, self.batches[0][0])  # a pass only where it is needed
+        return dtype != self.dtype and all_close(one.to(dtype), two.to(dtype))
 
     def with_targets(self, targets: Callable[[Nested, Tensor], Tensor]) -> "Trial":
         """Put other targets beside the same inputs."""
@@ -97,7 +100,7 @@ def check_outputs_are_independent(
     for here, there in zip(one, two, strict=True):
         # outputs without rows, or padded to the longest of them, cannot be compared
         has_rows = [len(here), len(there)] == sizes and here.shape[1:] == there.shape[1:]
-        if has_rows and not trial.agree(here[first], there[second]):
+        if has_rows and not trial.agree(here[first], there[second], net_loss):
             raise ValueError(_what_mixes_rows(net_loss, trial, read))
 
 
@@ -110,7 +113,9 @@ def _check_loss_of_batch(net_loss: NetLoss, trial: Trial) -> None:
         output = net_loss.forward(X)
         losses = net_loss.losses(output, y, X)
         whole = net_loss.batch_loss(output, y.clone(), X)
-    if not any(trial.agree(whole, expected) for expected in (losses.mean(), losses.sum())):
+    if not any(
+        trial.agree(whole, expected, net_loss) for expected in (losses.mean(), losses.sum())
+    ):
         warnings.warn(
             f"The net's loss of {len(y)} rows is {float(whole):.4g}, neither the mean "
             f"({float(losses.mean()):.4g}) nor the sum ({float(losses.sum()):.4g}) of the losses "
@@ -123,10 +128,10 @@ def _check_loss_of_batch(net_loss: NetLoss, trial: Trial) -> None:
 
 
 def check_results_follow_rows(
-    trial: Trial, values: NDArray[np.floating], found: NDArray[np.floating]
+    trial: Trial, net_loss: NetLoss, values: NDArray[np.floating], found: NDArray[np.floating]
 ) -> None:
     """Hold the results of a pass against those of the trial's second batch, taken alone."""
-    wrong = rows_that_differ(trial, values, found)
+    wrong = rows_that_differ(trial, net_loss, values, found)
     if wrong:
         raise ValueError(
             f"Rows {', '.join(map(str, wrong[:5]))} get another result in their batch of the whole "
@@ -138,16 +143,35 @@ def check_results_follow_rows(
 
 
 def rows_that_differ(
-    trial: Trial, values: NDArray[np.floating], found: NDArray[np.floating]
+    trial: Trial, net_loss: NetLoss, values: NDArray[np.floating], found: NDArray[np.floating]
 ) -> list[int]:
     """List the tried rows whose result of a pass is not that of the trial's second batch."""
     rows: list[int] = trial.rows[1].tolist()
     one, two = torch.as_tensor(values[rows]), torch.as_tensor(found)
-    if not trial.is_steady or trial.agree(one, two):
+    if not trial.is_steady or trial.agree(one, two, net_loss):
         return []
     if one.shape != two.shape:
         return rows
-    return [i for i, a, b in zip(rows, one, two, strict=True) if not trial.agree(a, b)] or rows
+    pairs = zip(rows, one, two, strict=True)
+    return [i for i, a, b in pairs if not trial.agree(a, b, net_loss)] or rows
+
+
+def precision_of(net_loss: NetLoss, X: Nested) -> torch.dtype:
+    """Find the least precise dtype that any module computes in, as under autocast."""
+    found = [module_dtype(net_loss.module)]
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            found.append(output.dtype)
+
+    handles = [module.register_forward_hook(note) for module in net_loss.module.modules()]
+    try:
+        with torch.no_grad():
+            net_loss.forward(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(found, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def _drawn(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -215,7 +239,7 @@ def _what_mixes_rows(
         )
     with torch.no_grad():
         once, again = read(net_loss, (X, y)), read(net_loss, (X, y))
-    if not all(trial.agree(one, two) for one, two in zip(once, again, strict=True)):
+    if not all(trial.agree(one, two, net_loss) for one, two in zip(once, again, strict=True)):
         return (
             "The net gives different outputs for the same rows in eval mode, so its gradients "
             "would be random. A likely cause is dropout or noise that does not ask self.training; "

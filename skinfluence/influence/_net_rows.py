@@ -94,7 +94,9 @@ class NetRows:
     def _of_rows(self, read: Callable[[Nested, Tensor], Tensor]) -> NDArray[np.float64]:
         """Read one number off every row, in one pass: (n_rows,)."""
         values = stacked([read(X, y) for X, y in self.batches()])
-        check_results_follow_rows(self.trial, values, stacked([read(*self.trial.batches[1])]))
+        check_results_follow_rows(
+            self.trial, self.net_loss, values, stacked([read(*self.trial.batches[1])])
+        )
         return values
 
     def mean_gradient(self) -> Direction:

@@ -52,5 +52,6 @@ def cast_targets(net: Net, y: np.ndarray) -> np.ndarray:
 
 def _numpy_dtype(net: Net) -> type[np.floating]:
     dtype = module_dtype(net.module_)
-    # numpy has no bfloat16
-    return np.float64 if dtype == torch.float64 else np.float32
+    if dtype == torch.float64:
+        return np.float64
+    return np.float16 if dtype == torch.float16 else np.float32  # numpy has no bfloat16

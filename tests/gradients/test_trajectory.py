@@ -240,7 +240,7 @@ def test_a_frozen_weight_leaves_nothing_of_unit_activations():
 def test_layers_without_an_input_factor_are_named(name):
     problem = Problem(name)
     loop, batches, _ = problem.loop(MeanOf(), "activations")
-    with pytest.raises(ValueError, match="normalize='activations' is defined for Linear and Conv"):
+    with pytest.raises(ValueError, match="normalize='activations' takes gradients that have"):
         list(loop.batches(batches, Dense()))
 
 

@@ -100,7 +100,7 @@ class EmbeddingGradients:
     def with_unit_activations(self) -> Self:
         """Refuse."""
         raise ValueError(
-            "normalize='activations' is defined for Linear and Conv layers, not for Embedding: "
-            "its input are tokens, which have no norm. Leave it out of `layers`, or use "
-            "normalize='gradient'."
+            "normalize='activations' takes gradients that have the layer's input as a factor, as "
+            "those of Linear and Conv layers do, but the inputs of an Embedding are tokens, which "
+            "have no norm. Set normalize='gradient' (or None), or leave the layer out of `layers`."
         )

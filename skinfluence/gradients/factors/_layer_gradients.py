@@ -84,7 +84,7 @@ class DenseGradients:
     """Gradients of a layer that no rule factors, as a matrix."""
 
     values: Tensor  # (n_rows, n_parameters)
-    kind: str = "this layer"  # for errors
+    why: str = "that of this layer has none"  # factors, for errors
 
     def power_sum(self, ord: int) -> Tensor:
         """Sum over the columns."""
@@ -108,17 +108,18 @@ class DenseGradients:
 
     def with_unit_activations(self) -> Self:
         """Refuse."""
-        raise ValueError(
-            f"normalize='activations' is defined for Linear and Conv layers, not for {self.kind}: "
-            "its gradient has no factor that is the layer's input. Leave it out of `layers`, or "
-            "use normalize='gradient'."
-        )
+        raise ValueError(self._refusal("normalize='activations'"))
 
     def inputs(self) -> Tensor:
         """Refuse."""
-        raise ValueError(
-            f"n_neighbors compares rows by the inputs of Linear and Conv layers, which {self.kind} "
-            "does not have. Leave it out of `layers`, or set n_neighbors=None."
+        raise ValueError(self._refusal("n_neighbors"))
+
+    def _refusal(self, asked: str) -> str:
+        return (
+            f"{asked} takes gradients that have the layer's input as a factor, as those of Linear "
+            f"and Conv layers do, but {self.why}. Set normalize='gradient' (or None) and "
+            "n_neighbors=None, both of which are defined for any layer, or leave the layer out of "
+            "`layers`."
         )
 
     def scaled(self, weights: Tensor) -> Self:
@@ -281,7 +282,7 @@ def unit_rows(values: Tensor) -> Tensor:
     """Scale every row to unit norm over all its axes; rows of zeros stay."""
     norms = power_sum(values, 2).sqrt()
     safe = torch.where(norms > 0, norms, 1.0)
-    return values / safe.view(-1, *(1 for _ in values.shape[1:]))
+    return (values / safe.view(-1, *(1 for _ in values.shape[1:]))).to(values.dtype)
 
 
 def positions_are_cheaper(positions: int, n_inputs: int, n_outputs: int) -> bool:

@@ -90,7 +90,8 @@ class NormRule:
             parts.append(sum(_to_parameter(module, b * _normalized(module, x)) for x, b in calls))
         if "bias" in trainable:
             parts.append(sum(_to_parameter(module, b) for _, b in calls))
-        return DenseGradients(torch.cat(parts, 1), type(module).__name__)  # type: ignore[arg-type]
+        why = f"that of a {type(module).__name__} has none"
+        return DenseGradients(torch.cat(parts, 1), why)  # type: ignore[arg-type]
 
 
 RULES: dict[type[nn.Module], LayerRule] = {
@@ -124,7 +125,8 @@ def _summed(module: nn.Module, parts: list[ConvGradients]) -> DenseGradients:
     total = parts[0].dense()
     for part in parts[1:]:
         total = total + part.dense()
-    return DenseGradients(total, f"{type(module).__name__} called {len(parts)} times")
+    name = type(module).__name__
+    return DenseGradients(total, f"that of a {name} called {len(parts)} times has none")
 
 
 def _normalized(module: _Norm, x: Tensor) -> Tensor:

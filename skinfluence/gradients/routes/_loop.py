@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from skinfluence.gradients._closeness import all_close
 from skinfluence.gradients._layers import Layer, call_order, select_layers
@@ -18,7 +19,7 @@ from skinfluence.gradients._net_loss import (
     tensors_in,
 )
 from skinfluence.gradients._readings import Kept, Part, Reading, Result
-from skinfluence.gradients._trial import Trial, check_rows_are_independent
+from skinfluence.gradients._trial import Trial, check_rows_are_independent, precision_of
 from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients, Pairs
 from skinfluence.gradients.factors._rules import rule_for
 from skinfluence.gradients.routes._capture import (
@@ -55,6 +56,10 @@ class BatchLoop(ABC):
         """Say how many rows may be read together so that dense gradients fit."""
 
     @abstractmethod
+    def leave_factored(self) -> None:
+        """Take each row's gradient alone from now on."""
+
+    @abstractmethod
     def opened(self) -> AbstractContextManager[Sequence[Recorder]]:
         """Set the hooks that `read` needs, and take them away again."""
 
@@ -88,7 +93,7 @@ class GradientLoop(BatchLoop):
         self.net_loss = net_loss
         check_rows_are_independent(net_loss, trial)
         X, y = trial.batches[0]
-        X, y = take_rows(X, slice(0, 2)), y[:2]
+        X, y = self._some = take_rows(X, slice(0, 2)), y[:2]
         order = call_order(net_loss, X)
         entered = set(order.names)
         self.layers = select_layers(net_loss, order, layers)
@@ -99,7 +104,9 @@ class GradientLoop(BatchLoop):
         }
         self._route_per_row(X, y)
         self._is_tried = False
-        for batch in trial.batches:
+        # the second is out of order for whatever sorts rows, unless it is a part of the first
+        is_part = set(trial.rows[1].tolist()) <= set(trial.rows[0].tolist())
+        for batch in trial.batches if is_part else trial.batches[1:]:
             self._try_routes(*batch)
         self._is_tried = True
 
@@ -111,6 +118,12 @@ class GradientLoop(BatchLoop):
             return 2**62
         itemsize = next(iter(self.layers[0].parameters.values())).element_size()
         return max(1, _DENSE_BYTES // (dense * itemsize))
+
+    def leave_factored(self) -> None:
+        """See `BatchLoop`."""
+        for layer in self._on("factored"):
+            self._leave_route(layer)
+        self._route_per_row(*self._some)
 
     @contextmanager
     def opened(self) -> Iterator[Sequence[Recorder]]:
@@ -135,8 +148,7 @@ class GradientLoop(BatchLoop):
                 continue
             dense = gradients(self.net_loss, layers, X, y)
             for layer in layers:
-                kind = type(layer.module).__name__
-                values = DenseGradients(dense.pop(layer.name), kind)
+                values = DenseGradients(dense.pop(layer.name), _why_dense(layer))
                 found[layer.name] = reading.layer(layer, values)
         result = reading.total(self.layers, [found[layer.name] for layer in self.layers])
         if _versions(X, y) != versions:
@@ -202,28 +214,38 @@ class GradientLoop(BatchLoop):
         # A sum of all rows' gradients is the same in any order of the rows, which random weights
         # tell. Rows the net is sure of would count for nothing: each gets about the same weight.
         parts = list(self.batches([(X, y)], Kept()))
-        squares = [
-            torch.stack([kept.power_sum(2) for kept in part.values()]).sum(0) for part in parts
-        ]
-        norms = torch.cat(squares).double().sqrt().cpu().nan_to_num(0.0, 0.0)
+        by_part = [torch.stack([kept.power_sum(2) for kept in part.values()]) for part in parts]
+        squares = torch.cat(by_part, 1).double().cpu().nan_to_num(0.0, 0.0)  # (n_layers, n_rows)
+        norms = squares.sum(0).sqrt()
         norms = norms.clamp_min(1e-3 * float(norms.max()))
         signs = torch.randn(len(y), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         weights = signs / torch.where(norms > 0, norms, 1.0)
+        scales = (squares @ weights.square()).sqrt().tolist()
         expected = self._weighted_sum(X, y, weights)
-        found: dict[str, Tensor] = {}
-        for part, rows in zip(parts, slices(len(y), self.rows_at_once), strict=True):
-            for name, kept in part.items():
-                total = kept.scaled(weights[rows]).summed()
-                found[name] = found[name] + total if name in found else total
+        wrong = []
+        for layer, scale in zip(self.layers, scales, strict=True):
+            pieces = zip(parts, slices(len(y), self.rows_at_once), strict=True)
+            sums = [part[layer.name].scaled(weights[rows]).summed() for part, rows in pieces]
+            found = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+            entry = scale / layer.n_parameters**0.5
+            starts = torch.split(found, [len(part) for part in expected[layer.name]])
+            pairs = list(zip(starts, expected[layer.name], strict=True))
+            if not all(all_close(one, two, entry) for one, two in pairs):
+                wrong.append((layer, pairs, entry))
+        if not wrong:
+            return []
+        dtype = precision_of(self.net_loss, X)
         # what is not finite tells nothing, and is named by its row when it is read
         return [
             layer
-            for layer in self.layers
-            if not all_close(found[layer.name], expected[layer.name])
-            and expected[layer.name].isfinite().all()
+            for layer, pairs, entry in wrong
+            if not all(
+                all_close(one.to(dtype), two.to(dtype), entry) or not two.isfinite().all()
+                for one, two in pairs
+            )
         ]
 
-    def _weighted_sum(self, X: Nested, y: Tensor, weights: Tensor) -> dict[str, Tensor]:
+    def _weighted_sum(self, X: Nested, y: Tensor, weights: Tensor) -> dict[str, list[Tensor]]:
         """Add up the rows' gradients, by (n_rows,) weights, with one backward pass."""
         parameters = [p for layer in self.layers for p in layer.parameters.values()]
         with require_gradients_of(self.net_loss.module, self.layers):
@@ -231,8 +253,7 @@ class GradientLoop(BatchLoop):
             total = (weights.to(losses) * losses).sum()
         parts = iter(gradients_or_zeros(total, parameters))
         return {
-            layer.name: torch.cat([next(parts).flatten() for _ in layer.parameters])
-            for layer in self.layers
+            layer.name: [next(parts).flatten() for _ in layer.parameters] for layer in self.layers
         }
 
     def _route_per_row(self, X: Nested, y: Tensor) -> None:
@@ -256,11 +277,28 @@ def _may_factor(layer: Layer, entered: set[str]) -> bool:
     return rule_for(layer.module) is not None and layer.name in entered and _runs_as_written(layer)
 
 
+def _why_dense(layer: Layer) -> str:
+    """Say why the gradient of a layer has no factor that is the layer's input."""
+    kind = type(layer.module).__name__
+    if is_parametrized(layer.module) or _is_hooked(layer.module):
+        why = "a hook or a reparametrisation such as weight_norm changes what it computes"
+    elif rule_for(layer.module) is None:
+        why = f"no rule is known for {kind}"
+    else:
+        why = (
+            "its parameters are used outside of it too, as by a penalty in get_loss or by tied "
+            "weights, or its rows come in another order or on another axis"
+        )
+    return f"that of {layer.name}, a {kind}, has none: {why}"
+
+
 def _runs_as_written(layer: Layer) -> bool:
     """Tell a plain layer from one that a hook, a patch or a reparametrization makes another."""
-    module = layer.module
-    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return not hooked and layer.own_names <= {"weight", "bias"}
+    return not _is_hooked(layer.module) and layer.own_names <= {"weight", "bias"}
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def _versions(X: Nested, y: Tensor) -> list[int]:
@@ -277,9 +315,12 @@ def _has_rows_first(record: Capture, layer: Layer, rows: int) -> bool:
 
 def _apply_rule(layer: Layer, pairs: Pairs, rows: int) -> LayerGradients:
     rule = rule_for(layer.module)
+    some_parameter = next(iter(layer.parameters.values()))
     if rule is None or not pairs:  # not entered this time: the loss does not depend on it
-        some_parameter = next(iter(layer.parameters.values()))
         return DenseGradients(some_parameter.detach().new_zeros(rows, layer.n_parameters))
+    dtype = some_parameter.dtype  # under autocast what flows may be less precise
+    if any(b.dtype != dtype for _, b in pairs):
+        pairs = [(a.to(dtype) if a.is_floating_point() else a, b.to(dtype)) for a, b in pairs]
     return rule.gradients(layer.module, pairs, layer.own_names)
 
 
