@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.rows._containers import select
+from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 
 
@@ -87,7 +88,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
             n_rows = len(np.asarray(y))
             params = {name: _cut(value, rows, n_rows) for name, value in routed.items()}
             with seeded(seed):
-                return model.fit(select(X, rows), targets, **params)
+                return fit_whole(model, select(X, rows), targets, **params)
 
         cleaned = self._clean(
             (X, y, X_val, y_val), train, fold_seed, groups, classifies=self._classifies

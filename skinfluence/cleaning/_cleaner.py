@@ -10,6 +10,7 @@ from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import is_table_or_images, select
+from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 from skinfluence.trace._callbacks import without_recorders
 
@@ -199,7 +200,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
                 return _NetModel(train_net(without_recorders(net), given, model_seed))
             with seeded(model_seed):
                 estimator = seeded_clone(self.estimator, model_seed)
-                model: Model = estimator.fit(select(data.X, rows), targets)
+                model: Model = fit_whole(estimator, select(data.X, rows), targets)
                 return model
 
         return self._clean((X, y, X_val, y_val), train, fold_seed, groups)

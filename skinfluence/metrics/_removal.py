@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from skinfluence.exceptions import AmountError
 from skinfluence.rows._containers import check_finite, n_samples_of, select
+from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import draw_seeds, own_random_state, seeded
@@ -285,7 +286,7 @@ class _Training:
         X, y = self.rows
         kept = np.setdiff1d(np.arange(n_samples_of(X)), removed)
         with seeded(seed), threadpool_limits(1):  # rounding must not depend on n_jobs
-            model = _with_seed(self.estimator, seed).fit(select(X, kept), select(y, kept))
+            model = fit_whole(_with_seed(self.estimator, seed), select(X, kept), select(y, kept))
             score = self.scorer(model, *self.test)
         if not isinstance(score, Real) or not np.isfinite(float(score)):
             raise ValueError(

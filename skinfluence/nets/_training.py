@@ -12,6 +12,7 @@ from torch import nn
 
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
 from skinfluence.gradients._skorch import as_dataset
+from skinfluence.rows._interrupts import raised_interrupts
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._recorder import TraceRecorder
 
@@ -19,11 +20,11 @@ from skinfluence.trace._recorder import TraceRecorder
 def fit_net(
     net: NeuralNet, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
 ) -> NeuralNet:
-    """Train a net on every row, seeded, leaving all global generators alone."""
+    """Train a net on every row, seeded, leaving all global generators alone; or raise."""
     prepare_net(net)
     if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
-    with seeded(seed):
+    with seeded(seed), raised_interrupts(net):
         return net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
 
 

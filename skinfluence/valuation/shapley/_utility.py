@@ -22,6 +22,7 @@ from skinfluence.nets._arrays import cast_inputs
 from skinfluence.nets._predictions import predict, predict_codes
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import Inputs, select
+from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import seed_unset, seeded
 from skinfluence.trace._callbacks import without_recorders
@@ -103,7 +104,7 @@ def _fit_model(
         return _NetClassifier(trained, known)
     seed_unset(model, seed)
     with seeded(seed):  # for what draws from the global generators all the same
-        return model.fit(X, y)
+        return fit_whole(model, X, y)
 
 
 def is_regression(estimator: object) -> bool | None:
