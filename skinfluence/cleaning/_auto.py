@@ -19,6 +19,7 @@ from skinfluence.exceptions import AmountError
 from skinfluence.rows._containers import select
 from skinfluence.rows._folds import Fold, checked_fold
 from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.rows._targets import classes_and_codes, one_label_a_row
 from skinfluence.rows._worst_rows import worst_rows
 
@@ -154,7 +155,9 @@ def losses_of_shares(
                 losses.append(losses[-1])
                 continue
             model = train_part(cleaned.kept, select(cleaned.y, cleaned.kept))
-            losses.append(folds.losses(model.predict(select(data.X, held)), targets[held]))
+            with preserved_random_state():  # a net's loader draws when it predicts
+                predicted = model.predict(select(data.X, held))
+            losses.append(folds.losses(predicted, targets[held]))
         parts.append(losses)
     n_shares = min(n_possible, *(len(losses) for losses in parts))
     return np.array([np.concatenate([losses[i] for losses in parts]) for i in range(n_shares)])

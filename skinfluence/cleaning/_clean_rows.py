@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skinfluence.rows._containers import Inputs, select, with_labels
 from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.rows._targets import classes_and_codes
 from skinfluence.rows._worst_rows import spare_classes, worst_rows
 
@@ -82,7 +83,8 @@ def clean_rows(method: Any, data: Data, amount: float | str, train: Train, rules
         return Cleaned(everything, rows, rows, data.y)
     # a model that never saw the labels in doubt: one trained on them repeats them
     model = train(trusted, select(data.y, trusted))
-    new = np.asarray(model.predict(select(data.X, rows))).reshape(-1)
+    with preserved_random_state():  # a net's loader draws when it predicts
+        new = np.asarray(model.predict(select(data.X, rows))).reshape(-1)
     differs = new != labels[rows]
     order = np.argsort(rows[differs])
     changed, new = rows[differs][order], new[differs][order]

@@ -132,11 +132,28 @@ def takes_class_indices(net: Net) -> bool:
 
 def shadow_of(net: Net) -> Net:
     """Make a net in eval mode that predicts like a fitted one and may be changed freely."""
+    check_is_not_lazy(net)
     shadow = _in_order(net)
     module = getattr(net.module_, "_orig_mod", net.module_)  # as it is before torch.compile
     shadow.__dict__["module_"] = private_copy(module)
     shadow.__dict__["criterion_"] = copy.deepcopy(net.criterion_)
     return shadow
+
+
+def check_is_not_lazy(net: Net) -> None:
+    """Refuse a net whose module has parameters that take their size from the first batch."""
+    lazy = [
+        name
+        for name, parameter in net.module_.named_parameters()
+        if isinstance(parameter, nn.UninitializedParameter)
+    ]
+    if lazy:
+        raise ValueError(
+            f"{', '.join(lazy[:3])} of the net's module have no size yet: they belong to lazy "
+            "layers, which take it from the first batch, but it has to be known before training. "
+            "Give the sizes (nn.Linear for nn.LazyLinear), or run a batch through the module at "
+            "the end of its __init__."
+        )
 
 
 def _in_order(net: Net) -> Net:

@@ -19,13 +19,20 @@ from skinfluence.gradients._outputs import (
     mean_over_states,
     output_shape,
 )
-from skinfluence.gradients._skorch import Net, compares_elementwise, is_fitted, is_net, kind_of
+from skinfluence.gradients._skorch import (
+    Net,
+    check_is_not_lazy,
+    compares_elementwise,
+    is_fitted,
+    is_net,
+    kind_of,
+)
 from skinfluence.nets._arrays import cast_inputs, cast_targets, initialized_copy
 from skinfluence.nets._cache import train_once
 from skinfluence.nets._default import default_net
 from skinfluence.nets._labels import Labels, labels_in, labels_of_fitted
 from skinfluence.nets._predictions import predict, predict_codes, root_mean_squared_error
-from skinfluence.nets._training import fit_net, warn_of_rows_kept_out
+from skinfluence.nets._training import check_converged, fit_net, warn_of_rows_kept_out
 from skinfluence.rows._containers import Inputs, n_samples_of
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels
@@ -175,6 +182,7 @@ def _trained(
 ) -> TrainedNet:
     labels = labels_in(net, rows.targets)
     sketch = initialized_copy(net, seed)
+    check_is_not_lazy(sketch)
     X, target = TrainedNet(sketch, labels, None).coded(rows)
     target = fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
@@ -198,8 +206,10 @@ def _frozen(net: Any, rows: Rows, needs: TraceNeeds | None) -> TrainedNet:
     if not is_fitted(net):
         raise NotFittedError(
             f"The frozen {type(net).__name__} is not fitted. Call net.fit(X, y) before "
-            "FrozenEstimator(net), or pass the net itself to have it trained."
+            "FrozenEstimator(net), or net.initialize() if its weights come from elsewhere and must "
+            "not be trained; or pass the net itself to have it trained."
         )
+    check_converged(net)
     warn_of_rows_kept_out(net)
     labels = labels_of_fitted(net)
     X, target = TrainedNet(net, labels, None).coded(rows)

@@ -1,6 +1,7 @@
 """Training on every row, seeded."""
 
 import inspect
+import math
 import warnings
 from functools import partial
 from typing import Any
@@ -11,7 +12,8 @@ from skorch.utils import is_dataset
 from torch import nn
 
 from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
-from skinfluence.gradients._skorch import as_dataset
+from skinfluence.gradients._skorch import as_dataset, is_fitted, module_dtype
+from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._interrupts import raised_interrupts
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._recorder import TraceRecorder
@@ -25,7 +27,61 @@ def fit_net(
     if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
     with seeded(seed), raised_interrupts(net):
-        return net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
+        try:
+            fitted = net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
+        except (ValueError, RuntimeError) as error:
+            cause = _known_cause(str(error), net, n_samples_of(X))
+            if cause is None:
+                raise
+            raise ValueError(cause) from error
+    check_converged(fitted)
+    return fitted
+
+
+def _known_cause(message: str, net: NeuralNet, n_rows: int) -> str | None:
+    """Say what causes some of torch's errors in training, and what to do; None for others."""
+    if message.startswith("Expected more than 1 value per channel when training"):
+        size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+        return (
+            f"The net's batch normalisation needs two rows in a batch, but the last batch of "
+            f"{n_rows} rows in batches of {size} has one. Choose another batch_size, or let the "
+            "net leave the last batch out: iterator_train__drop_last=True."
+        )
+    if "must have the same dtype" in message or "expected scalar type" in message:
+        return (
+            f"The net's module cannot compute with its inputs: {message}. Its parameters are "
+            f"{module_dtype(net.module_)}, and numpy's arrays reach it as float16, float32 or "
+            "float64. Cast in its forward, X.to(self.some_layer.weight.dtype), or use float32."
+        )
+    return None
+
+
+def check_converged(net: NeuralNet) -> None:
+    """Refuse a net whose training ended in losses or parameters that are not finite."""
+    losses = [_training_loss(epoch) for epoch in net.history]
+    bad = [name for name, p in net.module_.named_parameters() if not p.isfinite().all()]
+    if not bad and all(map(math.isfinite, losses[-1:])):
+        return
+    since = next((i for i, loss in enumerate(losses, 1) if not math.isfinite(loss)), len(losses))
+    where = f"its loss is {losses[since - 1]:.3g} from epoch {since} of {len(losses)} on"
+    if not losses or math.isfinite(losses[since - 1]):
+        where = f"{bad[0]} and {len(bad) - 1} more of its parameters are not finite"
+    raise ValueError(
+        f"The net's training diverged: {where}, so its losses and gradients say nothing about the "
+        "rows. Likely causes are a learning rate that is too large, features of very different "
+        "scales, and outputs that do not suit the criterion, such as log-probabilities or logits "
+        f"under NLLLoss, of which skorch takes the log itself (criterion: "
+        f"{type(net.criterion_).__name__}). Use CrossEntropyLoss with logits, standardise X, or "
+        "lower lr."
+    )
+
+
+def _training_loss(epoch: dict[str, Any]) -> float:
+    """Read an epoch's loss off the history; 0 where nothing was noted."""
+    if "train_loss" in epoch:
+        return float(epoch["train_loss"])
+    batches = [batch["train_loss"] for batch in epoch.get("batches", []) if "train_loss" in batch]
+    return float(sum(batches)) / len(batches) if batches else 0.0
 
 
 def prepare_net(net: NeuralNet) -> None:
@@ -40,8 +96,10 @@ def prepare_net(net: NeuralNet) -> None:
         )
     # The default split would keep a fifth of the rows out of training in silence; one of the
     # user's own is kept, with a warning.
-    if _has_default_split(net) and not _watches_validation(net):
+    watching = _watches_validation(net)
+    if _has_default_split(net) and not watching:
         net.set_params(train_split=None)
+    _check_validation_is_there(net)
     warn_of_rows_kept_out(net)
 
 
@@ -65,6 +123,8 @@ def warn_of_rows_kept_out(net: NeuralNet) -> None:
     # skorch's predefined_split is a partial that validates on other rows and trains on all
     if net.train_split is None or isinstance(net.train_split, partial):
         return
+    if is_fitted(net) and not net.history:  # its parameters come from elsewhere
+        return
     warnings.warn(
         "The net's train_split keeps rows out of training; their gradients are out of sample "
         "and their scores larger than those of the rows trained on. Set train_split=None to "
@@ -74,6 +134,17 @@ def warn_of_rows_kept_out(net: NeuralNet) -> None:
     )
 
 
+def _check_validation_is_there(net: NeuralNet) -> None:
+    missing = [(name, column) for name, column in _monitored(net) if column.startswith("valid_")]
+    if missing and net.train_split is None:
+        name, column = missing[0]
+        raise ValueError(
+            f"{name} watches {column!r}, but the net has train_split=None, so there are no "
+            "validation rows to watch. Give it monitor='train_loss', or the net a train_split "
+            "that validates on other rows, such as skorch.helper.predefined_split(dataset)."
+        )
+
+
 def _has_default_split(net: NeuralNet) -> bool:
     split = net.train_split
     return type(split) is ValidSplit and split.cv == 5 and split.random_state is None
@@ -81,13 +152,21 @@ def _has_default_split(net: NeuralNet) -> bool:
 
 def _watches_validation(net: NeuralNet) -> bool:
     """Tell whether a callback reads a column of the history that training alone does not fill."""
-    settings = [value for name, value in net.get_params().items() if name.endswith("__monitor")]
+    return any(not column.startswith("train") for _, column in _monitored(net))
+
+
+def _monitored(net: NeuralNet) -> list[tuple[str, str]]:
+    """List the columns of the history that callbacks watch, by the name of the callback."""
+    settings: list[tuple[str, Any]] = [
+        (name, value) for name, value in net.get_params().items() if name.endswith("__monitor")
+    ]
     callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
     for entry in callbacks:
         callback = entry[1] if isinstance(entry, tuple) else entry
         if isinstance(callback, type):
             parameter = inspect.signature(callback).parameters.get("monitor")
-            settings.append(None if parameter is None else parameter.default)
+            monitor = None if parameter is None else parameter.default
+            settings.append((callback.__name__, monitor))
         else:
-            settings.append(getattr(callback, "monitor", None))
-    return any(isinstance(value, str) and not value.startswith("train") for value in settings)
+            settings.append((type(callback).__name__, getattr(callback, "monitor", None)))
+    return [(name, value) for name, value in settings if isinstance(value, str)]

@@ -207,6 +207,8 @@ def _modules_of(function: types.FunctionType) -> Iterator[str]:
                     yield module
             elif operation.opname == "IMPORT_FROM":
                 yield f"{module}.{operation.argval}"
+        if {"import_module", "__import__"} & {*code.co_names}:
+            yield from sorted(n for n in code.co_consts if isinstance(n, str) and n in sys.modules)
         for name in code.co_names:
             package = function.__globals__.get(name)
             if isinstance(package, types.ModuleType) and not is_installed(package.__name__):

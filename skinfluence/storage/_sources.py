@@ -107,6 +107,18 @@ def _imports_of(source: bytes, name: str, spec: ModuleSpec) -> Iterator[str]:
                 base = resolve_name("." * node.level + (node.module or ""), package)
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names)  # which may be modules
+        elif isinstance(node, ast.Call) and _is_import(node):
+            with suppress(ImportError):
+                yield resolve_name(ast.literal_eval(node.args[0]), package)
+
+
+def _is_import(call: ast.Call) -> bool:
+    """Tell a call that imports a module of a given name, such as importlib.import_module."""
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    first = call.args[0] if call.args else None
+    is_written = isinstance(first, ast.Constant) and isinstance(first.value, str)
+    return is_written and name in {"import_module", "__import__"}
 
 
 def _spec_of(name: str) -> ModuleSpec | None:

@@ -119,6 +119,44 @@ class TrainingTrace:
     # The files it was loaded from, whose names no other trace has.
     _files: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """Refuse fields that do not belong together, as a trace made by hand may hold."""
+        n_groups = len(self.parameter_groups)
+        lengths = {
+            f"learning_rate of the checkpoint of epoch {c.epoch}": (len(c.learning_rate), n_groups)
+            for c in self.checkpoints
+        }
+        if self.learning_rates.ndim != 2:
+            raise ValueError(
+                f"Got learning_rates of shape {self.learning_rates.shape}, but a trace holds one "
+                "row for every step and one column for every parameter group."
+            )
+        if self.n_steps:
+            lengths["each row of learning_rates"] = (self.learning_rates.shape[1], n_groups)
+        given = ("weight_decay", "momentum", "dampening", "nesterov")
+        lengths |= {n: (len(getattr(self, n)), n_groups) for n in given if getattr(self, n)}
+        for name, (found, expected) in lengths.items():
+            if n_groups and found != expected:
+                raise ValueError(
+                    f"The {name} has {found} entries, but parameter_groups has {expected}. A trace "
+                    "holds one for every parameter group; give the names of each group's "
+                    "parameters, as TraceRecorder does."
+                )
+        steps = {"batch_indices": self.batch_indices, "step_states": self.step_states}
+        for name, values in steps.items():
+            expected = self.n_steps - (self.first_step if name == "step_states" else 0)
+            if values is not None and len(values) != expected:
+                raise ValueError(
+                    f"The trace has {len(values)} {name}, but {expected} were expected: one for "
+                    f"each of the {self.n_steps} steps in learning_rates"
+                    + (f" from step {self.first_step} on." if name == "step_states" else ".")
+                )
+        if not self.checkpoints:
+            raise ValueError(
+                "The trace has no checkpoints, but the last one is the end of training. Add "
+                "Checkpoint(epoch, learning_rate, final_state)."
+            )
+
     @property
     def n_steps(self) -> int:
         """Count the steps of the optimiser."""
@@ -178,7 +216,17 @@ class TrainingTrace:
         -------
         dict of str to float
             By parameter name; parameters that no group holds are left out.
+
+        Raises
+        ------
+        ValueError
+            If `parameter_groups` is empty, as that of a trace made by hand may be.
         """
+        if not self.parameter_groups:
+            raise ValueError(
+                "The trace does not say which parameters its learning rates are of: give "
+                "parameter_groups the names of each group's parameters, as TraceRecorder does."
+            )
         groups = zip(self.parameter_groups, checkpoint.learning_rate.tolist(), strict=True)
         return {name: rate for names, rate in groups for name in names}
 

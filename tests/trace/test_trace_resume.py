@@ -539,7 +539,8 @@ def test_another_programs_retrace_file_is_refused(tmp_path):
 def test_a_folder_and_a_recorder_of_the_net_are_refused_together(tmp_path):
     method = SGDInfluence(few_epochs(), storage=tmp_path / "t", epochs=2, random_state=0)
     stopped = few_epochs().set_params(callbacks=[Interrupt(step=4)])
-    clone(method).set_params(net=stopped).fit(X, Y, *QUERIES)
+    with pytest.raises(KeyboardInterrupt):
+        clone(method).set_params(net=stopped).fit(X, Y, *QUERIES)
     files = {path: path.read_bytes() for path in (tmp_path / "t").iterdir()}
     own = few_epochs().set_params(callbacks=[TraceRecorder(order=True)])
     for rows in ((), QUERIES):

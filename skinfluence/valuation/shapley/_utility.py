@@ -24,7 +24,7 @@ from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import Inputs, select
 from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._rows import ModelRows, Rows
-from skinfluence.rows._seeds import seed_unset, seeded
+from skinfluence.rows._seeds import preserved_random_state, seed_unset, seeded
 from skinfluence.trace._callbacks import without_recorders
 
 
@@ -67,7 +67,9 @@ class ModelUtility:
 
     def __call__(self, subset: NDArray[np.intp]) -> float:
         """Train on rows and score."""
-        score = float(self.scorer(self._model(subset), *self.validation))
+        model = self._model(subset)
+        with preserved_random_state():  # a net's loader draws when it predicts
+            score = float(self.scorer(model, *self.validation))
         if not np.isfinite(score):
             raise ValueError(
                 f"The score of a model trained on {len(subset)} rows is {score}. Expected a "
