@@ -13,6 +13,8 @@ from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, n_rows, take
 from skinfluence.gradients._passes import tried_batches
 from skinfluence.gradients._skorch import (
     Net,
+    as_dataset,
+    collated,
     iter_batches,
     kind_of,
     net_loss_of,
@@ -22,6 +24,7 @@ from skinfluence.gradients._trial import (
     check_outputs_are_independent,
     check_results_follow_rows,
     check_rows_are_independent,
+    draw_trial,
     rows_that_differ,
 )
 from skinfluence.rows._containers import n_samples_of
@@ -153,6 +156,33 @@ def output_shape(net: Net, X: object, y: object) -> tuple[int, ...]:
                 "Make its first layer fit the features of X, or change X."
             ) from error
     return tuple(output.shape[1:])
+
+
+def input_table(
+    net: Net, X: object, y: object, batch_size: int, max_bytes: int
+) -> np.ndarray | None:
+    """Read what the net takes of every row, flattened: (n_samples, n_numbers); None if ragged."""
+    with preserved_random_state():
+        dataset = as_dataset(net, X, y)
+        tried = [row for rows in draw_trial(net, dataset).rows for row in rows.tolist()]
+        widths = {_flat(collated(net, [dataset[row]])[0]).shape[1] for row in tried}
+        if len(widths) > 1:  # padded to the longest of a batch, which is another in every batch
+            return None
+        n_bytes = len(dataset) * widths.pop() * torch.float32.itemsize
+        if n_bytes > max_bytes:
+            raise ValueError(
+                f"n_neighbors compares rows by their inputs, which take {n_bytes} bytes in all, "
+                f"more than max_bytes={max_bytes}. Raise max_bytes, or set n_neighbors=None."
+            )
+        parts = [_flat(Xi) for Xi, _ in iter_batches(net, dataset, None, batch_size)]
+    if len({part.shape[1] for part in parts}) > 1:
+        return None
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def _flat(X: Nested) -> Tensor:
+    parts = [tensor.detach().cpu().reshape(len(tensor), -1) for tensor in tensors_in(X)]
+    return torch.cat(parts, 1)
 
 
 def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from skinfluence.nets._training import prepare_net
 from skinfluence.rows._seeds import seeded
+from skinfluence.rows._turns import TURNS
 from skinfluence.storage._files import Plain
 from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.trace._callbacks import own_recorders
@@ -92,8 +93,9 @@ def _remembered(memory: Any, key: str, compute: Callable[[], Any]) -> Any:
 
     folder = Path(memory.location)
     folder.mkdir(parents=True, exist_ok=True)
-    # others, of this process or another, that want the same wait for it
-    with FileLock(folder / f"{key}.lock", fallback_to_soft=False):
+    # Others, of this process or another, that want the same wait for it; always for their turn
+    # first, or two threads could wait for one another.
+    with TURNS.taken(), FileLock(folder / f"{key}.lock", fallback_to_soft=False):
         found = memory.cache(_outcome, ignore=["outcome"])(key, outcome)
     return pickle.loads(found)
 

@@ -1,49 +1,122 @@
 """The adapter that makes PyOD's, scikit-learn's and our own outlier detectors interchangeable."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from skinfluence.exceptions import SmallClassWarning
 from skinfluence.rows._parameters import check_contamination
-from skinfluence.rows._seeds import seed_unset
+from skinfluence.rows._seeds import seed_unset, seeded
 
-# PyOD detectors that rank a new row among the rows it is scored with.
-_SCORES_BY_BATCH = frozenset({"COPOD", "ECOD"})
 # A class with fewer rows is judged by the detector of all classes: most detectors need some
 # neighbours, and a threshold on fewer rows says little.
 MIN_CLASS_ROWS = 10
+# So many rows show how a detector scores, and their scores alone must rank like this.
+_TRIED_ROWS = 24
+_AGREEMENT = 0.7
 
 
-def fit_detector(detector: Any, embedding: np.ndarray, seed: int) -> NDArray[np.float64]:
-    """Fit a detector in place and read its scores of these rows; higher = more outlying."""
-    check_detector(detector)
-    seed_unset(detector, seed)
+class FittedDetector:
+    """A clone of a detector, fitted with a seed of its own, and how it may be asked of new rows."""
+
+    # Some detectors judge a new row by those it is scored with. What they say of a row alone counts
+    # where it agrees with what they said of the rows they were fitted on; else they are refused.
+    def __init__(self, detector: Any, seed: int) -> None:
+        check_detector(detector)
+        self.seed = seed
+        with _as_found(seed):  # some draw when they are made
+            self.detector = clone(detector)
+        seed_unset(self.detector, seed)
+        self._scores_alone: bool | None = None  # not known yet
+
+    def fit(self, embedding: np.ndarray) -> NDArray[np.float64]:
+        """Fit, and read the scores of these rows; higher = more outlying."""
+        try:
+            with _as_found(self.seed):
+                self.detector.fit(embedding)
+                scores = _finite(self.detector, _training_scores(self.detector, embedding))
+        except Exception as error:
+            error.add_note(
+                f"Raised by {_name(self.detector)} on a gradient embedding of shape "
+                f"{embedding.shape}. Well-fitted nets give many rows near-identical gradients, "
+                "which some detectors cannot take; IForest, KNN and NormDetector can."
+            )
+            raise
+        some = np.unique(np.linspace(0, len(embedding) - 1, _TRIED_ROWS).astype(np.intp))
+        self._tried, self._tried_scores = embedding[some], scores[some]
+        return scores
+
+    def score(self, embedding: np.ndarray) -> NDArray[np.float64]:
+        """Score rows, each by itself; higher = more outlying."""
+        if self._scores_alone is None:
+            self._scores_alone = self._must_score_alone()
+        if self._scores_alone:
+            scores = self._alone(embedding)
+        elif len(embedding) == 1:  # for which some have no shape
+            scores = self._together(embedding.repeat(2, axis=0))[:1]
+        else:
+            scores = self._together(embedding)
+        return _finite(self.detector, scores)
+
+    def _must_score_alone(self) -> bool:
+        """Tell whether a row's score depends on the others; refuse a detector that has no other."""
+        rows, half = self._tried, len(self._tried) // 2
+        cause: Exception | None = None
+        try:
+            whole = self._together(rows)
+            parts = [self._together(part) for part in (rows[:half], rows[half:]) if len(part)]
+            scale = np.abs(whole[np.isfinite(whole)]).max(initial=0.0)
+            if np.allclose(np.concatenate(parts), whole, 1e-5, 1e-5 * scale, equal_nan=True):
+                return False
+        except Exception as error:  # such as too few rows for it
+            cause = error
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            alone = self._alone(rows)
+            if np.isfinite(alone).all() and _agrees(alone, self._tried_scores):
+                return True
+        raise ValueError(
+            f"{_name(self.detector)} scores a row by the rows that it is scored with, and its "
+            "score of a row alone says nothing, so new rows have no score of their own. Use "
+            "IForest, KNN, LOF or NormDetector; the scores of the training rows are not concerned."
+        ) from cause
+
+    def _alone(self, embedding: np.ndarray) -> np.ndarray:
+        rows = [self._together(embedding[i : i + 1]) for i in range(len(embedding))]
+        return np.concatenate(rows)
+
+    def _together(self, embedding: np.ndarray) -> np.ndarray:
+        with _as_found(self.seed):  # some draw when they score
+            if hasattr(_final(self.detector), "decision_scores_"):
+                return np.asarray(self.detector.decision_function(embedding)).reshape(-1)
+            return -_normality(self.detector, embedding)
+
+
+@contextmanager
+def _as_found(seed: int) -> Iterator[None]:
+    """Seed the global generators, and leave them and torch's threads as they were."""
+    n_threads = torch.get_num_threads()  # some set it, by the library that counts them
     try:
-        detector.fit(embedding)
-    except Exception as error:
-        error.add_note(
-            f"Raised by {_name(detector)} on a gradient embedding of shape {embedding.shape}. "
-            "Well-fitted nets give many rows near-identical gradients, which some detectors "
-            "cannot take; IForest, KNN and NormDetector can."
-        )
-        raise
-    return _finite(detector, _training_scores(detector, embedding))
+        with seeded(seed):
+            yield
+    finally:
+        if torch.get_num_threads() != n_threads:
+            torch.set_num_threads(n_threads)
 
 
-def score_rows(detector: Any, embedding: np.ndarray) -> NDArray[np.float64]:
-    """Score rows, each by itself, by a fitted detector; higher = more outlying."""
-    final = _final(detector)
-    if type(final).__name__ in _SCORES_BY_BATCH:
-        rows = [detector.decision_function(embedding[i : i + 1]) for i in range(len(embedding))]
-        return _finite(detector, np.concatenate(rows))
-    if hasattr(final, "decision_scores_"):
-        return _finite(detector, detector.decision_function(embedding))
-    return _finite(detector, -_normality(detector, embedding))
+def _agrees(alone: np.ndarray, fitted: np.ndarray) -> bool:
+    """Tell whether two scores of the same rows rank them alike."""
+    if np.ptp(fitted) == 0:
+        return bool(np.ptp(alone) == 0)
+    return bool(np.ptp(alone) > 0 and spearmanr(alone, fitted).statistic > _AGREEMENT)
 
 
 def can_score_rows(detector: object) -> bool:
@@ -125,7 +198,7 @@ class ClassConditionalDetector:
         scores = np.empty(len(embedding))
         counts = {label: int((labels == label).sum()) for label in classes.tolist()}
         small = [label for label, count in counts.items() if count < MIN_CLASS_ROWS]
-        self.by_class_ = {}  # by label; small classes share the detector of all classes
+        self._fitted: dict[Any, FittedDetector] = {}  # small classes share that of all classes
         if small:
             listing = ", ".join(f"{label!r} ({counts[label]} rows)" for label in small)
             warnings.warn(
@@ -134,16 +207,17 @@ class ClassConditionalDetector:
                 SmallClassWarning,
                 stacklevel=2,
             )
-            pooled = clone(self.detector)
-            pooled_scores = fit_detector(pooled, embedding, self.seed)
+            pooled = FittedDetector(self.detector, self.seed)
+            pooled_scores = pooled.fit(embedding)
         for label in counts:
             rows = labels == label
             if label in small:
-                self.by_class_[label] = pooled
+                self._fitted[label] = pooled
                 scores[rows] = pooled_scores[rows]
             else:
-                self.by_class_[label] = clone(self.detector)
-                scores[rows] = fit_detector(self.by_class_[label], embedding[rows], self.seed)
+                self._fitted[label] = FittedDetector(self.detector, self.seed)
+                scores[rows] = self._fitted[label].fit(embedding[rows])
+        self.by_class_ = {label: fitted.detector for label, fitted in self._fitted.items()}
         return scores
 
     def score(self, embedding: np.ndarray, labels: np.ndarray) -> NDArray[np.float64]:
@@ -151,5 +225,5 @@ class ClassConditionalDetector:
         scores = np.empty(len(embedding))
         for label in np.unique(labels).tolist():
             rows = labels == label
-            scores[rows] = score_rows(self.by_class_[label], embedding[rows])
+            scores[rows] = self._fitted[label].score(embedding[rows])
         return scores

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from skinfluence.gradients._embedding import EmbeddingSettings
+from skinfluence.gradients._outputs import input_table
 from skinfluence.gradients._readings import Inputs, TensorReading
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._rows import ModelRows
@@ -22,8 +23,8 @@ class NeighborContrast:
     # Before training a net has memorised nothing, so gradients of similar rows differ by their
     # labels alone. The difference stays where a later gradient has vanished because the net has
     # learnt a wrong label by heart; the later gradient stays where similar inputs are not found.
-    # A row is near where its inputs (standardised, of unit norm; None if they are no numbers) and
-    # the activations that the trained net makes of them (of unit norm) both are.
+    # A row is near where its inputs (standardised, of unit norm; None if they are not of one size)
+    # and the activations that the trained net makes of them (of unit norm) both are.
 
     def __init__(
         self,
@@ -130,6 +131,8 @@ def _before_training(
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Give inputs, activations after and gradients before training, for the contrast."""
     inputs = rows.inputs if isinstance(rows.inputs, np.ndarray) else None
+    if inputs is None:
+        inputs = input_table(net, *rows, settings.batch_size, settings.max_bytes)
     activations = replace(settings, trajectory=None).gather(net, rows, Inputs())
     gradients = settings.at(trace.initial_state).gather(net, rows)
     return inputs, activations.values, gradients.values

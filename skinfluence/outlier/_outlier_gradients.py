@@ -18,10 +18,9 @@ from skinfluence.methods._gradient_parameters import (
 from skinfluence.nets._cache import computed_once
 from skinfluence.outlier._detectors import (
     ClassConditionalDetector,
+    FittedDetector,
     can_score_rows,
     check_detector,
-    fit_detector,
-    score_rows,
 )
 from skinfluence.outlier._features import TrainingFeatures, features_of, training_features
 from skinfluence.outlier._norm_detector import (
@@ -157,8 +156,11 @@ class OutlierGradientDetector(BaseDetrimentality):
     look for isolated rows (LOF, KNN) can miss noise that is systematic, such as one class
     relabelled as another, whose gradients form a cluster of their own.
 
-    ECOD and COPOD rank a new row among those it is scored with; here new rows are scored one by
-    one, so that a score does not depend on the batch.
+    Some detectors judge a new row by those it is scored with (ECOD, COPOD, ROD, VAE and others).
+    On a few training rows it is tried out whether a detector does; then new rows are scored one by
+    one, so that a score does not depend on the batch, or refused where that says nothing (SOS, COF,
+    SOD). Detectors are fitted and asked with seeds of `random_state`, and no global generator is
+    changed; fits in threads take turns at these.
 
     Cost: one training; for every checkpoint, one forward pass over the rows for the last layer;
     the detector. With `cv`, all that for every fold.
@@ -268,8 +270,10 @@ class OutlierGradientDetector(BaseDetrimentality):
             known = labels if validation is None else self._labels_of(validation)
             scores = self.detector_.fit(reference, known, np.unique(labels))
             return scores if trusted is None else self.detector_.score(embedding, labels)
-        scores = fit_detector(self.detector_, reference, self._seeds[1])
-        return scores if trusted is None else score_rows(self.detector_, embedding)
+        self._fitted = FittedDetector(self.detector_, self._seeds[1])
+        self.detector_ = self._fitted.detector
+        scores = self._fitted.fit(reference)
+        return scores if trusted is None else self._fitted.score(embedding)
 
     def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         values = self._embed(rows)
@@ -277,7 +281,7 @@ class OutlierGradientDetector(BaseDetrimentality):
             return norms_of(self.detector_, values)
         if isinstance(self.detector_, ClassConditionalDetector):
             return self.detector_.score(values, self._labels_of(rows))
-        return score_rows(self.detector_, values)
+        return self._fitted.score(values)
 
     def _judges_new_rows(self) -> bool:
         return self.detector is None or can_score_rows(self.detector)

@@ -22,15 +22,16 @@ def raised_interrupts(model: Any) -> Iterator[None]:
     """Raise KeyboardInterrupt for any that a model's fit, within the block, would swallow."""
     # A skorch net ends its training at an interrupt as if it were whole. A callback's own stop
     # comes the same way, and is left to the net. What other models swallow shows in the signal.
-    watched = [_WatchedFitLoop(net) for net in _nets_in(model)]
+    net = _net_of(model)  # of one that is cloned first, the signal alone shows
+    watched = None if net is None else _WatchedFitLoop(net)
     try:
         with _signals_noted() as noted:
             yield
     except _Interrupted as error:
         raise error.interrupt.with_traceback(error.interrupt.__traceback__) from None
     finally:
-        for each in watched:
-            each.remove()
+        if watched is not None:
+            watched.remove()
     if noted:
         raise KeyboardInterrupt
 
@@ -81,13 +82,11 @@ def _is_stop_of_callback(net: Any, traceback: TracebackType | None) -> bool:
     return raises and is_callback and "on_epoch_end" in names
 
 
-def _nets_in(model: Any) -> list[Any]:
-    """Find the nets whose fit swallows interrupts: the model itself, or its parts."""
-    if hasattr(model, "fit_loop"):
-        return [model]
-    parts = model.get_params(deep=True).values() if hasattr(model, "get_params") else ()
-    nets = {id(part): part for part in parts if hasattr(part, "fit_loop")}
-    return [net for net in nets.values() if not isinstance(net, type)]
+def _net_of(model: Any) -> Any:
+    """Find the net that a model's fit trains as it is: itself, or a pipeline's last step."""
+    while hasattr(model, "steps"):
+        model = model.steps[-1][1]
+    return model if hasattr(model, "fit_loop") else None
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from skinfluence.rows._turns import TURNS
+
 
 class _Parametrized(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
@@ -22,16 +24,17 @@ Estimator = TypeVar("Estimator", bound=_Parametrized)
 
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """Restore Python's, numpy's and torch's global generators on leaving."""
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - the global generator is what is meant
-    cuda = list(range(torch.cuda.device_count()))
-    try:
-        with torch.random.fork_rng(devices=cuda):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+    """Restore Python's, numpy's and torch's global generators on leaving; threads take turns."""
+    with TURNS.taken():
+        python_state = random.getstate()
+        numpy_state = np.random.get_state()  # noqa: NPY002 - the global generator is what is meant
+        cuda = list(range(torch.cuda.device_count()))
+        try:
+            with torch.random.fork_rng(devices=cuda):
+                yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
 from skinfluence import GradientEmbedding, NormDetector
-from skinfluence.outlier._detectors import fit_detector, score_rows
+from skinfluence.outlier._detectors import FittedDetector
 from tests._shared.problems import classifier, fitted_classifier, noisy_blobs, paper_method
 
 DETECTORS = [
@@ -68,54 +68,55 @@ def cloud_with_outliers(n=200, n_features=5, seed=0):
 @every_detector
 def test_higher_means_more_outlying_for_every_detector(detector):
     X, is_outlier = cloud_with_outliers()
-    detector = clone(detector)
-    scores = fit_detector(detector, X, seed=0)
+    fitted = FittedDetector(detector, seed=0)
+    scores = fitted.fit(X)
     assert scores.shape == (len(X),)
     assert scores.dtype == np.float64
     assert roc_auc_score(is_outlier, scores) > 0.95
     if hasattr(detector, "decision_function"):
         new, is_new_outlier = cloud_with_outliers(seed=1)
-        assert roc_auc_score(is_new_outlier, score_rows(detector, new)) > 0.95
+        assert roc_auc_score(is_new_outlier, fitted.score(new)) > 0.95
 
 
 @every_detector
 def test_score_of_a_row_does_not_depend_on_its_batch(detector):
     X, _ = cloud_with_outliers()
     new, _ = cloud_with_outliers(n=12, seed=1)
-    detector = clone(detector)
-    fit_detector(detector, X, seed=0)
-    if not hasattr(detector, "decision_function"):
+    fitted = FittedDetector(detector, seed=0)
+    fitted.fit(X)
+    if not hasattr(fitted.detector, "decision_function"):
         pytest.skip("this detector does not score new rows, and says so")
-    together = score_rows(detector, new)
-    alone = np.concatenate([score_rows(detector, new[i : i + 1]) for i in range(len(new))])
+    together = fitted.score(new)
+    alone = np.concatenate([fitted.score(new[i : i + 1]) for i in range(len(new))])
     np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("detector", [KNN(), LOF()], ids=repr)
 def test_training_scores_are_not_taken_by_scoring_again(detector):
     X, _ = cloud_with_outliers()
-    detector = clone(detector)
-    scores = fit_detector(detector, X, seed=0)
-    np.testing.assert_array_equal(scores, detector.decision_scores_.astype(np.float64))
-    assert not np.allclose(scores, detector.decision_function(X))
+    fitted = FittedDetector(detector, seed=0)
+    scores = fitted.fit(X)
+    np.testing.assert_array_equal(scores, fitted.detector.decision_scores_.astype(np.float64))
+    assert not np.allclose(scores, fitted.detector.decision_function(X))
 
 
 def test_sklearn_training_scores_flip_the_sign():
     X, _ = cloud_with_outliers()
     forest, factor = IsolationForest(random_state=3), LocalOutlierFactor()
-    np.testing.assert_array_equal(fit_detector(forest, X, 0), -forest.score_samples(X))
-    np.testing.assert_array_equal(fit_detector(factor, X, 0), -factor.negative_outlier_factor_)
+    fitted = FittedDetector(forest, 0)
+    np.testing.assert_array_equal(fitted.fit(X), -fitted.detector.score_samples(X))
+    fitted = FittedDetector(factor, 0)
+    np.testing.assert_array_equal(fitted.fit(X), -fitted.detector.negative_outlier_factor_)
 
 
 def test_unset_random_state_is_set_and_a_set_one_kept():
     X, _ = cloud_with_outliers()
     unset, kept = IForest(), IForest(random_state=7)
-    fit_detector(unset, X, seed=5)
-    fit_detector(kept, X, seed=5)
+    unset, kept = (FittedDetector(detector, seed=5).detector for detector in (unset, kept))
     assert (unset.random_state, kept.random_state) == (5, 7)
-    nested = make_pipeline(Components(2), IForest())
-    fit_detector(nested, X, seed=5)
-    assert nested[-1].random_state == nested[0].random_state == 5
+    nested = FittedDetector(make_pipeline(Components(2), IForest()), seed=5)
+    nested.fit(X)
+    assert nested.detector[-1].random_state == nested.detector[0].random_state == 5
 
 
 @pytest.mark.parametrize("detector", [IForest(), INNE(), CBLOF(3), IsolationForest()], ids=repr)
@@ -134,7 +135,7 @@ def test_zero_gradients_give_finite_scores_or_name_another_detector(detector, sh
     X, _ = cloud_with_outliers(n=100)
     X[: int(share * len(X))] = 0
     try:
-        scores = fit_detector(clone(detector), X, seed=0)
+        scores = FittedDetector(detector, seed=0).fit(X)
     except Exception as error:
         text = str(error) + "".join(getattr(error, "__notes__", []))
         assert "IForest, KNN" in text, text
@@ -146,11 +147,12 @@ def test_zero_gradients_give_finite_scores_or_name_another_detector(detector, sh
 def test_detectors_that_take_zero_gradients():
     X = np.zeros((60, 4), np.float32)
     for detector in (IForest(), KNN(), NormDetector(), HBOS()):
-        assert np.isfinite(fit_detector(detector, X, seed=0)).all()
+        assert np.isfinite(FittedDetector(detector, seed=0).fit(X)).all()
+    fitted = FittedDetector(PCA(), seed=0)
     with pytest.raises(
         ValueError, match=r"PCA gave .*not finite.*use IForest, KNN or NormDetector"
     ):
-        fit_detector(PCA(), X, seed=0)
+        fitted.fit(X)
 
 
 @pytest.mark.parametrize("ord", [1, 2])

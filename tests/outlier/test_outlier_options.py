@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
 from skinfluence.exceptions import SmallClassWarning
-from skinfluence.outlier._detectors import fit_detector, score_rows
+from skinfluence.outlier._detectors import FittedDetector
 from skinfluence.rows._rows import Rows
 from tests._shared.problems import (
     SmallMlp,
@@ -54,14 +54,13 @@ def test_class_conditional_fits_one_detector_a_class(detector):
         return
     assert sorted(method.detector_.by_class_) == [0, 1, 2]
     for label in range(3):
-        own = clone(detector)
-        seed = method._seeds[1]
-        expected = fit_detector(own, embedding[y == label], seed)
+        own = FittedDetector(detector, method._seeds[1])
+        expected = own.fit(embedding[y == label])
         np.testing.assert_allclose(method.detrimentality_[y == label], expected, rtol=1e-6)
         six = Rows(X[:6], np.full(6, label), is_numeric=False)
         np.testing.assert_allclose(
             method.score_detrimentality(X[:6], np.full(6, label)),
-            score_rows(own, method._embed(method._trained.coded(six))),
+            own.score(method._embed(method._trained.coded(six))),
             rtol=1e-6,
         )
     assert np.isfinite(method.transform(X)).all()
