@@ -1,5 +1,6 @@
 """How well scores find rows known to be noisy: by inspection from the top down, and in a search."""
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from skinfluence.rows._containers import check_finite
+from skinfluence.rows._containers import check_finite, first_rows
 from skinfluence.rows._parameters import is_integer, is_positive_number
 from skinfluence.rows._worst_rows import number_of_rows
 
@@ -185,7 +186,7 @@ class _DetectionScorer:
         return request
 
     def __call__(self, estimator: Any, X: object, y: object, *, is_noisy: ArrayLike) -> float:
-        noisy = np.asarray(is_noisy, dtype=bool)
+        noisy = _checked_flags(is_noisy)
         scores = estimator.score_detrimentality(X, y)
         if noisy.shape != scores.shape or noisy.all() or not noisy.any():
             raise ValueError(
@@ -211,26 +212,37 @@ def _expected_found(noisy: NDArray[np.bool_], scores: NDArray[np.float64]) -> ND
 def _checked(
     is_noisy: ArrayLike, detrimentality: ArrayLike
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    flags = np.asarray(is_noisy)
+    flags = _checked_flags(is_noisy)
     scores = np.asarray(detrimentality, dtype=np.float64)
     if scores.ndim != 1 or flags.shape != scores.shape:
         raise ValueError(
             f"Got is_noisy of shape {flags.shape} and detrimentality of shape {scores.shape}, but "
             "expected two one-dimensional arrays of the same rows."
         )
-    if flags.dtype != np.bool_ and not np.isin(flags, (0, 1)).all():
+    if not flags.any():
         raise ValueError(
-            f"Got is_noisy of dtype {flags.dtype}, but expected True or False (or 1 or 0) for "
-            "every row. From two sets of labels: y_noisy != y_clean."
-        )
-    noisy = flags.astype(bool)
-    if not noisy.any():
-        raise ValueError(
-            f"None of the {len(noisy)} rows is noisy, so there is nothing to find. Expected "
+            f"None of the {len(flags)} rows is noisy, so there is nothing to find. Expected "
             "is_noisy to be True for at least one row."
         )
     check_finite(scores, "detrimentality")
-    return noisy, scores
+    return flags, scores
+
+
+def _checked_flags(is_noisy: ArrayLike) -> NDArray[np.bool_]:
+    """Take True or False, or 1 or 0, for every row; a missing flag is no True."""
+    flags = np.asarray(is_noisy)
+    if flags.dtype == np.bool_:
+        return flags
+    # element by element, as objects may be of any kind, pandas' NA among them
+    known = [isinstance(v, bool | np.bool_ | Real) and v in {0, 1} for v in flags.ravel()]
+    wrong = np.flatnonzero(~np.array(known, dtype=bool))
+    if len(wrong):
+        raise ValueError(
+            f"Got is_noisy of dtype {flags.dtype} with {flags.ravel()[wrong[0]]!r} and the like in "
+            f"{len(wrong)} rows: {first_rows(wrong)}. Expected True or False (or 1 or 0) for every "
+            "row. From two sets of labels: y_noisy != y_clean."
+        )
+    return flags.astype(bool)
 
 
 def _checked_budget(budget: float, n_samples: int) -> int:

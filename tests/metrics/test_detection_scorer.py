@@ -1,6 +1,7 @@
 """Searches over a method's own parameters, by how well it finds known noisy rows."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from pyod.models.knn import KNN
@@ -8,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skinfluence import LossScore, NormDetector, OutlierGradientDetector
-from skinfluence.metrics import make_detection_scorer
+from skinfluence.metrics import detection_curve, make_detection_scorer, recall_at_budget
 from tests._shared.problems import classifier, noisy_blobs
 
 
@@ -52,3 +53,35 @@ def test_bad_input_is_refused():
     for flags in (np.zeros(30), np.ones(30), np.eye(2)):
         with pytest.raises(ValueError, match="both noisy and clean rows"):
             make_detection_scorer()(method, X, y, is_noisy=flags)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA, pd.NaT, "True", 2, -1, 0.5], ids=repr)
+@pytest.mark.parametrize("kind", [list, lambda flags: np.array(flags, object), pd.Series])
+def test_a_missing_flag_is_named_and_never_counts_as_noisy(missing, kind):
+    flags = kind([True, False, True, missing, False, True])
+    scores = np.arange(6.0)
+
+    class Scored:
+        def score_detrimentality(self, X, y):
+            return scores
+
+    scorer = make_detection_scorer("roc_auc")
+    for read in (
+        lambda: scorer(Scored(), None, None, is_noisy=flags),
+        lambda: detection_curve(flags, scores),
+        lambda: recall_at_budget(flags, scores, 0.5),
+    ):
+        with pytest.raises(ValueError, match="is_noisy of dtype"):
+            read()
+
+
+def test_flags_of_any_kind_that_say_true_or_false_are_taken():
+    flags, scores = [True, False, True, False], np.arange(4.0)
+    expected = recall_at_budget(flags, scores, 0.5)
+    for same in (
+        np.array(flags, object),
+        pd.Series(flags, dtype="boolean"),
+        np.array(flags, float),
+        [1, 0, 1, 0],
+    ):
+        assert recall_at_budget(same, scores, 0.5) == expected

@@ -1,9 +1,12 @@
 """The contrast of gradients before training with those of neighbors, against a plain loop."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
+from skorch.helper import SliceDict
 
 from skinfluence import OutlierGradientDetector
 from skinfluence.outlier._features import NeighborContrast
@@ -81,3 +84,40 @@ def test_frozen_net_needs_its_beginning():
         OutlierGradientDetector(FrozenEstimator(net)).fit(X, y)
     with pytest.raises(ValueError, match="n_neighbors=0"):
         OutlierGradientDetector(n_neighbors=0).fit(X, y)
+
+
+def tensors(X):
+    return torch.utils.data.TensorDataset(torch.tensor(X), torch.zeros(len(X), dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        lambda X: {"X": X},
+        lambda X: {"X": X.astype(np.float64)},
+        lambda X: SliceDict(X=X),
+        tensors,
+        lambda X: torch.utils.data.Subset(tensors(X), range(len(X))),
+        lambda X: pd.DataFrame(X, columns=list("abcd")),
+        lambda X: X.tolist(),
+        torch.tensor,
+    ],
+    ids=["dict", "doubles", "slice_dict", "data_set", "subset", "table", "list", "tensor"],
+)
+def test_same_rows_same_scores_in_any_container(container):
+    X, y, _ = noisy_blobs()
+    expected = OutlierGradientDetector(classifier(max_epochs=4), random_state=0).fit(X, y)
+    found = OutlierGradientDetector(classifier(max_epochs=4), random_state=0)
+    found.fit(container(X), y)
+    np.testing.assert_allclose(found.detrimentality_, expected.detrimentality_, rtol=1e-5)
+    for batch_size in (7, 256):
+        new = found.set_params(batch_size=batch_size).score_detrimentality(container(X[:9]), y[:9])
+        np.testing.assert_allclose(new, expected.score_detrimentality(X[:9], y[:9]), rtol=1e-4)
+
+
+def test_inputs_too_large_to_keep_are_named():
+    X, y, _ = noisy_blobs()
+    net = classifier(max_epochs=2)
+    method = OutlierGradientDetector(net, max_bytes=1000, n_components=2, random_state=0)
+    with pytest.raises(ValueError, match="n_neighbors compares rows by their inputs, which take"):
+        method.fit({"X": X}, y)
