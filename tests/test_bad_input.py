@@ -57,7 +57,7 @@ def test_labels_that_are_missing_are_named(estimator, missing):
     X, y = blobs()
     labels = np.array(["a", "b", "c"], dtype=object)[y]
     labels[5] = missing
-    with pytest.raises(ValueError, match=r"y contains NaN or None in 1 of 90 rows: 5"):
+    with pytest.raises(ValueError, match=r"y contains NaN, NaT or None in 1 of 90 rows: 5"):
         estimator().fit(X, labels)
     if missing is not None:
         numbers = y.astype(float)
@@ -235,7 +235,7 @@ def test_diverged_training_is_not_scored():
     X, y = blobs()
     net = classifier(optimizer=torch.optim.SGD, lr=1e20)
     for detector in (None, NormDetector()):
-        with pytest.raises(ValueError, match="holds NaN or infinity in"):
+        with pytest.raises(ValueError, match="training diverged"):
             OutlierGradientDetector(net, detector=detector, random_state=0).fit(X, y)
 
 
@@ -309,7 +309,7 @@ def test_loader_that_cannot_be_put_in_order_is_refused():
 
     X, y = blobs()
     net = same_net(fitted_classifier(X, y), iterator_valid=Shuffling)
-    with pytest.raises(ValueError, match="RandomSampler, which may change the order"):
+    with pytest.raises(ValueError, match="RandomSampler, may change the order"):
         per_sample_gradients(net, X, y)
 
 

@@ -13,8 +13,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
+from skinfluence.cleaning._target_kind import check_estimator_kind
+from skinfluence.gradients._skorch import is_net
+from skinfluence.nets._models import fit_decoding, fit_net_model, fitted_part
 from skinfluence.rows._containers import select
-from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 
 
@@ -81,22 +83,29 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **fit_params).estimator.fit
         check_trainable(self.estimator)
+        check_estimator_kind(type(self).__name__, self.estimator, self._classifies)
+        _check_lengths(routed, y)
         fold_seed, seed, _ = draw_seeds(self.random_state, 3)
 
         def train(data: object, rows: NDArray[np.intp], targets: Any) -> Any:
+            if is_net(self.estimator) and not routed:
+                return fit_net_model(
+                    self.estimator, select(X, rows), targets, seed, classifies=self._classifies
+                )
             model = seeded_clone(self.estimator, seed)
             n_rows = len(np.asarray(y))
             params = {name: _cut(value, rows, n_rows) for name, value in routed.items()}
             with seeded(seed):
-                return fit_whole(model, select(X, rows), targets, **params)
+                return fit_decoding(model, select(X, rows), targets, **params)
 
         cleaned = self._clean(
             (X, y, X_val, y_val), train, fold_seed, groups, classifies=self._classifies
         )
-        self.estimator_ = train(None, cleaned.kept, select(cleaned.y, cleaned.kept))
+        self._model = train(None, cleaned.kept, select(cleaned.y, cleaned.kept))
+        self.estimator_ = fitted_part(self._model)
         self.n_trainings_ += 1
-        if hasattr(self.estimator_, "classes_"):
-            self.classes_ = self.estimator_.classes_
+        if hasattr(self._model, "classes_"):
+            self.classes_ = self._model.classes_
         return self
 
     def predict(self, X: Any) -> Any:
@@ -111,7 +120,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        return self.estimator_.predict(X)
+        return self._model.predict(X)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route what `fit` takes beyond X_val, y_val and groups to the estimator.
@@ -123,6 +132,16 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         mapping = MethodMapping().add(caller="fit", callee="fit")
         router = MetadataRouter(owner=self).add_self_request(self)
         return router.add(estimator=self.estimator, method_mapping=mapping)
+
+
+def _check_lengths(fit_params: dict[str, Any], y: Any) -> None:
+    """Refuse weights that are not one a row, before anything is trained."""
+    weights = fit_params.get("sample_weight")
+    if weights is not None and y is not None and len(weights) != len(np.asarray(y)):
+        raise ValueError(
+            f"Got sample_weight for {len(weights)} rows, but X and y have {len(np.asarray(y))}. "
+            "Expected one weight for every row given to fit."
+        )
 
 
 def _cut(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
@@ -146,7 +165,9 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     ----------
     estimator : estimator
         Any scikit-learn classifier, or a skorch one; cloned. It gets rows and labels in the
-        containers given, and a `random_state` it leaves unset is set.
+        containers given, and a `random_state` it leaves unset is set. A skorch net is trained as
+        the nets of methods are: labels of any kind are coded for it, inputs cast. One at the end
+        of a pipeline or within a search gets codes for labels too; predictions are labels.
     method : BaseDetrimentality
         Gives the scores; cloned.
     contamination : "auto", "disagreement", float or int, default="auto"
@@ -221,7 +242,7 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
         ndarray of shape (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
+        return self._model.predict_proba(X)
 
     @available_if(_estimator_has("decision_function"))
     def decision_function(self, X: Any) -> Any:
@@ -236,7 +257,7 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return self.estimator_.decision_function(X)
+        return self._model.decision_function(X)
 
 
 class CleanedRegressor(RegressorMixin, _Cleaned):
@@ -246,7 +267,8 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     ----------
     estimator : estimator
         Any scikit-learn regressor, or a skorch one; cloned. It gets rows and targets in the
-        containers given, and a `random_state` it leaves unset is set.
+        containers given, and a `random_state` it leaves unset is set. A skorch net is trained as
+        the nets of methods are, with inputs cast and targets in the shape of its outputs.
     method : BaseDetrimentality
         Gives the scores; cloned.
     contamination : "auto", float or int, default="auto"

@@ -8,9 +8,10 @@ from sklearn.frozen import FrozenEstimator
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model
+from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.nets._models import fit_decoding, fit_net_model
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import is_table_or_images, select
-from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 from skinfluence.trace._callbacks import without_recorders
 
@@ -198,9 +199,16 @@ class DetrimentalSampleCleaner(BaseCleaner):
             if self.estimator is None:
                 given = replace(data.rows.part(rows), targets=np.asarray(targets))
                 return _NetModel(train_net(without_recorders(net), given, model_seed))
+            if is_net(self.estimator):
+                numeric = kind_of(self.estimator) == "regression"
+                kept = select(data.X, rows)
+                net_model: Model = fit_net_model(
+                    self.estimator, kept, targets, model_seed, classifies=not numeric
+                )
+                return net_model
             with seeded(model_seed):
                 estimator = seeded_clone(self.estimator, model_seed)
-                model: Model = fit_whole(estimator, select(data.X, rows), targets)
+                model: Model = fit_decoding(estimator, select(data.X, rows), targets)
                 return model
 
         return self._clean((X, y, X_val, y_val), train, fold_seed, groups)

@@ -21,6 +21,17 @@ def check_kind(owner: str, method: BaseDetrimentality, classifies: bool) -> None
         )
 
 
+def check_estimator_kind(owner: str, estimator: object, classifies: bool) -> None:
+    """Refuse an estimator that is for targets of the other kind."""
+    kind, other = ("classes", "numbers") if classifies else ("numbers", "classes")
+    if _is_for_classes(estimator) is (not classifies):
+        raise ValueError(
+            f"{owner} is for targets that are {kind}, but estimator={type(estimator).__name__} is "
+            f"for {other}. Give it a {'classifier' if classifies else 'regressor'}, or use "
+            f"{'CleanedRegressor' if classifies else 'CleanedClassifier'}."
+        )
+
+
 def decided_kind(method: BaseDetrimentality, rows: Rows) -> bool:
     """Decide whether targets are classes where no class name says so; the method is fitted."""
     if hasattr(method, "classes_"):

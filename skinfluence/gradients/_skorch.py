@@ -90,6 +90,8 @@ class Net(Protocol):
 
 def as_dataset(net: Net, X: object, y: object) -> Any:
     """Join inputs and targets as the net's own data set; None for `y` keeps a data set's own."""
+    if isinstance(X, DataLoader):
+        raise TypeError("Got a DataLoader as X. Pass its data set, X.dataset.")
     if is_dataset(X):
         return X if y is None else Relabelled(X, y)
     if y is None:
@@ -300,6 +302,11 @@ def module_dtype(module: nn.Module) -> torch.dtype:
     return torch.get_default_dtype()
 
 
+def takes_doubles(module: nn.Module) -> bool:
+    """Tell whether a module takes inputs in the precision they come in, and rounds them itself."""
+    return bool(getattr(getattr(module, "_orig_mod", module), "takes_doubles", False))
+
+
 def takes_integers(module: nn.Module) -> bool:
     """Tell whether integers are meant as indices: whether the module has an Embedding."""
     return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
@@ -350,10 +357,11 @@ def _aligner(net: Net, criterion: object) -> Callable[[Nested, Tensor], Tensor]:
 def _input_cast(net: Net) -> Callable[[Tensor], Tensor]:
     dtype = module_dtype(net.module_)
     as_indices = takes_integers(net.module_)
+    keeps = {torch.float32, torch.float64} if takes_doubles(net.module_) else set()
 
     def cast(tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():
-            return tensor.to(dtype)
+            return tensor if tensor.dtype in keeps else tensor.to(dtype)
         return tensor.long() if as_indices and tensor.dtype != torch.bool else tensor
 
     return cast

@@ -9,10 +9,18 @@ from sklearn.base import clone
 
 from skinfluence.gradients._skorch import kind_of
 from skinfluence.methods._parts import fit_part, scores_by
-from skinfluence.rows._folds import folds_of, halves_of, quantiles
+from skinfluence.rows._folds import (
+    check_has_all_classes,
+    folds_of,
+    halves_of,
+    place_among,
+    quantiles,
+)
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import number_folders
 
+# Of a fold that holds out so few rows, quantiles within the fold are no scale.
+_FEW_ROWS = 3
 # score(train, held): one score for each of the rows judged, in that order; both row numbers.
 Score: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -24,6 +32,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
     method.folds_, method._fold_rows, method._fold_scores = [], [], []
 
     def score(train: np.ndarray, held: np.ndarray) -> np.ndarray:
+        check_has_all_classes(strata, train)
         judged = rows.part(held)
         fold = _unfitted_fold(method, len(method.folds_))
         fit_part(fold, rows.part(train), validation if out_of_fold else judged)
@@ -37,6 +46,8 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
     seed = method._seeds[1]
     if out_of_fold:
         scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed)
+        every = np.sort(np.concatenate(method._fold_scores))
+        method._fold_scores = [s if len(s) > _FEW_ROWS else every for s in method._fold_scores]
     else:
         scores = swapped_scores(score, strata, validation=method.validation, seed=seed)
     first = method.folds_[0]
@@ -85,9 +96,14 @@ def out_of_fold_scores(
     score: Score, strata: np.ndarray, *, cv: object, seed: int
 ) -> NDArray[np.float64]:
     """Score each fold of the rows by what was fitted on the other folds, by fold quantiles."""
-    merged = np.empty(len(strata))
+    raw, merged, few = np.empty(len(strata)), np.empty(len(strata)), []
     for train, held in folds_of(strata, cv=cv, seed=seed):
-        merged[held] = quantiles(_checked(score(train, held), len(held)))
+        raw[held] = _checked(score(train, held), len(held))
+        merged[held] = quantiles(raw[held])
+        if len(held) <= _FEW_ROWS:
+            few.append(held)
+    for held in few:  # a quantile among so few says nothing: their places among all rows do
+        merged[held] = place_among(raw[held], np.sort(raw))
     return merged
 
 

@@ -12,6 +12,7 @@ from skinfluence.gradients._skorch import (
     kind_of,
     module_dtype,
     takes_class_indices,
+    takes_doubles,
     takes_integers,
 )
 from skinfluence.rows._containers import Inputs, check_finite
@@ -35,6 +36,8 @@ def cast_inputs(net: Net, X: Inputs) -> Inputs:
         return X
     if X.dtype.kind in "iu" and takes_integers(net.module_):
         return X.astype(np.int64, copy=False)
+    if takes_doubles(net.module_):
+        return X if X.dtype in {np.float32, np.float64} else X.astype(np.float64)
     with np.errstate(over="ignore"):
         X = X.astype(_numpy_dtype(net), copy=False)
     check_finite(X, f"X as {X.dtype}")

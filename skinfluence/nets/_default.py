@@ -11,6 +11,7 @@ from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from skinfluence.rows._containers import center_and_scale
 from skinfluence.rows._parameters import check_choice
 from skinfluence.rows._seeds import seeded
 from skinfluence.rows._targets import classes_and_codes, is_regression_target
@@ -24,6 +25,9 @@ _MIN_EPOCHS, _MAX_EPOCHS = 40, 200
 class _StandardizedModule(nn.Module):
     """A net on inputs that are standardised; subclasses say what lies before the output layer."""
 
+    # A column such as a time in seconds has its digits where single precision has none left: it
+    # is centred before it is rounded, and inputs reach the module in the precision they came in.
+    takes_doubles = True
     # of the inputs, (n_features,) or (n_channels,), and of the targets, (n_outputs,)
     center: Tensor
     scale: Tensor
@@ -43,13 +47,13 @@ class _StandardizedModule(nn.Module):
     ) -> None:
         super().__init__()
         statistics = {
-            "center": center,
-            "scale": scale,
-            "output_center": output_center,
-            "output_scale": output_scale,
+            "center": (center, torch.float64),
+            "scale": (scale, torch.float64),
+            "output_center": (output_center, torch.float32),
+            "output_scale": (output_scale, torch.float32),
         }
-        for name, value in statistics.items():
-            self.register_buffer(name, torch.as_tensor(np.asarray(value), dtype=torch.float32))
+        for name, (value, dtype) in statistics.items():
+            self.register_buffer(name, torch.as_tensor(np.asarray(value), dtype=dtype))
         with nullcontext() if random_state is None else seeded(random_state):
             self.hidden = self._hidden_layers(np.size(center), n_hidden)
             self.output = nn.Linear(n_hidden, n_outputs)
@@ -61,8 +65,8 @@ class _StandardizedModule(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """Map rows to logits, or to predictions of a numeric target: (n_rows, n_outputs)."""
         per_channel = (-1, *(1 for _ in X.shape[2:]))
-        X = X.to(self.output.weight.dtype)
         standardized = (X - self.center.view(per_channel)) / self.scale.view(per_channel)
+        standardized = standardized.to(self.output.weight.dtype)
         outputs: Tensor = self.output(self.hidden(standardized))
         return self.output_center + self.output_scale * outputs
 
@@ -161,11 +165,11 @@ def default_net(
     net_class, criterion, n_outputs, center, scale = _target_traits(y, task)
     axes = (0, *range(2, X.ndim))
     steps = -(-len(X) // _BATCH_SIZE)
-    center_of_X = X.mean(axes, dtype=np.float64)
+    center_of_X, scale_of_X = center_and_scale(X, axes)
     return net_class(
         module,
         module__center=center_of_X,
-        module__scale=_positive(X.std(axes, dtype=np.float64), center_of_X),
+        module__scale=scale_of_X,
         module__n_outputs=n_outputs,
         module__output_center=center,
         module__output_scale=scale,
@@ -211,8 +215,7 @@ def _target_traits(
     """Net class, criterion, number of outputs, and the outputs' standardisation."""
     if task == "regression" or (task is None and is_regression_target(y)):
         columns = y.reshape(len(y), -1).astype(np.float64)
-        scale = _positive(columns.std(0), columns.mean(0))
-        return NeuralNetRegressor, nn.MSELoss, columns.shape[1], columns.mean(0), scale
+        return NeuralNetRegressor, nn.MSELoss, columns.shape[1], *center_and_scale(columns)
     if y.ndim == 1 or y.shape[1:] == (1,):
         return NeuralNetClassifier, nn.CrossEntropyLoss, len(classes_and_codes(y)[0]), 0.0, 1.0
     if type_of_target(y) == "multilabel-indicator":
@@ -222,7 +225,3 @@ def _target_traits(
         "of shape (n_samples,), numbers (n_samples, n_outputs), or a 0/1 indicator of labels. "
         "Pass a net of your own for anything else."
     )
-
-
-def _positive(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
-    return np.where(scale > 1e-6 * np.abs(center), scale, 1.0)  # a constant column is only centred

@@ -25,8 +25,9 @@ class Labels:
         unknown = [label for label in present.tolist() if label not in code_of]
         if unknown:
             raise ValueError(
-                f"y holds labels the net was never trained on: {unknown[:5]}. It knows "
-                f"{self.classes.tolist()}. Encode y as in training, or train on all classes."
+                f"y holds labels the net was never trained on: {_listed(unknown)}. It knows "
+                f"{_listed(self.classes.tolist())}. Encode y as in training, or train on all "
+                "classes."
             )
         codes: np.ndarray = np.array([code_of[label] for label in present.tolist()])[position]
         return codes
@@ -38,13 +39,19 @@ class Labels:
         unknown = [code for code in present.tolist() if code not in place_of]
         if unknown:
             raise ValueError(
-                f"The net predicts the classes {unknown[:5]}, but the labels it was trained on are "
-                f"{self.codes.tolist()} to it: it has an output that no label belongs to. Make the "
-                "module's number of outputs the number of classes."
+                f"The net predicts the classes {_listed(unknown)}, but the labels it was trained "
+                f"on are {_listed(self.codes.tolist())} to it: it has an output that no label "
+                "belongs to. Make the module's number of outputs the number of classes."
             )
         places = np.array([place_of[code] for code in present.tolist()], dtype=np.intp)
         labels: np.ndarray = self.classes[places[position]]
         return labels
+
+
+def _listed(labels: list[object]) -> str:
+    """List some labels, and how many there are."""
+    shown = str(labels[:10])
+    return shown if len(labels) <= 10 else f"{shown[:-1]}, ...] ({len(labels)} in all)"
 
 
 def class_labels(y: np.ndarray) -> Labels:

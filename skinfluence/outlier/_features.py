@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._outputs import input_table
 from skinfluence.gradients._readings import Inputs, TensorReading
-from skinfluence.rows._containers import check_finite
+from skinfluence.rows._containers import center_and_scale, check_finite
 from skinfluence.rows._rows import ModelRows
 from skinfluence.trace._training_trace import TrainingTrace
 
@@ -36,10 +36,7 @@ class NeighborContrast:
         self._gradients = gradients
         if inputs is not None:
             table = inputs.reshape(len(inputs), -1)
-            self._center = table.mean(0, dtype=np.float64)
-            scale = table.std(0, dtype=np.float64)
-            # a constant column is only centred
-            self._scale = np.where(scale > 1e-6 * np.abs(self._center), scale, 1.0)
+            self._center, self._scale = center_and_scale(table)
         self._count = min(n_neighbors, len(gradients) - 1)
         features = self._features(inputs, activations)
         self._search = NearestNeighbors(n_neighbors=self._count).fit(features)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 Container = TypeVar("Container")
 
@@ -43,6 +43,17 @@ def n_samples_of(X: Any) -> int:
 
 def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     """Check inputs, and record (or compare with) the number and names of the features."""
+    if issparse(X):
+        raise TypeError(
+            f"Got X as a sparse {type(X).__name__} of shape {X.shape}, but nets take dense rows. "
+            "Call X.toarray(), or make fewer columns of it first, as TruncatedSVD does."
+        )
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "Got a DataLoader as X, but rows are told apart by their number in a data set. Pass "
+            "its data set, X.dataset; the net makes its own loaders (iterator_train, "
+            "iterator_valid, batch_size)."
+        )
     if not is_table_or_images(X):
         checked: Inputs = X
         return checked
@@ -64,6 +75,8 @@ def select(X: Container, rows: np.ndarray) -> Container:
     taken: Any
     if isinstance(X, Mapping):
         taken = type(X)(**{name: np.asarray(value)[rows] for name, value in X.items()})
+    elif hasattr(X, "dataset") and hasattr(X, "idx"):  # skorch's view of a data set
+        taken = X[rows]  # type: ignore[index]
     elif not is_table_or_images(X):
         taken = Subset(X, rows.tolist())  # type: ignore[arg-type] # skorch's views are none
     elif isinstance(X, tuple):
@@ -106,6 +119,16 @@ def check_finite(values: np.ndarray, name: str) -> None:
             f"{name} holds NaN or infinity in {len(bad)} of {len(values)} rows: "
             f"{first_rows(bad)}. Expected finite numbers; impute or drop these rows first."
         )
+
+
+def center_and_scale(
+    values: np.ndarray, axes: int | tuple[int, ...] = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find mean and standard deviation in double precision; a constant column is only centred."""
+    center, scale = values.mean(axes, dtype=np.float64), values.std(axes, dtype=np.float64)
+    is_single = values.dtype in {np.float16, np.float32}
+    smallest = (1e-6 if is_single else 1e-12) * np.abs(center)  # what rounding alone may make
+    return center, np.where(scale > smallest, scale, 1.0)
 
 
 def first_rows(rows: np.ndarray) -> str:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from skinfluence.rows._containers import first_rows
 from skinfluence.rows._parameters import is_integer, is_real
 from skinfluence.rows._seeds import own_random_state
 
@@ -65,9 +66,10 @@ def folds_of(strata: np.ndarray, *, cv: object, seed: int) -> list[Fold]:
     """Split rows into folds that hold out every row once, and of each stratum its share."""
     n_rows = len(strata)
     if hasattr(cv, "split"):
-        folds = list(cv.split(np.zeros((n_rows, 1)), strata))
+        folds = _with_all_classes(list(cv.split(np.zeros((n_rows, 1)), strata)), strata)
     elif isinstance(cv, list | tuple):
         folds = [checked_fold(train, held, n_rows) for train, held in cv]
+        folds = _with_all_classes(folds, strata)
     else:
         names, codes, counts = np.unique(strata, return_inverse=True, return_counts=True)
         _check_classes_suffice(names, counts, cv)
@@ -92,6 +94,40 @@ def halves_of(strata: np.ndarray, *, validation: str | float, seed: int) -> list
     held = split_rows(strata, 0.5 if isinstance(validation, str) else float(validation), seed)
     parts = np.flatnonzero(~held), np.flatnonzero(held)
     return [parts, parts[::-1]]
+
+
+def check_has_all_classes(strata: np.ndarray, part: np.ndarray) -> None:
+    """Refuse a part of the rows that a net is to be trained on, if it lacks a class."""
+    missing = _missing_class(strata, part)
+    if missing is not None:
+        name, rows = missing
+        raise ValueError(
+            f"Class {name!r} has {len(rows)} of {len(strata)} rows ({first_rows(rows)}), so one of "
+            "the two parts that the rows are split into, each of which a net is trained on, has "
+            "none of it. Give X_val and y_val, leave the class out, or get more rows of it."
+        )
+
+
+def _with_all_classes(folds: list[Fold], strata: np.ndarray) -> list[Fold]:
+    """Refuse folds that train on no row of a class that they may hold out."""
+    for number, (train, _) in enumerate(folds):
+        missing = _missing_class(strata, train)
+        if missing is not None:
+            name, rows = missing
+            raise ValueError(
+                f"Fold {number} of cv trains on no row of class {name!r}: it holds out all "
+                f"{len(rows)} of them ({first_rows(rows)}). Use StratifiedKFold, or shuffle: "
+                "KFold takes rows in order, and these may be sorted by class."
+            )
+    return folds
+
+
+def _missing_class(strata: np.ndarray, rows: np.ndarray) -> tuple[object, np.ndarray] | None:
+    """Find a class that rows have nothing of, and where it is; None if they have all."""
+    missing = np.setdiff1d(strata, strata[rows])
+    if not len(missing):
+        return None
+    return missing.tolist()[0], np.flatnonzero(strata == missing[0])
 
 
 def split_rows(strata: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]:

@@ -1,5 +1,8 @@
 """Targets: checked, and classes told from numbers."""
 
+from decimal import Decimal
+from numbers import Integral, Real
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -22,15 +25,32 @@ def check_targets(y: object, n_samples: int) -> np.ndarray:
         raise ValueError(f"Got a scalar y={y!r}; y should be a 1d array, one target a row of X.")
     if len(targets) != n_samples:
         check_consistent_length(np.empty(n_samples), targets)
-    if targets.dtype.kind == "O":
-        missing = np.array([_is_missing(value) for value in targets.ravel()])
-        rows = np.flatnonzero(missing.reshape(len(targets), -1).any(1))
+    if targets.dtype.kind in "OMm":
+        is_object = targets.dtype.kind == "O"
+        values = [_is_missing(v) for v in targets.ravel()] if is_object else np.isnat(targets)
+        rows = np.flatnonzero(np.reshape(values, (len(targets), -1)).any(1))
         if len(rows):
             raise ValueError(
-                f"Input y contains NaN or None in {len(rows)} of {n_samples} rows: "
+                f"Input y contains NaN, NaT or None in {len(rows)} of {n_samples} rows: "
                 f"{first_rows(rows)}. Every row needs a target; drop them."
             )
+    targets = _as_numbers(targets)
     check_finite(targets, "y")
+    return targets
+
+
+def _as_numbers(targets: np.ndarray) -> np.ndarray:
+    """Give numbers in an array of objects, as a data frame's values may be, as what they are."""
+    if targets.dtype.kind != "O":
+        return targets
+    values = targets.ravel().tolist()
+    if any(isinstance(value, bool | np.bool_) for value in values):
+        return targets
+    if all(isinstance(value, Integral) for value in values):
+        wide = max(map(abs, values), default=0) >= 2**63
+        return targets.astype(np.float64 if wide else np.int64)
+    if all(isinstance(value, Real | Decimal) for value in values):
+        return targets.astype(np.float64)
     return targets
 
 

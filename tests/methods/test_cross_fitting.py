@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, TimeSeriesSplit
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, TimeSeriesSplit
 
-from skinfluence import LossScore, OutlierGradientDetector
+from skinfluence import InfluenceFunction, LossScore, OutlierGradientDetector, SelfConfidence
 from skinfluence.methods._cross_fitting import out_of_fold_scores, swapped_scores
 from skinfluence.rows._folds import check_cv, quantiles, split_rows
 from tests._shared.problems import classifier, noisy_blobs
@@ -131,11 +132,48 @@ def test_a_list_of_folds_keeps_groups_together(method):
 
 
 def test_each_row_is_scored_by_the_fold_that_holds_it_out():
-    folds = [(np.array([0, 1]), np.array([2, 3])), ([3, 2], [1, 0])]
+    folds = [(np.arange(4), np.arange(4, 8)), ([7, 6, 5, 4], [3, 2, 1, 0])]
     found = out_of_fold_scores(
-        lambda train, held: np.asarray(held, float), np.zeros(4), cv=folds, seed=0
+        lambda train, held: np.asarray(held, float), np.zeros(8), cv=folds, seed=0
     )
-    np.testing.assert_allclose(found, np.array([1, 2, 1, 2]) / 3)
+    np.testing.assert_allclose(found, np.array([1, 2, 3, 4, 1, 2, 3, 4]) / 5)
+
+
+def test_rows_of_small_folds_stand_at_their_places_among_all_rows():
+    scores = np.random.default_rng(0).normal(size=60)
+
+    def fold_sizes(*sizes):
+        ends = np.cumsum(sizes)
+        parts = [np.arange(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        folds = [(np.setdiff1d(np.arange(60), part), part) for part in parts]
+        return out_of_fold_scores(lambda train, held: scores[held], np.zeros(60), cv=folds, seed=0)
+
+    among_all = (scores.argsort().argsort() + 1) / 61
+    for size in (1, 2, 3):
+        np.testing.assert_allclose(fold_sizes(*[size] * (60 // size)), among_all)
+    found = fold_sizes(30, 28, 2)
+    np.testing.assert_allclose(found[58:], among_all[58:])
+    np.testing.assert_allclose(found[:30], (scores[:30].argsort().argsort() + 1) / 31)
+
+
+def test_leaving_one_row_out_ranks_as_raw_confidence_does():
+    X, y, is_noisy = noisy_blobs(n=40, n_classes=2)
+    net = classifier(max_epochs=10, lr=0.05, module__n_outputs=2)
+    fitted = SelfConfidence(net, cv=LeaveOneOut(), random_state=0).fit(X, y)
+    assert roc_auc_score(is_noisy, fitted.detrimentality_) > 0.9
+    new = fitted.score_detrimentality(X[:9], 1 - y[:9])
+    assert (new > fitted.score_detrimentality(X[:9], y[:9]))[~is_noisy[:9]].all()
+
+
+def test_folds_and_halves_that_lack_a_class_name_it():
+    X, y, _ = noisy_blobs(n=60, n_classes=2)
+    names = np.array(["ant", "bee"])[np.sort(y)]
+    net = classifier(max_epochs=1, module__n_outputs=2)
+    with pytest.raises(ValueError, match=r"Fold 0 of cv trains on no row of class 'ant'.*Stratif"):
+        SelfConfidence(net, cv=KFold(2)).fit(X, names)
+    names[-1] = "cow"
+    with pytest.raises(ValueError, match=r"Class 'cow' has 1 of 60 rows \(59\)"):
+        InfluenceFunction(net.set_params(module__n_outputs=3)).fit(X, names)
 
 
 @pytest.mark.parametrize(

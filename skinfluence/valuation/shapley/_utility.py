@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import (
     BaseEstimator,
-    ClassifierMixin,
-    RegressorMixin,
     clone,
     is_classifier,
     is_regressor,
@@ -18,40 +16,13 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._skorch import is_net, kind_of
-from skinfluence.nets._arrays import cast_inputs
-from skinfluence.nets._predictions import predict, predict_codes
-from skinfluence.nets._trained_net import TrainedNet, train_net
+from skinfluence.nets._models import NetClassifier, NetRegressor
+from skinfluence.nets._trained_net import train_net
 from skinfluence.rows._containers import Inputs, select
 from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import preserved_random_state, seed_unset, seeded
 from skinfluence.trace._callbacks import without_recorders
-
-
-class _NetClassifier(ClassifierMixin, BaseEstimator):
-    """A trained net that predicts the user's labels."""
-
-    def __init__(self, trained: TrainedNet, classes: np.ndarray) -> None:
-        self.trained = trained
-        self.classes_ = classes
-
-    def predict(self, X: Inputs) -> np.ndarray:
-        codes = np.arange(len(self.classes_))
-        net = self.trained.net
-        codes = predict_codes(net, cast_inputs(net, X), codes).astype(np.intp)
-        return np.asarray(self.classes_[codes])
-
-
-class _NetRegressor(RegressorMixin, BaseEstimator):
-    """A trained net that predicts targets in the shape of y."""
-
-    def __init__(self, trained: TrainedNet, n_dims: int) -> None:
-        self.trained = trained
-        self.n_dims = n_dims
-
-    def predict(self, X: Any) -> np.ndarray:
-        predicted = predict(self.trained.net, cast_inputs(self.trained.net, X))
-        return predicted.ravel() if self.n_dims == 1 else predicted
 
 
 @dataclass(frozen=True)
@@ -98,12 +69,12 @@ def _fit_model(
     if is_net(model):
         model, rows = without_recorders(model), Rows(X, y, is_numeric=classes is None)
         if classes is None:
-            return _NetRegressor(train_net(model, rows, seed), y.ndim)
+            return NetRegressor(train_net(model, rows, seed), y.ndim)
         if kind_of(model) == "classes" and model.classes is None:
             model.set_params(classes=list(classes))  # a class keeps its output in every subset
         trained = train_net(model, rows, seed)
         known = classes if trained.labels is None else trained.labels.classes
-        return _NetClassifier(trained, known)
+        return NetClassifier(trained, known)
     seed_unset(model, seed)
     with seeded(seed):  # for what draws from the global generators all the same
         return fit_whole(model, X, y)
