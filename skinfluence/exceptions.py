@@ -25,6 +25,10 @@ class LeakyModuleWarning(UserWarning):
     """The net holds a module instance, whose trained weights leak into every clone of the net."""
 
 
+class ManyClassesWarning(UserWarning):
+    """Targets are taken for labels, but nearly every row has a class of its own."""
+
+
 class RandomRowsWarning(UserWarning):
     """The data set gives other inputs each time a row is read, so scores are those of one draw."""
 

@@ -1,16 +1,21 @@
 """Whether targets are classes: what the models of a method are for, and what a cleaner is for."""
 
-from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 
-from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.nets._task import task_of
 from skinfluence.rows._rows import Rows
 
 
 def check_kind(owner: str, method: BaseDetrimentality, classifies: bool) -> None:
     """Refuse a method whose net or estimator is for targets of the other kind."""
     kind, other = ("classes", "numbers") if classifies else ("numbers", "classes")
+    for name, task in _tasks_of(method).items():
+        if (task == "regression") is classifies:
+            raise ValueError(
+                f"{owner} is for targets that are {kind}, but its method has {name}={task!r}. "
+                f"Leave it out, or use {'CleanedRegressor' if classifies else 'CleanedClassifier'}."
+            )
     for name, model in _models_of(method).items():
         if _is_for_classes(model) is not (not classifies):
             continue
@@ -34,10 +39,17 @@ def check_estimator_kind(owner: str, estimator: object, classifies: bool) -> Non
 
 def decided_kind(method: BaseDetrimentality, rows: Rows) -> bool:
     """Decide whether targets are classes where no class name says so; the method is fitted."""
-    if hasattr(method, "classes_"):
-        return True
+    tasks = set(_tasks_of(method).values())
+    if hasattr(method, "classes_") or tasks:
+        return tasks != {"regression"}
     kinds = {_is_for_classes(model) for model in _models_of(method).values()} - {None}
     return kinds == {True} if kinds else rows.has_classes
+
+
+def _tasks_of(method: BaseDetrimentality) -> dict[str, str]:
+    """List what a method and its parts were told of the targets."""
+    parameters = method.get_params().items()
+    return {n: v for n, v in parameters if n.split("__")[-1] == "task" and v is not None}
 
 
 def _models_of(method: BaseDetrimentality) -> dict[str, object]:
@@ -52,10 +64,5 @@ def _models_of(method: BaseDetrimentality) -> dict[str, object]:
 
 def _is_for_classes(model: object) -> bool | None:
     """Say what a model is for; None if it does not tell."""
-    if is_net(model):
-        return {"classes": True, "binary": True, "regression": False}.get(kind_of(model))
-    if isinstance(model, type) or not hasattr(model, "fit"):
-        return None
-    if is_classifier(model) or is_regressor(model):
-        return bool(is_classifier(model))
-    return None
+    task = task_of(model)
+    return None if task is None else task == "classification"

@@ -46,6 +46,9 @@ class GraNd(BaseDetrimentality):
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
         one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the trainings. Global generators are neither used nor changed.
 
@@ -122,6 +125,7 @@ class GraNd(BaseDetrimentality):
         cv: Any = None,
         batch_size: int = 256,
         memory: Any = None,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -131,6 +135,7 @@ class GraNd(BaseDetrimentality):
         self.cv = cv
         self.batch_size = batch_size
         self.memory = memory
+        self.task = task
         self.random_state = random_state
 
     def _check_parameters(self) -> None:

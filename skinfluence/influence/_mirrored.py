@@ -42,6 +42,9 @@ class MirroredInfluence(InfluenceQueries):
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
         one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 
@@ -100,6 +103,7 @@ class MirroredInfluence(InfluenceQueries):
         validation: str | float = "cross",
         batch_size: int = 256,
         memory: Any = None,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -108,6 +112,7 @@ class MirroredInfluence(InfluenceQueries):
         self.validation = validation
         self.batch_size = batch_size
         self.memory = memory
+        self.task = task
         self.random_state = random_state
 
     def _check_parameters(self) -> None:

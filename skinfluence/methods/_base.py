@@ -1,6 +1,7 @@
 """What all methods share: fit, the scores, and what a Pipeline asks for."""
 
 from abc import ABCMeta, abstractmethod
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._cross_fitting import cross_fit
 from skinfluence.methods._parts import predicted_scores_by, scores_by
+from skinfluence.nets._task import rows_as_told
 from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_net_of
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
@@ -122,6 +124,9 @@ class BaseDetrimentality(
         self._seeds = draw_seeds(self.random_state, 3)
 
     def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
+        rows = rows_as_told(self, rows)
+        if validation is not None:
+            validation = replace(validation, is_numeric=rows.is_numeric)
         self._validation_groups = None if validation is None else validation.groups
         scores = self._training_scores(rows, validation)
         if scores is not None:

@@ -141,6 +141,11 @@ class CalibratedDetrimentality(BaseDetrimentality):
         """The method's net."""
         return getattr(self.method, "net", None)
 
+    @property
+    def task(self) -> str | None:
+        """The method's task."""
+        return getattr(self.method, "task", None)
+
     def expected_errors(self, budget: float) -> int:
         """Estimate how many of the most detrimental rows are mislabelled.
 

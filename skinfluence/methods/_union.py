@@ -72,6 +72,9 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         and the trace are kept by net, rows, targets and seed, so that a search over what the
         methods make of it trains one net a fold. Needs an integer `random_state` to find them
         again. A frozen net needs none; methods that train their own have a `memory` of their own.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training, and of methods whose own is None.
 
@@ -129,6 +132,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         aggregate: str | None = "rank_mean",
         contamination: float = 0.1,
         memory: Any = None,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.methods = methods
@@ -136,6 +140,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         self.aggregate = aggregate
         self.contamination = contamination
         self.memory = memory
+        self.task = task
         self.random_state = random_state
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

@@ -184,6 +184,8 @@ def _trained(
     sketch = initialized_copy(net, seed)
     check_is_not_lazy(sketch)
     X, target = TrainedNet(sketch, labels, None).coded(rows)
+    if target is None:
+        _check_own_targets(sketch, X)
     target = fitting_outputs(sketch, labels, X, target)
     if isinstance(X, np.ndarray):  # torch takes no negative strides and warns of read-only arrays
         X = np.require(X, requirements=["C", "W"])
@@ -195,6 +197,26 @@ def _trained(
 
     trace, key = train_once(memory, net, X, target, seed=seed, recorder=recorder, train=train)
     return TrainedNet(net, labels, _residual(net, X, target), trace, key)
+
+
+def _check_own_targets(net: Net, X: Any) -> None:
+    """Refuse a data set whose own targets are not what a net that classifies takes."""
+    if kind_of(net) not in {"classes", "binary"}:
+        return
+    some = np.unique(np.linspace(0, len(X) - 1, 24).astype(int)).tolist()
+    labels = [X[i][1] for i in some]
+    wrong: list[Any] = [label for label in labels if isinstance(label, str | bytes)]
+    if not wrong:
+        shape = output_shape(net, X, None)
+        n_outputs = 2 if kind_of(net) == "binary" else shape[0] if len(shape) == 1 else None
+        codes = [int(label) for label in labels if np.asarray(label).size == 1]
+        wrong = [code for code in codes if n_outputs is not None and not 0 <= code < n_outputs]
+    if wrong:
+        raise ValueError(
+            f"The data set's own labels hold {sorted(set(wrong))[:5]}, but the net takes whole "
+            "numbers from 0 on, one for each of its outputs. Pass the labels as y besides the data "
+            "set, fit(dataset, y), where any are coded."
+        )
 
 
 def _frozen(net: Any, rows: Rows, needs: TraceNeeds | None) -> TrainedNet:

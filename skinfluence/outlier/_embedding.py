@@ -18,6 +18,7 @@ from skinfluence.methods._gradient_parameters import (
     needs_of_checkpoints,
     trajectory_of,
 )
+from skinfluence.nets._task import rows_as_told
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._rows import ModelRows, Rows
@@ -70,6 +71,9 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
         one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training and the projection. Global generators are neither used nor changed.
 
@@ -133,6 +137,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         max_bytes: int = 2**30,
         batch_size: int = 256,
         memory: Any = None,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -144,6 +149,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.max_bytes = max_bytes
         self.batch_size = batch_size
         self.memory = memory
+        self.task = task
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -189,7 +195,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = Rows.parse(self, X, y)
+        rows = rows_as_told(self, Rows.parse(self, X, y))
         needs = needs_of_checkpoints(self.checkpoints, self.combine)
         self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
         return self.embedding_

@@ -73,6 +73,9 @@ class ComplexityGap(BaseDetrimentality):
         Refuse a larger kernel matrix before making it.
     batch_size : int, default=256
         Rows per pass through the net. It changes memory and speed, not the result.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of samples, landmarks and the training of a net. Global generators are neither used nor
         changed. With the other defaults nothing is random.
@@ -157,6 +160,7 @@ class ComplexityGap(BaseDetrimentality):
         dtype: str = "float64",
         max_bytes: int = 2**30,
         batch_size: int = 256,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -171,6 +175,7 @@ class ComplexityGap(BaseDetrimentality):
         self.dtype = dtype
         self.max_bytes = max_bytes
         self.batch_size = batch_size
+        self.task = task
         self.random_state = random_state
 
     def _check_parameters(self) -> None:

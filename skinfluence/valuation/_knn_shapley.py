@@ -90,6 +90,9 @@ class KNNShapley(BaseDetrimentality):
         within its fold. Trusted X_val, y_val are better: the labels of the folds are noisy, too.
     batch_size : int, default=256
         Rows per pass through the net. It changes memory and speed, not the result.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the folds and the training of a net. Global generators are neither used nor changed.
         With X_val and raw features nothing is random.
@@ -151,6 +154,7 @@ class KNNShapley(BaseDetrimentality):
         features: str = "raw",
         validation: str | float = "cross",
         batch_size: int = 256,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -158,6 +162,7 @@ class KNNShapley(BaseDetrimentality):
         self.features = features
         self.validation = validation
         self.batch_size = batch_size
+        self.task = task
         self.random_state = random_state
 
     def _check_parameters(self) -> None:

@@ -242,14 +242,27 @@ def _array(net, name):
 class Sideways(SmallMlp):
     """Its last layer sees all rows of a batch as one."""
 
+    n_copies = 1
+
     def forward(self, X):
-        return self.head(self.body(X)[None])[0]
+        return self.head(self.body(X).expand(self.n_copies, -1, -1))[0]
 
 
-def test_a_last_layer_without_rows_is_refused():
+class Copied(Sideways):
+    """Its last layer sees no axis of rows first, not of one row alone either."""
+
+    n_copies = 2
+
+
+def test_a_last_layer_with_rows_on_another_axis_is_asked_row_by_row():
     X, y = blobs(30)
     net = fitted_classifier(X, y, module=Sideways, max_epochs=1)
-    with pytest.raises(ValueError, match=r"'head', takes \(1, 30, 16\).*features='raw'"):
+    twin = classifier().initialize()
+    twin.module_.load_state_dict(net.module_.state_dict())
+    expected = penultimate_features(twin, X, batch_size=7)
+    np.testing.assert_allclose(penultimate_features(net, X, batch_size=7), expected, atol=1e-6)
+    net = fitted_classifier(X, y, module=Copied, max_epochs=1)
+    with pytest.raises(ValueError, match=r"'head', takes \(2, 1, 16\).*features='raw'"):
         ComplexityGap(FrozenEstimator(net), features="penultimate").fit(X, y)
 
 

@@ -70,6 +70,9 @@ class SGDInfluence(InfluenceQueries):
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
         one net a fold. Needs an integer `random_state` to find them again. A frozen net needs none.
         With `storage` in a folder nothing is cached.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
 
@@ -164,6 +167,7 @@ class SGDInfluence(InfluenceQueries):
         max_bytes: int = 2**30,
         batch_size: int = 256,
         memory: Any = None,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -176,6 +180,7 @@ class SGDInfluence(InfluenceQueries):
         self.max_bytes = max_bytes
         self.batch_size = batch_size
         self.memory = memory
+        self.task = task
         self.random_state = random_state
 
     def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:

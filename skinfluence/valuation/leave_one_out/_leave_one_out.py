@@ -63,6 +63,9 @@ class LeaveOneOut(BaseDetrimentality):
         exists, the run goes on from it: after a crash, or with another `subset`. Needs an integer
         `random_state` or a frozen net. Two folds have a file each, with ``-0`` and ``-1`` after
         the name's stem.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
     verbose : int, default=0
@@ -153,6 +156,7 @@ class LeaveOneOut(BaseDetrimentality):
         validation: str | float = "cross",
         n_jobs: int | None = None,
         path: str | Path | None = None,
+        task: str | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -162,6 +166,7 @@ class LeaveOneOut(BaseDetrimentality):
         self.validation = validation
         self.n_jobs = n_jobs
         self.path = path
+        self.task = task
         self.random_state = random_state
         self.verbose = verbose
 

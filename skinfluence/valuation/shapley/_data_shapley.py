@@ -71,6 +71,9 @@ class DataShapley(BaseDetrimentality):
         Permutations at a time, by joblib. It does not change the values.
     verbose : int, default=0
         1 prints a line every ten permutations.
+    task : {"classification", "regression"}, optional
+        What the targets are, where no net or estimator of your own says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the permutations, the folds and every training. Global generators are neither used
         nor changed.
@@ -145,6 +148,7 @@ class DataShapley(BaseDetrimentality):
         checkpoint: str | Path | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
+        task: str | None = None,
         random_state: Any = None,
     ) -> None:
         self.estimator = estimator
@@ -159,6 +163,7 @@ class DataShapley(BaseDetrimentality):
         self.checkpoint = checkpoint
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.task = task
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
