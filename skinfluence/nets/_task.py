@@ -12,6 +12,7 @@ from skinfluence.exceptions import ManyClassesWarning
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.rows._parameters import check_choice
 from skinfluence.rows._rows import Rows
+from skinfluence.rows._targets import is_regression_target
 
 _TASKS = ("classification", "regression")
 # Fewer rows than this show nothing.
@@ -60,7 +61,10 @@ def _thawed(model: object) -> object:
 def _warn_of_many_classes(rows: Rows) -> None:
     if not rows.has_classes or len(rows) < _ENOUGH_ROWS:
         return
-    n_classes = len(np.unique(rows.known_targets().astype(str)))
+    targets = rows.known_targets()
+    if is_regression_target(targets):  # whoever said that these are classes knows
+        return
+    n_classes = len(np.unique(targets.astype(str)))
     if n_classes <= len(rows) / 2:
         return
     warnings.warn(

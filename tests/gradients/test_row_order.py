@@ -45,7 +45,7 @@ any_rows = given(
 
 
 @pytest.mark.parametrize("module", movers.RIGHT_NETS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @any_rows
 def test_gradients_follow_rows_that_a_net_moves(module, **drawn):
     follow_rows(module, **drawn)
@@ -53,7 +53,7 @@ def test_gradients_follow_rows_that_a_net_moves(module, **drawn):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", movers.RIGHT_NETS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @any_rows
 def test_gradients_follow_rows_in_many_sets(module, **drawn):
     follow_rows(module, **drawn)
@@ -82,7 +82,7 @@ def test_lengths_of_the_first_report():
 
 @pytest.mark.parametrize("module", movers.WRONG_NETS)
 @pytest.mark.parametrize("read", ["gradients", "losses"])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(n=st.integers(30, 80), tied=st.sampled_from([0, 2, 5]), seed=st.integers(0, 2**16))
 def test_a_net_that_mixes_rows_is_named(module, read, n, tied, seed):
     X, y = movers.token_rows(n, tied, seed)
@@ -96,7 +96,7 @@ def test_a_net_that_mixes_rows_is_named(module, read, n, tied, seed):
 
 
 @pytest.mark.parametrize("module", [*movers.RIGHT_NETS[2:], *movers.WRONG_NETS])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(n=st.integers(2, 80), tied=st.sampled_from([0, 2, 5]), seed=st.integers(0, 2**16))
 def test_penultimate_features_are_the_rows_own_or_the_culprit_is_named(module, n, tied, seed):
     X, _ = movers.token_rows(n, tied, seed)
@@ -134,7 +134,7 @@ def test_methods_follow_rows_that_a_net_moves(module):
 @pytest.mark.parametrize("collate", movers.RIGHT_COLLATES)
 @pytest.mark.parametrize("loader", movers.RIGHT_LOADERS)
 @pytest.mark.parametrize("dataset", [movers.Rows, movers.ManyAtOnce])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(n=st.integers(1, 40), batch_size=st.sampled_from([2, 8, 64]), seed=st.integers(0, 2**16))
 def test_gradients_follow_rows_of_data_sets(collate, loader, dataset, n, batch_size, seed):
     X, y = movers.token_rows(n, seed=seed)
@@ -145,7 +145,7 @@ def test_gradients_follow_rows_of_data_sets(collate, loader, dataset, n, batch_s
 
 
 @pytest.mark.parametrize("collate", movers.WRONG_COLLATES)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     n=st.integers(30, 80),
     tied=st.sampled_from([0, 4, 20]),
@@ -177,7 +177,7 @@ def test_a_rare_batch_that_is_collated_in_another_order_is_named():
 
 @pytest.mark.parametrize("loader", movers.WRONG_LOADERS)
 @pytest.mark.parametrize("predicts", [False, True])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     n=st.sampled_from([31, 45, 77]), batch_size=st.sampled_from([8, 16]), seed=st.integers(0, 2**16)
 )

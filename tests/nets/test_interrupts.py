@@ -109,7 +109,7 @@ shares = given(k=st.floats(0, 0.999))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SMALLEST if trains_a_net(kind)])
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=1, deadline=None)
 @shares
 def test_every_estimator_raises_and_keeps_nothing(kind, k):
     extra = {"random_state": 0} if "random_state" in SMALLEST[kind].get_params() else {}
@@ -176,14 +176,14 @@ def test_work_that_goes_on_equals_the_undisturbed(name, k):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORK)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @shares
 def test_work_goes_on_from_many_moments(name, k):
     interrupted_and_again(WORK[name], k)
 
 
 @pytest.mark.parametrize("name", ["folds", "scratch", "shapley", "recorded", "retraced"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(k=st.integers(0, 12))
 def test_an_interrupt_in_a_write_keeps_nothing_torn(name, k):
     real, left = os.replace, [k]
@@ -209,7 +209,7 @@ def test_an_interrupt_in_a_write_keeps_nothing_torn(name, k):
         np.testing.assert_array_equal(one, two)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=1, deadline=None)
 @shares
 def test_searches_do_not_rank_by_cut_trainings(k):
     def search(folder):
