@@ -98,8 +98,10 @@ class BaseDetrimentality(
         Raises
         ------
         ValueError
-            If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, or the
-            net does not fit the data.
+            If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, the net
+            does not fit the data, its training diverges, or it or its loader mixes up rows.
+        KeyboardInterrupt
+            If a training is interrupted: no cut training is scored, cached or kept.
         """
         return self._fit_given(X, y, *validation_parts(X_val, y_val))
 
