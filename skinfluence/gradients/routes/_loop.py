@@ -224,8 +224,10 @@ class GradientLoop(BatchLoop):
         expected = self._weighted_sum(X, y, weights)
         wrong = []
         for layer, scale in zip(self.layers, scales, strict=True):
-            pieces = zip(parts, slices(len(y), self.rows_at_once), strict=True)
-            sums = [part[layer.name].scaled(weights[rows]).summed() for part, rows in pieces]
+            pieces = zip(
+                parts, torch.split(weights, [part.shape[1] for part in by_part]), strict=True
+            )
+            sums = [part[layer.name].scaled(own).summed() for part, own in pieces]
             found = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
             entry = scale / layer.n_parameters**0.5
             starts = torch.split(found, [len(part) for part in expected[layer.name]])
