@@ -47,6 +47,7 @@ wheel: $(READY)  ## build the wheel, install it in a clean venv, import it
 bench: $(READY)  ## speed and memory of the gradient core, as ratios
 	$(BIN)/python benchmarks/gradient_speed.py
 	$(BIN)/python benchmarks/gradient_memory.py
+	$(BIN)/python benchmarks/row_checks.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .venv-wheel dist build output .mypy_cache .ruff_cache .pytest_cache .hypothesis
