@@ -60,7 +60,14 @@ def check_converged(net: NeuralNet) -> None:
     """Refuse a net whose training ended in losses or parameters that are not finite."""
     losses = [_training_loss(epoch) for epoch in net.history]
     bad = [name for name, p in net.module_.named_parameters() if not p.isfinite().all()]
-    if not bad and all(map(math.isfinite, losses[-1:])):
+    # with the best parameters put back, what counts is that there were any
+    is_restored = any(getattr(c, "load_best", False) for _, c in getattr(net, "callbacks_", []))
+    ends = (
+        [any(map(math.isfinite, losses))]
+        if losses and is_restored
+        else map(math.isfinite, losses[-1:])
+    )
+    if not bad and all(ends):
         return
     since = next((i for i, loss in enumerate(losses, 1) if not math.isfinite(loss)), len(losses))
     where = f"its loss is {losses[since - 1]:.3g} from epoch {since} of {len(losses)} on"

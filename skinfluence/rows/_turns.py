@@ -28,10 +28,12 @@ class _Turns:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Wait for this thread's turn, which lasts as long as the block."""
-        while not self._lock.acquire(timeout=_PERIOD):
+        patience = 0.0
+        while not self._lock.acquire(timeout=patience):
             if self._is_waited_for():
                 yield
                 return
+            patience = _PERIOD
         if not self._depth:
             self._holder = threading.get_ident()
             self._others = {thread.ident or 0 for thread in threading.enumerate()}

@@ -110,6 +110,26 @@ def test_a_training_that_recovered_is_whole():
     assert np.isfinite(LossScore(net, random_state=0).fit(X, Y).detrimentality_).all()
 
 
+def test_a_training_that_went_back_to_its_best_epoch_is_whole(tmp_path):
+    class ExplodesLater(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, output, target):
+            self.calls += self.training
+            loss = nn.functional.cross_entropy(output, target)
+            return loss + torch.inf if self.calls > 4 else loss
+
+    best = Checkpoint(monitor="train_loss_best", dirname=tmp_path, load_best=True)
+    net = classifier(criterion=ExplodesLater, max_epochs=4)
+    with pytest.raises(ValueError, match="its loss is inf from epoch 3 of 4"):
+        LossScore(net, random_state=0).fit(X, Y)
+    fitted = classifier(criterion=ExplodesLater, max_epochs=4, callbacks=[best]).fit(X, Y)
+    fitted.criterion_.calls = 0
+    assert np.isfinite(LossScore(FrozenEstimator(fitted)).fit(X, Y).detrimentality_).all()
+
+
 @pytest.mark.parametrize(
     ("callback", "name"),
     [
