@@ -49,7 +49,7 @@ def cast_targets(net: Net, y: np.ndarray) -> np.ndarray:
     if takes_class_indices(net) and y.dtype.kind != "f":
         return y.astype(np.int64)
     if compares_elementwise(net) or y.dtype.kind == "f":
-        return y.astype(np.float64 if takes_doubles(net.module_) else _numpy_dtype(net))
+        return y.astype(_numpy_dtype(net))
     return y.astype(np.int64) if kind_of(net) == "classes" else y
 
 

@@ -27,7 +27,6 @@ class _StandardizedModule(nn.Module):
 
     # A column such as a time in seconds has its digits where single precision has none left: it
     # is centred before it is rounded, and inputs reach the module in the precision they came in.
-    # So do numeric targets, and outputs are compared with them in double precision.
     takes_doubles = True
     # of the inputs, (n_features,) or (n_channels,), and of the targets, (n_outputs,)
     center: Tensor
@@ -47,13 +46,11 @@ class _StandardizedModule(nn.Module):
         random_state: int | None = None,
     ) -> None:
         super().__init__()
-        # logits have neither centre nor scale
-        output_dtype = torch.float64 if np.ndim(output_center) else torch.float32
         statistics = {
             "center": (center, torch.float64),
             "scale": (scale, torch.float64),
-            "output_center": (output_center, output_dtype),
-            "output_scale": (output_scale, output_dtype),
+            "output_center": (output_center, torch.float32),
+            "output_scale": (output_scale, torch.float32),
         }
         for name, (value, dtype) in statistics.items():
             self.register_buffer(name, torch.as_tensor(np.asarray(value), dtype=dtype))

@@ -24,6 +24,7 @@ class _Turns:
         self._holder: int | None = None
         self._depth = 0
         self._others: set[int] = set()  # threads that were there when the turn began
+        self._lent: _Turns  # of the threads that the turn is lent to
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -31,11 +32,12 @@ class _Turns:
         patience = 0.0
         while not self._lock.acquire(timeout=patience):
             if self._is_waited_for():
-                yield
+                with self._lent.taken():  # they take turns among themselves
+                    yield
                 return
             patience = _PERIOD
         if not self._depth:
-            self._holder = threading.get_ident()
+            self._holder, self._lent = threading.get_ident(), _Turns()
             self._others = {thread.ident or 0 for thread in threading.enumerate()}
         self._depth += 1
         try:

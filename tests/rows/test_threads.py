@@ -103,7 +103,7 @@ def test_threads_that_a_turn_begins_and_waits_for_do_not_wait_for_it():
         thread.start()
         thread.join(timeout=20)
         assert not thread.is_alive()
-    assert len(found) == 4
+    assert found == expected
 
 
 def test_a_thread_waits_for_the_turn_of_another():
