@@ -99,8 +99,11 @@ def _signals_noted() -> Iterator[list[int]]:
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        earlier(number, frame)
+        try:
+            earlier(number, frame)  # one of the user's own may let the training go on
+        except KeyboardInterrupt:
+            noted.append(number)
+            raise
 
     signal.signal(signal.SIGINT, note)
     try:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import warnings
 from pathlib import Path
 
 import joblib
@@ -17,8 +18,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, TrainEndCheckpoint
@@ -276,6 +279,39 @@ def test_a_callback_may_stop_a_training(callbacks, tmp_path, monkeypatch):
         np.testing.assert_array_equal(again.detrimentality_, fitted.detrimentality_)
     assert "fit_loop" not in vars(fitted.net_)
     assert pickle.loads(pickle.dumps(fitted.net_)).predict(X).shape == Y.shape
+
+
+def sends_signal(*args, **kwargs):
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_what_another_library_swallows_shows_in_the_signal(tmp_path, monkeypatch):
+    # scikit-learn's MLP takes Ctrl-C for the end of its training, with a warning
+    model = MLPClassifier(4, max_iter=3, batch_size=1)
+    method = DataShapley(
+        model, max_permutations=1, checkpoint=str(tmp_path / "shapley"), random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "Training interrupted by user")
+        expected = clone(method).set_params(checkpoint=None).fit(X[:12], Y[:12]).detrimentality_
+        with monkeypatch.context() as patch:
+            patch.setattr(MLPClassifier, "_update_no_improvement_count", sends_signal)
+            with pytest.raises(KeyboardInterrupt):
+                method.fit(X[:12], Y[:12])
+        np.testing.assert_array_equal(method.fit(X[:12], Y[:12]).detrimentality_, expected)
+
+
+def test_a_handler_that_lets_the_training_go_on_is_obeyed(monkeypatch):
+    seen = []
+    earlier = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        monkeypatch.setattr(InterruptsBatch, "on_batch_begin", sends_signal)
+        fitted = LossScore(interruptible(callbacks=[InterruptsBatch]), random_state=0).fit(X, Y)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert seen
+    assert len(fitted.net_.history) == 3
 
 
 SCRIPT = """
