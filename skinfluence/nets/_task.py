@@ -23,7 +23,8 @@ def rows_as_told(estimator: Any, rows: Rows) -> Rows:
     """Take targets as what an estimator's `task` says they are; warn where classes are doubtful."""
     task = getattr(estimator, "task", None)
     check_choice("task", task, (None, *_TASKS))
-    model = getattr(estimator, "estimator", None) or getattr(estimator, "net", None)
+    given = (getattr(estimator, name, None) for name in ("estimator", "net"))
+    model = next((each for each in given if each is not None), None)  # an ensemble has a length
     known = task_of(model)
     if task is None:
         if (

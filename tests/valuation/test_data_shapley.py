@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.ensemble import BaggingClassifier
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -277,3 +278,9 @@ def test_what_predicts_nothing_is_refused(estimator):
     X, y, X_val, y_val = problem()
     with pytest.raises(TypeError, match="classifier or regressor"):
         DataShapley(estimator).fit(X, y, X_val, y_val)
+
+
+def test_an_ensemble_as_the_model_has_no_length_before_it_is_fitted():
+    X, y = blobs(n=18)
+    model = DataShapley(BaggingClassifier(Centroids(), 2), max_permutations=1, random_state=0)
+    assert model.fit(X, y).detrimentality_.shape == y.shape
