@@ -34,7 +34,7 @@ ROOMS = {
 }
 # Library: where it may be imported when the package is.
 LIBRARIES = {
-    "skorch": "gradients/_skorch.py nets/ trace/ storage/_fingerprint.py",
+    "skorch": "gradients/_skorch.py nets/ trace/ storage/_fingerprint.py rows/_interrupts.py",
     "pyod": "",
     "matplotlib": "",
     "pandas": "",

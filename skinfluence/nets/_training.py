@@ -26,7 +26,7 @@ def fit_net(
     prepare_net(net)
     if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
-    with seeded(seed), raised_interrupts(net):
+    with seeded(seed), raised_interrupts():
         try:
             fitted = net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
         except (ValueError, RuntimeError) as error:

@@ -83,7 +83,40 @@ class StopsAt(Callback):
         raise KeyboardInterrupt
 
 
-def interruptible(module=InterruptedMlp, **settings):
+class AsksToStop(Callback):
+    """Leaves it to another callback, which the net does not know, when to stop."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.asked_ = StopsAt(2)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.asked_.on_epoch_end(net, **kwargs)
+
+
+class StopsItself(NeuralNetClassifier):
+    """Is told of an epoch's end before its callbacks are."""
+
+    def on_epoch_end(self, net, **kwargs):
+        super().on_epoch_end(net, **kwargs)
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+class OwnFitLoop(NeuralNetClassifier):
+    """Trains by a loop of its own."""
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        self.check_data(X, y)
+        rows = self.get_dataset(X, y)
+        loader = self.get_iterator(rows, training=True)
+        for _ in range(self.max_epochs):
+            self.notify("on_epoch_begin", dataset_train=rows, dataset_valid=None)
+            self.run_single_epoch(loader, training=True, prefix="train", step_fn=self.train_step)
+            self.notify("on_epoch_end", dataset_train=rows, dataset_valid=None)
+        return self
+
+
+def interruptible(module=InterruptedMlp, kind=NeuralNetClassifier, **settings):
     given = {
         "criterion": nn.CrossEntropyLoss,
         "optimizer": torch.optim.SGD,
@@ -94,4 +127,4 @@ def interruptible(module=InterruptedMlp, **settings):
         "verbose": 0,
         **settings,
     }
-    return NeuralNetClassifier(module, **given)
+    return kind(module, **given)

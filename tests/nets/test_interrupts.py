@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -18,13 +20,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, TrainEndCheckpoint
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, EpochScoring, TrainEndCheckpoint
 
 from skinfluence import (
     AreaUnderMargin,
@@ -43,11 +47,15 @@ from skinfluence import (
     TracIn,
 )
 from skinfluence.metrics import removal_curve
+from skinfluence.rows._seeds import draw_seeds, seeded
 from tests._shared.instances import SMALLEST
 from tests._shared.interrupted import (
+    AsksToStop,
     InterruptedMlpInWorkers,
     InterruptsBatch,
+    OwnFitLoop,
     StopsAt,
+    StopsItself,
     Trigger,
     interruptible,
 )
@@ -244,6 +252,63 @@ def test_other_loops_over_models_are_left_too():
     assert Trigger.left() is None
 
 
+def search(net, n_jobs=None):
+    return GridSearchCV(net, {"lr": [0.1, 0.2]}, cv=2, error_score=0.0, n_jobs=n_jobs)
+
+
+@pytest.mark.parametrize("kind", [NeuralNetClassifier, OwnFitLoop])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        search,
+        lambda net: BaggingClassifier(net, 2),
+        lambda net: make_pipeline(StandardScaler(), search(net)),
+    ],
+    ids=["search", "ensemble", "pipeline_of_search"],
+)
+@settings(max_examples=1, deadline=None)
+@shares
+def test_an_interrupt_in_a_net_that_a_model_clones(wrap, kind, k):
+    def make(folder):
+        net = interruptible(kind=kind)
+        return CleanedClassifier(wrap(net), KNNShapley(), contamination=0.1, random_state=0)
+
+    def fit(model):
+        model.loss_ = model.fit(X, Y).predict_proba(X)
+        return model
+
+    interrupted_and_again(make, k, fit)
+
+
+def test_an_interrupt_in_threads_that_a_model_begins():
+    model = CleanedClassifier(search(interruptible(), 2), KNNShapley(), contamination=0.1)
+    Trigger.set(3)
+    with joblib.parallel_config("threading"), pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+
+
+def test_other_trainings_of_the_process_are_left_to_skorch():
+    began, ended = threading.Event(), threading.Event()
+
+    class StopsABatch(Callback):
+        def on_batch_end(self, net, **kwargs):
+            began.set()
+            ended.wait(10)
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(interruptible(callbacks=[StopsABatch()]).fit, X, Y)
+        began.wait(10)
+
+        class Ends(Callback):
+            def on_epoch_end(self, net, **kwargs):
+                ended.set()
+                other.result(10)
+
+        LossScore(interruptible(callbacks=[Ends()])).fit(X, Y)
+        assert len(other.result(10).history) == 1
+
+
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_an_interrupt_in_a_worker_reaches_the_caller(tmp_path, backend):
     flag = tmp_path / "now"
@@ -261,23 +326,32 @@ def test_an_interrupt_in_a_worker_reaches_the_caller(tmp_path, backend):
 
 
 @pytest.mark.parametrize(
-    "callbacks",
+    ("kind", "callbacks"),
     [
-        [EarlyStopping(monitor="train_loss", patience=1, threshold=10.0, sink=str)],
-        [StopsAt(2)],
-        [Checkpoint(monitor=None, dirname="c"), StopsAt(2), TrainEndCheckpoint(dirname="c")],
+        (
+            NeuralNetClassifier,
+            [EarlyStopping(monitor="train_loss", patience=1, threshold=10.0, sink=str)],
+        ),
+        (NeuralNetClassifier, [StopsAt(2)]),
+        (
+            NeuralNetClassifier,
+            [Checkpoint(monitor=None, dirname="c"), StopsAt(2), TrainEndCheckpoint(dirname="c")],
+        ),
+        (NeuralNetClassifier, [AsksToStop()]),
+        (StopsItself, []),
+        (OwnFitLoop, [StopsAt(2)]),
     ],
-    ids=["early_stopping", "own", "with_checkpoints"],
+    ids=["early_stopping", "own", "with_checkpoints", "asks", "net_itself", "own_loop"],
 )
-def test_a_callback_may_stop_a_training(callbacks, tmp_path, monkeypatch):
+def test_a_callback_may_stop_a_training(kind, callbacks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    net = interruptible(max_epochs=9, callbacks=callbacks)
+    net, loop = interruptible(kind=kind, max_epochs=9, callbacks=callbacks), kind.fit_loop
     for method in (LossScore, AreaUnderMargin):
         fitted = method(net, memory=str(tmp_path / "m"), random_state=0).fit(X, Y)
         assert len(fitted.net_.history) == 2
         again = method(net, memory=str(tmp_path / "m"), random_state=0).fit(X, Y)
         np.testing.assert_array_equal(again.detrimentality_, fitted.detrimentality_)
-    assert "fit_loop" not in vars(fitted.net_)
+    assert kind.fit_loop is loop
     assert pickle.loads(pickle.dumps(fitted.net_)).predict(X).shape == Y.shape
 
 
@@ -312,6 +386,34 @@ def test_a_handler_that_lets_the_training_go_on_is_obeyed(monkeypatch):
         signal.signal(signal.SIGINT, earlier)
     assert seen
     assert len(fitted.net_.history) == 3
+
+
+def test_a_net_in_training_is_as_the_user_made_it():
+    found = []
+
+    class Looks(Callback):
+        def on_train_begin(self, net, **kwargs):
+            found.append(clone(net).set_params(callbacks=None).get_params(deep=False))
+
+    LossScore(interruptible(callbacks=[Looks()])).fit(X, Y)
+    assert found[0].keys() == interruptible().get_params(deep=False).keys()
+
+
+def test_a_training_goes_on_with_other_callbacks_verbosity_and_callers(tmp_path):
+    def net(verbose=0):
+        recorder = TraceRecorder(checkpoints=3, storage=str(tmp_path / "t"), resume=True)
+        return interruptible(callbacks=[recorder], verbose=verbose, callbacks__print_log__sink=str)
+
+    def fit(verbose):
+        return TracIn(net(verbose), checkpoints=3, random_state=0).fit(X, Y)
+
+    expected = TracIn(interruptible(), checkpoints=3, random_state=0).fit(X, Y).detrimentality_
+    Trigger.set(5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(0)
+    np.testing.assert_array_equal(fit(1).detrimentality_, expected)
+    with seeded(draw_seeds(0, 1)[0]):  # complete by now: the user's own fit finds it too
+        assert len(net().fit(X, Y).history) == 3
 
 
 SCRIPT = """
