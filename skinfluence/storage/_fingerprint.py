@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, cached_property, singledispatchmethod
 from importlib.metadata import version
-from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +17,19 @@ import torch
 from joblib.hashing import NumpyHasher
 from torch import Tensor
 
-from skinfluence.storage._sources import MAIN, VERSIONED, is_installed, is_standard, origin_of
+from skinfluence.storage._sources import (
+    BY_NAME,
+    MAIN,
+    VERSIONED,
+    codes_in,
+    imports_in,
+    is_installed,
+    is_standard,
+    modules_named,
+    origin_of,
+    spec_of,
+    strings_in,
+)
 
 _Code: TypeAlias = types.FunctionType | type
 _PLAIN = str | bytes | int | float | complex | bool | None | types.EllipsisType | np.generic | Path
@@ -176,7 +187,7 @@ def _globals_of(function: types.FunctionType) -> dict[str, object]:
     found = {name: names[name] for name in sorted(_names_loaded(code)) if name in names}
     for name, module in list(found.items()):
         if isinstance(module, types.ModuleType) and not is_installed(module.__name__):
-            used = {inner for each in _codes_in(code) for inner in each.co_names}
+            used = {inner for each in codes_in(code) for inner in each.co_names}
             held = sorted(used & vars(module).keys())
             found.update((f"{name}.{inner}", getattr(module, inner)) for inner in held)
     return {n: value for n, value in found.items() if _is_read(value, fixed=not _changes(code))}
@@ -194,27 +205,29 @@ def _is_read(value: object, *, fixed: bool) -> bool:
 
 
 def _modules_of(function: types.FunctionType) -> Iterator[str]:
-    """Name the modules that a function imports, or uses as attributes of a package."""
-    for code in _codes_in(function.__code__):
-        module, operations = "", list(dis.get_instructions(code))
-        for number, operation in enumerate(operations):
-            if operation.opname == "IMPORT_NAME":
-                # what it takes off the stack: how many dots there are, and the names
-                dots = "." * operations[number - 2].argval
-                package = function.__globals__.get("__package__") or ""
-                with suppress(ImportError):  # it leads out of its package
-                    module = resolve_name(dots + operation.argval, package)
-                    yield module
-            elif operation.opname == "IMPORT_FROM":
-                yield f"{module}.{operation.argval}"
-        if {"import_module", "__import__"} & {*code.co_names}:
-            yield from sorted(n for n in code.co_consts if isinstance(n, str) and n in sys.modules)
-        for name in code.co_names:
-            package = function.__globals__.get(name)
-            if isinstance(package, types.ModuleType) and not is_installed(package.__name__):
-                inside = package.__name__ + "."
-                found = [m.removeprefix(inside) for m in sys.modules if m.startswith(inside)]
-                yield from sorted(inside + m for m in found if {*m.split(".")} <= {*code.co_names})
+    """Name the modules that a function may import, or use as attributes of a package."""
+    code, names = function.__code__, function.__globals__
+    package = names.get("__package__") or ""
+    yield from imports_in(code, package)
+    used = {name for inner in codes_in(code) for name in inner.co_names}
+    held = [names[name] for name in sorted(_names_loaded(code)) if name in names]
+    if BY_NAME & {*used, *(getattr(value, "__name__", "") for value in held)}:
+        for text in strings_in([*(inner.co_consts for inner in codes_in(code)), held]):
+            yield from modules_named(text, package)
+    for value in held:
+        if isinstance(value, types.ModuleType) and not is_installed(value.__name__):
+            yield from _submodules(value.__name__, used)
+
+
+def _submodules(package: str, names: set[str]) -> Iterator[str]:
+    """Name the modules of these names in a package, imported or not, and in those in it."""
+    spec = spec_of(package)
+    if spec is not None and spec.submodule_search_locations is not None:
+        for name in sorted(names):
+            inner = f"{package}.{name}"
+            if spec_of(inner) is not None:
+                yield inner
+                yield from _submodules(inner, names)
 
 
 @cache
@@ -223,18 +236,13 @@ def _names_loaded(code: types.CodeType) -> frozenset[str]:
     operations = [(i.opname, i.argval) for i in dis.get_instructions(code)]
     read = {name for operation, name in operations if operation == "LOAD_GLOBAL"}
     read -= {name for operation, name in operations if operation == "STORE_GLOBAL"}
-    return frozenset(read.union(*(_names_loaded(inner) for inner in _codes_in(code)[1:])))
+    return frozenset(read.union(*(_names_loaded(inner) for inner in codes_in(code)[1:])))
 
 
 @cache
 def _changes(code: types.CodeType) -> bool:
     """Tell whether code may change a list or mapping, such as a log that a callback keeps."""
-    codes = _codes_in(code)
+    codes = codes_in(code)
     stored = {i.opname for inner in codes for i in dis.get_instructions(inner)}
     called = {name for inner in codes for name in inner.co_names}
     return bool(stored & {"STORE_SUBSCR", "DELETE_SUBSCR"} or called & _CHANGING)
-
-
-def _codes_in(code: types.CodeType) -> list[types.CodeType]:
-    inner = [_codes_in(const) for const in code.co_consts if isinstance(const, types.CodeType)]
-    return [code, *(c for codes in inner for c in codes)]
