@@ -25,6 +25,10 @@ MAIN = {"__main__", "__mp_main__"}
 BY_NAME = {"importlib", "import_module", "__import__", "modules"}
 
 
+class SourceError(Exception):
+    """A module of the user's is there, but its file cannot be read."""
+
+
 class _Source(NamedTuple):
     spec: ModuleSpec
     digest: str
@@ -34,11 +38,11 @@ class _Source(NamedTuple):
 _SOURCES: dict[str, _Source] = {}
 
 
-def origin_of(module: str) -> list[str]:
-    """Digest the files of the user's that a module needs, itself too; name versions of the rest."""
+def origin_of(*modules: str) -> list[str]:
+    """Digest the files of the user's that modules need, their own too; name versions of others."""
     # Imports are read off the code and followed whether or not they have been carried out yet:
     # the same code has the same origin at any time and in every process.
-    todo, known, found = [module], set(MAIN), set()
+    todo, known, found = [*modules], set(MAIN), set()
     while todo:
         name = todo.pop()
         if not name or name in known:
@@ -179,7 +183,9 @@ def _file_of(name: str, spec: ModuleSpec) -> bytes:
         read = getattr(spec.loader, "get_data", lambda path: Path(path).read_bytes())
         data: bytes = read(spec.origin)
     except OSError as error:
-        raise OSError(f"its source {spec.origin}, of the module {name}, cannot be read") from error
+        raise SourceError(
+            f"the file {spec.origin} of the module {name}, which the net imports, cannot be read"
+        ) from error
     return data
 
 
