@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache, cached_property, singledispatchmethod
+from functools import cache, cached_property, partial, singledispatchmethod
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
@@ -221,7 +221,11 @@ def _globals_of(function: types.FunctionType) -> dict[str, object]:
             if isinstance(method, types.FunctionType):
                 itself = method.__code__.co_varnames[:1]
                 changed |= {name} if itself and itself[0] in _changed(method.__code__) else set()
-    return {name: _read(value, fixed=name not in changed) for name, value in found.items()}
+    # what its file makes is known from there; a script or a notebook has none to know it from
+    module = function.__module__ or ""
+    has_file = module not in MAIN and spec_of(module) is not None
+    read = partial(_read, objects=not has_file)
+    return {name: read(value, fixed=name not in changed) for name, value in found.items()}
 
 
 def _members(module: types.ModuleType, names: list[str]) -> Iterator[tuple[str, object]]:
@@ -237,20 +241,20 @@ def _members(module: types.ModuleType, names: list[str]) -> Iterator[tuple[str, 
             yield name, value
 
 
-def _read(value: Any, *, fixed: bool) -> object:
-    """Give what counts of a global: only its class where it changes while the function runs."""
-    kind = type(value)
+def _read(value: Any, *, fixed: bool, objects: bool) -> object:
+    """Give what counts of a global: only its class if it changes, or of an object not wanted."""
+    kind, read = type(value), partial(_read, fixed=fixed, objects=objects)
     if isinstance(value, set | frozenset):
         fixed = fixed or isinstance(value, frozenset)
         return kind, {item for item in value if fixed and isinstance(item, _COUNTED)}
     if isinstance(value, tuple) or (fixed and isinstance(value, list)):
-        return kind, [_read(item, fixed=fixed) for item in value]
+        return kind, [*map(read, value)]
     if fixed and isinstance(value, dict):
-        return kind, [(key, _read(item, fixed=fixed)) for key, item in value.items()]
+        return kind, [(key, read(item)) for key, item in value.items()]
     is_cached = isinstance(getattr(value, "__wrapped__", None), types.FunctionType)
     if is_cached or isinstance(value, _COUNTED):
         return value
-    return value if fixed and not isinstance(value, _DRAWN_FROM) else kind
+    return value if fixed and objects and not isinstance(value, _DRAWN_FROM) else kind
 
 
 def _modules_of(function: types.FunctionType) -> Iterator[str]:

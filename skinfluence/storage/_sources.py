@@ -83,8 +83,7 @@ def is_standard(root: str) -> bool:
     spec = spec_of(root)
     if spec is None or not spec.has_location:  # built in, or frozen
         return True
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
-    return any(Path(spec.origin or "").is_relative_to(folder) for folder in folders)
+    return _is_in_library(spec.origin or "")
 
 
 def imports_in(code: types.CodeType, package: str) -> Iterator[str]:
@@ -210,6 +209,12 @@ def _resolved(name: str, package: str) -> str:
     with suppress(ImportError):
         return resolve_name(name, package)
     return ""
+
+
+@cache
+def _is_in_library(place: str) -> bool:
+    folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    return any(Path(place).is_relative_to(folder) for folder in folders)
 
 
 @cache

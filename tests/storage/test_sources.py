@@ -274,10 +274,10 @@ def test_what_cannot_be_read_of_a_global_counts_by_its_class(kind, project):
     assert fingerprint(project.nets(kind).Net) != before
 
 
-def test_a_setting_of_an_object_counts_as_it_is_when_it_runs(project):
+def test_an_object_in_a_script_counts_as_it_is_when_it_runs(project):
     project.write({"nets.py": "import m\nclass Net:\n    def forward(self, x): return m.cfg.width"})
     project.write({"m.py": "from types import SimpleNamespace\ncfg = SimpleNamespace(width=1)"})
-    nets = project.nets("imported")
+    nets = project.nets("script")
     before = fingerprint(nets.Net)
     nets.m.cfg.width = 2
     assert fingerprint(nets.Net) != before
@@ -399,12 +399,11 @@ def test_whatever_part_of_a_net_imports_it(part, kind, project):
 def test_weights_of_an_edited_net_are_not_taken_out_of_the_cache(project, tmp_path):
     net = """
         from torch import nn
+        from sizes import of
         class Net(nn.Sequential):
             def __init__(self):
-                import sizes
-                super().__init__(nn.Linear(4, sizes.of[0].hidden), nn.ReLU(), nn.LazyLinear(3))
+                super().__init__(nn.Linear(4, of[0].hidden), nn.ReLU(), nn.Linear(of[0].hidden, 3))
         """
-    net = net.replace("nn.LazyLinear(3)", "nn.Linear(sizes.of[0].hidden, 3)")
     sizes = "from types import SimpleNamespace\nof = [SimpleNamespace(hidden=3)]"
     X, y = blobs(n=40)
     for hidden in (3, 5):
