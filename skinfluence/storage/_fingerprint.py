@@ -20,11 +20,11 @@ from joblib.hashing import NumpyHasher
 from torch import Tensor
 
 from skinfluence.storage._sources import (
-    BY_NAME,
     MAIN,
     VERSIONED,
     SourceError,
     codes_in,
+    imports_by_name,
     imports_in,
     is_installed,
     is_standard,
@@ -39,7 +39,7 @@ _PLAIN = str | bytes | int | float | complex | bool | None | types.EllipsisType 
 _COUNTED = types.FunctionType | type | types.ModuleType | np.ndarray | Tensor | _PLAIN
 _ATOMS = {bool, int, float, str, bytes, type(None)}
 _WANTED = "It has to be known whether a training is the same as an earlier one"
-_REMEDY = "Or set memory=None or resume=False."
+_REMEDY = "or set memory=None or resume=False."
 _DEEPEST = 20_000  # pickling takes some twenty calls for a module within a module
 _CHANGING = {"add", "append", "clear", "extend", "insert", "pop", "setdefault", "update"}
 _WRITING = {"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_ATTR", "DELETE_ATTR"}
@@ -103,12 +103,14 @@ class _Hasher(NumpyHasher):
         except _UnreadableError:
             raise
         except SourceError as error:
-            raise _UnreadableError(f"{_WANTED}, but {error}. {_REMEDY}") from error
+            raise _UnreadableError(
+                f"{_WANTED}, but {error}. Put the file back, {_REMEDY}"
+            ) from error
         except Exception as error:
             if not self._is_tolerant:
                 raise _UnreadableError(
                     f"{_WANTED}, but {obj!r} in the net or the data cannot be read. Take it out, "
-                    f"or put the file back. {_REMEDY}"
+                    f"{_REMEDY}"
                 ) from error
             self.save(type(obj))
         if type(obj) in {list, tuple} and not is_known and id(obj) in self.memo:
@@ -264,7 +266,7 @@ def _modules_of(function: types.FunctionType) -> Iterator[str]:
     yield from imports_in(code, package)
     used = {name for inner in codes_in(code) for name in inner.co_names}
     held = [names[name] for name in sorted(_names_loaded(code)) if name in names]
-    if BY_NAME & {*used, *(getattr(value, "__name__", "") for value in held)}:
+    if imports_by_name({*used, *(getattr(value, "__name__", "") for value in held)}):
         for text in strings_in([*(inner.co_consts for inner in codes_in(code)), held]):
             yield from modules_named(text, package)
     for value in held:

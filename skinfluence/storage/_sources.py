@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import types
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 VERSIONED = {"skinfluence", "torch", "skorch", "sklearn", "numpy"}
 # A script or a notebook: no other process can import it by that name, so it has no source here.
 MAIN = {"__main__", "__mp_main__"}
-# Code that uses one of these may import what its strings name.
-BY_NAME = {"importlib", "import_module", "__import__", "modules"}
 
 
 class SourceError(Exception):
@@ -98,9 +96,14 @@ def imports_in(code: types.CodeType, package: str) -> Iterator[str]:
                 yield base
             elif operation.opname == "IMPORT_FROM" and base:
                 yield f"{base}.{operation.argval}"  # which may be a module
-    if BY_NAME & {name for inner in codes_in(code) for name in inner.co_names}:
+    if imports_by_name({name for inner in codes_in(code) for name in inner.co_names}):
         for text in (text for inner in codes_in(code) for text in strings_in(inner.co_consts)):
             yield from modules_named(text, package)
+
+
+def imports_by_name(names: set[str]) -> bool:
+    """Tell whether code that uses these names may import what its strings name."""
+    return bool(names & {"importlib", "import_module", "__import__"}) or names >= {"sys", "modules"}
 
 
 def modules_named(text: str, package: str = "") -> Iterator[str]:
@@ -231,5 +234,10 @@ def _versions_of(package: str) -> list[str]:
     try:
         return [f"{package} {version(package)}"]
     except PackageNotFoundError:  # of another name than what it installs
-        names = sorted(set(packages_distributions().get(package, ())))
+        names = sorted(set(_distributions().get(package, ())))
         return [f"{name} {version(name)}" for name in names]
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()  # reads what is known of every package

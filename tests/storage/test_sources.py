@@ -287,7 +287,7 @@ def test_a_file_that_is_gone_is_named(project):
     project.write({"nets.py": "import m\nclass Net: pass", "m.py": "gain = 1.0"})
     nets = project.nets("imported")
     (project.folder / "m.py").unlink()
-    with pytest.raises(TypeError, match=r"file .*m.py of the module m, .* memory=None"):
+    with pytest.raises(TypeError, match=r"file .*m.py of the module m, .*memory=None"):
         fingerprint(nets.Net)
 
 
