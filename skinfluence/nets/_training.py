@@ -19,6 +19,8 @@ from skinfluence.rows._interrupts import raised_interrupts
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._recorder import TraceRecorder
 
+_STATISTICS = ("running_mean", "running_var")
+
 
 def fit_net(
     net: NeuralNet, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
@@ -61,11 +63,9 @@ def check_converged(net: NeuralNet) -> None:
     """Refuse a net whose training ended in losses or parameters that are not finite."""
     losses = [_training_loss(epoch) for epoch in net.history]
     bad = [name for name, p in net.module_.named_parameters() if not p.isfinite().all()]
-    # of batch normalisation; other buffers may be masks of -inf, or not set yet
-    running = [
-        n for n in net.module_.named_buffers() if n[0].endswith(("running_mean", "running_var"))
-    ]
-    bad += [name for name, buffer in running if not buffer.isfinite().all()]
+    # those of batch normalisation; other buffers may be masks of -inf, or not set yet
+    buffers = [b for b in net.module_.named_buffers() if b[0].endswith(_STATISTICS)]
+    bad += [name for name, buffer in buffers if not buffer.isfinite().all()]
     # with the best parameters put back, what counts is that there were any
     is_restored = any(getattr(c, "load_best", False) for _, c in getattr(net, "callbacks_", []))
     ends = (
@@ -82,7 +82,8 @@ def check_converged(net: NeuralNet) -> None:
     raise ValueError(
         f"The net's training diverged: {where}, so its losses and gradients say nothing about the "
         "rows. Likely causes are a learning rate that is too large, features of very different "
-        "scales, and outputs that do not suit the criterion, such as log-probabilities or logits "
+        "scales, NaN in the rows of a data set, and outputs that do not suit the criterion, such "
+        "as log-probabilities (log_softmax) or logits "
         f"under NLLLoss, of which skorch takes the log itself (criterion: "
         f"{type(net.criterion_).__name__}). Use CrossEntropyLoss with logits, standardise X, or "
         "lower lr."
