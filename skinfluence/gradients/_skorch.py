@@ -144,11 +144,8 @@ def shadow_of(net: Net) -> Net:
 
 def check_is_not_lazy(net: Net) -> None:
     """Refuse a net whose module has parameters that take their size from the first batch."""
-    lazy = [
-        name
-        for name, parameter in net.module_.named_parameters()
-        if isinstance(parameter, nn.UninitializedParameter)
-    ]
+    tensors = [*net.module_.named_parameters(), *net.module_.named_buffers()]
+    lazy = [name for name, tensor in tensors if nn.parameter.is_lazy(tensor)]
     if lazy:
         raise ValueError(
             f"{', '.join(lazy[:3])} of the net's module have no size yet: they belong to lazy "

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from skorch import NeuralNet
+from skorch.callbacks import EpochScoring
 from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset
 from torch import nn
@@ -17,6 +18,8 @@ from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._interrupts import raised_interrupts
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._recorder import TraceRecorder
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 def fit_net(
@@ -60,6 +63,9 @@ def check_converged(net: NeuralNet) -> None:
     """Refuse a net whose training ended in losses or parameters that are not finite."""
     losses = [_training_loss(epoch) for epoch in net.history]
     bad = [name for name, p in net.module_.named_parameters() if not p.isfinite().all()]
+    # those of batch normalisation; other buffers may be masks of -inf, or not set yet
+    buffers = [b for b in net.module_.named_buffers() if b[0].endswith(_STATISTICS)]
+    bad += [name for name, buffer in buffers if not buffer.isfinite().all()]
     # with the best parameters put back, what counts is that there were any
     is_restored = any(getattr(c, "load_best", False) for _, c in getattr(net, "callbacks_", []))
     ends = (
@@ -72,11 +78,12 @@ def check_converged(net: NeuralNet) -> None:
     since = next((i for i, loss in enumerate(losses, 1) if not math.isfinite(loss)), len(losses))
     where = f"its loss is {losses[since - 1]:.3g} from epoch {since} of {len(losses)} on"
     if not losses or math.isfinite(losses[since - 1]):
-        where = f"{bad[0]} and {len(bad) - 1} more of its parameters are not finite"
+        where = f"{bad[0]} and {len(bad) - 1} more of its parameters and statistics are not finite"
     raise ValueError(
         f"The net's training diverged: {where}, so its losses and gradients say nothing about the "
         "rows. Likely causes are a learning rate that is too large, features of very different "
-        "scales, and outputs that do not suit the criterion, such as log-probabilities or logits "
+        "scales, NaN in the rows of a data set, and outputs that do not suit the criterion, such "
+        "as log-probabilities (log_softmax) or logits "
         f"under NLLLoss, of which skorch takes the log itself (criterion: "
         f"{type(net.criterion_).__name__}). Use CrossEntropyLoss with logits, standardise X, or "
         "lower lr."
@@ -142,7 +149,13 @@ def warn_of_rows_kept_out(net: NeuralNet) -> None:
 
 
 def _check_validation_is_there(net: NeuralNet) -> None:
-    missing = [(name, column) for name, column in _monitored(net) if column.startswith("valid_")]
+    scorings = [c for c in _own_callbacks(net) if isinstance(c, EpochScoring) and not c.on_train]
+    scored = [name for c in scorings for name in (c.name, c.scoring) if isinstance(name, str)]
+    missing = [
+        (name, column)
+        for name, column in _monitored(net)
+        if column.startswith("valid_") or column.removesuffix("_best") in scored
+    ]
     if missing and net.train_split is None:
         name, column = missing[0]
         raise ValueError(
@@ -167,9 +180,7 @@ def _monitored(net: NeuralNet) -> list[tuple[str, str]]:
     settings: list[tuple[str, Any]] = [
         (name, value) for name, value in net.get_params().items() if name.endswith("__monitor")
     ]
-    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
-    for entry in callbacks:
-        callback = entry[1] if isinstance(entry, tuple) else entry
+    for callback in _own_callbacks(net):
         if isinstance(callback, type):
             parameter = inspect.signature(callback).parameters.get("monitor")
             monitor = None if parameter is None else parameter.default
@@ -177,3 +188,8 @@ def _monitored(net: NeuralNet) -> list[tuple[str, str]]:
         else:
             settings.append((type(callback).__name__, getattr(callback, "monitor", None)))
     return [(name, value) for name, value in settings if isinstance(value, str)]
+
+
+def _own_callbacks(net: NeuralNet) -> list[Any]:
+    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
+    return [entry[1] if isinstance(entry, tuple) else entry for entry in callbacks]

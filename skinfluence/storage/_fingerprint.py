@@ -1,15 +1,16 @@
 """Fingerprints: what a net, its data and its settings say, whatever process asks."""
 
 import dis
+import random
 import sys
 import types
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache, cached_property, singledispatchmethod
+from functools import cache, cached_property, partial, singledispatchmethod
 from importlib.metadata import version
-from importlib.util import resolve_name
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import sklearn
@@ -18,13 +19,31 @@ import torch
 from joblib.hashing import NumpyHasher
 from torch import Tensor
 
-from skinfluence.storage._sources import MAIN, VERSIONED, is_installed, is_standard, origin_of
+from skinfluence.storage._sources import (
+    MAIN,
+    VERSIONED,
+    SourceError,
+    codes_in,
+    imports_by_name,
+    imports_in,
+    is_installed,
+    is_standard,
+    modules_named,
+    origin_of,
+    spec_of,
+    strings_in,
+)
 
 _Code: TypeAlias = types.FunctionType | type
 _PLAIN = str | bytes | int | float | complex | bool | None | types.EllipsisType | np.generic | Path
+_COUNTED = types.FunctionType | type | types.ModuleType | np.ndarray | Tensor | _PLAIN
 _ATOMS = {bool, int, float, str, bytes, type(None)}
+_WANTED = "It has to be known whether a training is the same as an earlier one"
+_REMEDY = "or set memory=None or resume=False."
 _DEEPEST = 20_000  # pickling takes some twenty calls for a module within a module
 _CHANGING = {"add", "append", "clear", "extend", "insert", "pop", "setdefault", "update"}
+_WRITING = {"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_ATTR", "DELETE_ATTR"}
+_DRAWN_FROM = np.random.Generator | np.random.RandomState | random.Random | torch.Generator
 
 
 def versions() -> list[str]:
@@ -57,25 +76,43 @@ class _UnreadableError(TypeError):
     """Names what cannot be hashed."""
 
 
+class _Held(NamedTuple):
+    """What functions hold of their modules: what cannot be read in it counts by its class."""
+
+    value: object
+
+
 class _Hasher(NumpyHasher):
     """Hashes what pickle would write, but for code, nets, tensors and the order of mappings."""
+
+    _is_tolerant = False
 
     def save(self, obj: object) -> None:
         """Write an object; what is equal is written alike wherever it lies."""
         if type(obj) in _ATOMS:  # as pickle does, but in a third of the time
             self.dispatch[type(obj)](self, obj)
             return
+        if type(obj) is _Held:
+            before, self._is_tolerant = self._is_tolerant, True
+            self.save(obj.value)
+            self._is_tolerant = before
+            return
         is_known = id(obj) in self.memo
         try:
             super().save(self._described(obj))
         except _UnreadableError:
             raise
-        except Exception as error:
+        except SourceError as error:
             raise _UnreadableError(
-                "It has to be known whether a training is the same as an earlier one, but "
-                f"{obj!r} in the net or the data cannot be read. Take it out, or set memory=None "
-                "or resume=False."
+                f"{_WANTED}, but {error}. Put the file back, {_REMEDY}"
             ) from error
+        except Exception as error:
+            if not self._is_tolerant:
+                raise _UnreadableError(
+                    f"{_WANTED}, but {obj!r} in the net or the data cannot be read. Take it out, "
+                    f"{_REMEDY}"
+                ) from error
+            self.save(type(obj))
         if type(obj) in {list, tuple} and not is_known and id(obj) in self.memo:
             # Forgotten, but for its number: equal ones count as equal, whether or not they are
             # one and the same, which a clone changes.
@@ -146,7 +183,7 @@ def _parts(function: types.FunctionType) -> list[object]:
     parts: list[object] = [function.__code__, function.__defaults__, function.__kwdefaults__, cells]
     if is_installed(function.__module__ or ""):  # a closure: what it uses of its module is known
         return parts
-    return [*parts, _globals_of(function), [origin_of(name) for name in _modules_of(function)]]
+    return [*parts, _Held(_globals_of(function)), origin_of(*_modules_of(function))]
 
 
 def _is_slot(name: str, member: Any) -> bool:
@@ -171,70 +208,131 @@ def _unwrapped(member: Any) -> Any:
 
 
 def _globals_of(function: types.FunctionType) -> dict[str, object]:
-    """Find what a function uses of its module, but for what may change while it runs."""
+    """Find what a function uses of its module and of those it holds, as it is before it runs."""
     code, names = function.__code__, function.__globals__
     found = {name: names[name] for name in sorted(_names_loaded(code)) if name in names}
+    used = sorted({name for inner in codes_in(code) for name in inner.co_names})
     for name, module in list(found.items()):
         if isinstance(module, types.ModuleType) and not is_installed(module.__name__):
-            used = {inner for each in _codes_in(code) for inner in each.co_names}
-            held = sorted(used & vars(module).keys())
-            found.update((f"{name}.{inner}", getattr(module, inner)) for inner in held)
-    return {n: value for n, value in found.items() if _is_read(value, fixed=not _changes(code))}
+            found |= {f"{name}.{inner}": value for inner, value in _members(module, used)}
+    changed = set(_changed(code))
+    for chain in _chains(code):  # methods that change what they are called on
+        for end in range(1, len(chain)):
+            name = ".".join(chain[:end])
+            method = getattr(type(found.get(name)), chain[end], None)
+            if isinstance(method, types.FunctionType):
+                itself = method.__code__.co_varnames[:1]
+                changed |= {name} if itself and itself[0] in _changed(method.__code__) else set()
+    # what its file makes is known from there; a script or a notebook has none to know it from
+    module = function.__module__ or ""
+    has_file = module not in MAIN and spec_of(module) is not None
+    read = partial(_read, objects=not has_file)
+    return {name: read(value, fixed=name not in changed) for name, value in found.items()}
 
 
-def _is_read(value: object, *, fixed: bool) -> bool:
-    """Tell whether a global counts: lists and mappings only where they are `fixed`."""
-    if isinstance(value, tuple | frozenset) or (fixed and isinstance(value, list | set)):
-        return all(_is_read(item, fixed=fixed) for item in value)
+def _members(module: types.ModuleType, names: list[str]) -> Iterator[tuple[str, object]]:
+    """Find members of a module, also those that it makes when they are asked for."""
+    for name in names:
+        value = missing = object()
+        with suppress(Exception):  # its own __getattr__ may raise anything
+            value = getattr(module, name)
+        inner = f"{module.__name__}.{name}"
+        is_inside = isinstance(value, types.ModuleType) and value.__name__ == inner
+        # modules in a package are held once something has imported them: they count by their files
+        if value is not missing and not is_inside and not name.startswith("__"):
+            yield name, value
+
+
+def _read(value: Any, *, fixed: bool, objects: bool) -> object:
+    """Give what counts of a global: only its class if it changes, or of an object not wanted."""
+    kind, read = type(value), partial(_read, fixed=fixed, objects=objects)
+    if isinstance(value, set | frozenset):
+        fixed = fixed or isinstance(value, frozenset)
+        return kind, {item for item in value if fixed and isinstance(item, _COUNTED)}
+    if isinstance(value, tuple) or (fixed and isinstance(value, list)):
+        return kind, [*map(read, value)]
     if fixed and isinstance(value, dict):
-        return all(_is_read(item, fixed=fixed) for pair in value.items() for item in pair)
+        return kind, [(key, read(item)) for key, item in value.items()]
     is_cached = isinstance(getattr(value, "__wrapped__", None), types.FunctionType)
-    counted = _Code | types.ModuleType | np.ndarray | Tensor | _PLAIN
-    return is_cached or isinstance(value, counted)
+    if is_cached or isinstance(value, _COUNTED):
+        return value
+    return value if fixed and objects and not isinstance(value, _DRAWN_FROM) else kind
 
 
 def _modules_of(function: types.FunctionType) -> Iterator[str]:
-    """Name the modules that a function imports, or uses as attributes of a package."""
-    for code in _codes_in(function.__code__):
-        module, operations = "", list(dis.get_instructions(code))
-        for number, operation in enumerate(operations):
-            if operation.opname == "IMPORT_NAME":
-                # what it takes off the stack: how many dots there are, and the names
-                dots = "." * operations[number - 2].argval
-                package = function.__globals__.get("__package__") or ""
-                with suppress(ImportError):  # it leads out of its package
-                    module = resolve_name(dots + operation.argval, package)
-                    yield module
-            elif operation.opname == "IMPORT_FROM":
-                yield f"{module}.{operation.argval}"
-        if {"import_module", "__import__"} & {*code.co_names}:
-            yield from sorted(n for n in code.co_consts if isinstance(n, str) and n in sys.modules)
-        for name in code.co_names:
-            package = function.__globals__.get(name)
-            if isinstance(package, types.ModuleType) and not is_installed(package.__name__):
-                inside = package.__name__ + "."
-                found = [m.removeprefix(inside) for m in sys.modules if m.startswith(inside)]
-                yield from sorted(inside + m for m in found if {*m.split(".")} <= {*code.co_names})
+    """Name the modules that a function may import, or use as attributes of a package."""
+    code, names = function.__code__, function.__globals__
+    package = names.get("__package__") or ""
+    yield from imports_in(code, package)
+    used = {name for inner in codes_in(code) for name in inner.co_names}
+    held = [names[name] for name in sorted(_names_loaded(code)) if name in names]
+    if imports_by_name({*used, *(getattr(value, "__name__", "") for value in held)}):
+        for text in strings_in([*(inner.co_consts for inner in codes_in(code)), held]):
+            yield from modules_named(text, package)
+    for value in held:
+        if isinstance(value, types.ModuleType) and not is_installed(value.__name__):
+            yield from _submodules(value.__name__, used)
+
+
+def _submodules(package: str, names: set[str]) -> Iterator[str]:
+    """Name the modules of these names in a package, imported or not, and in those in it."""
+    spec = spec_of(package)
+    if spec is not None and spec.submodule_search_locations is not None:
+        for name in sorted(names):
+            inner = f"{package}.{name}"
+            if spec_of(inner) is not None:
+                yield inner
+                yield from _submodules(inner, names)
 
 
 @cache
 def _names_loaded(code: types.CodeType) -> frozenset[str]:
     """Name the globals that code reads and never sets; not its attributes, as co_names does."""
     operations = [(i.opname, i.argval) for i in dis.get_instructions(code)]
-    read = {name for operation, name in operations if operation == "LOAD_GLOBAL"}
+    # a class that is made in a function loads globals as names
+    read = {name for operation, name in operations if operation in {"LOAD_GLOBAL", "LOAD_NAME"}}
+    read = {name for name in read if not name.startswith("__")}
     read -= {name for operation, name in operations if operation == "STORE_GLOBAL"}
-    return frozenset(read.union(*(_names_loaded(inner) for inner in _codes_in(code)[1:])))
+    return frozenset(read.union(*(_names_loaded(inner) for inner in codes_in(code)[1:])))
 
 
 @cache
-def _changes(code: types.CodeType) -> bool:
-    """Tell whether code may change a list or mapping, such as a log that a callback keeps."""
-    codes = _codes_in(code)
-    stored = {i.opname for inner in codes for i in dis.get_instructions(inner)}
-    called = {name for inner in codes for name in inner.co_names}
-    return bool(stored & {"STORE_SUBSCR", "DELETE_SUBSCR"} or called & _CHANGING)
+def _changed(code: types.CodeType) -> frozenset[str]:
+    """Name the variables, and attributes of them, that code writes into, such as a log."""
+    changed: set[str] = set()
+    for inner in codes_in(code):
+        operations = list(dis.get_instructions(inner))
+        # where the expressions begin that something is put into
+        begins = {_place(each): each for each in operations if each.opname in _WRITING}
+        for chain, place in _chains_in(operations):
+            written = begins.get(place)
+            into = chain[:-1] if chain[-1] in _CHANGING else ()
+            if written is not None:
+                is_attribute = written.opname.endswith("_ATTR")
+                into = (*chain, written.argval) if is_attribute else chain
+            changed |= {".".join(into[:end]) for end in range(1, len(into) + 1)}
+    return frozenset(changed)
 
 
-def _codes_in(code: types.CodeType) -> list[types.CodeType]:
-    inner = [_codes_in(const) for const in code.co_consts if isinstance(const, types.CodeType)]
-    return [code, *(c for codes in inner for c in codes)]
+@cache
+def _chains(code: types.CodeType) -> list[tuple[str, ...]]:
+    """List the variables that code reads, each with the attributes it asks of it."""
+    codes = [list(dis.get_instructions(inner)) for inner in codes_in(code)]
+    return [chain for operations in codes for chain, _ in _chains_in(operations)]
+
+
+def _chains_in(
+    operations: list[dis.Instruction],
+) -> Iterator[tuple[tuple[str, ...], object]]:
+    for number, operation in enumerate(operations):
+        if operation.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FAST", "LOAD_DEREF")):
+            following = operations[number + 1 :]
+            asked = takewhile(lambda o: o.opname in {"LOAD_ATTR", "LOAD_METHOD"}, following)
+            name = operation.argval  # or names, of several loaded at once
+            name = name if isinstance(name, str) else name[-1]
+            yield (name, *(each.argval for each in asked)), _place(operation)
+
+
+def _place(operation: dis.Instruction) -> object:
+    where = operation.positions
+    return None if where is None else (where.lineno, where.col_offset)

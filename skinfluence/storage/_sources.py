@@ -1,24 +1,30 @@
 """Where code comes from: versions of what is installed, source files of what a user writes."""
 
-import ast
+import dis
 import hashlib
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+import types
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import resolve_name
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # Code of these counts by the name, also in a checkout of them: whoever makes a fingerprint adds
 # their versions.
 VERSIONED = {"skinfluence", "torch", "skorch", "sklearn", "numpy"}
 # A script or a notebook: no other process can import it by that name, so it has no source here.
 MAIN = {"__main__", "__mp_main__"}
+
+
+class SourceError(Exception):
+    """A module of the user's is there, but its file cannot be read."""
 
 
 class _Source(NamedTuple):
@@ -30,20 +36,25 @@ class _Source(NamedTuple):
 _SOURCES: dict[str, _Source] = {}
 
 
-def origin_of(module: str) -> list[str]:
-    """Name the version of installed code; else digest its file and those it imports of the user."""
-    if not module or module in MAIN:
-        return []
-    if is_installed(module):
-        return _versions_of(module.partition(".")[0])
-    todo, found = [module], {}
+def origin_of(*modules: str) -> list[str]:
+    """Digest the files of the user's that modules need, their own too; name versions of others."""
+    # Imports are read off the code and followed whether or not they have been carried out yet:
+    # the same code has the same origin at any time and in every process.
+    todo, known, found = [*modules], set(MAIN), set()
     while todo:
         name = todo.pop()
-        source = None if name in found or is_installed(name) else _source_of(name)
+        if not name or name in known:
+            continue
+        known.add(name)
+        if is_installed(name):
+            found.update(_versions_of(name.partition(".")[0]))
+            continue
+        source = _source_of(name)
         if source is not None:
-            found[name] = source.digest
             todo += source.imports
-    return [f"{name} {digest}" for name, digest in sorted(found.items())]
+            if source.digest:  # a namespace has no file
+                found.add(f"{name} {source.digest}")
+    return sorted(found)
 
 
 def is_installed(module: str) -> bool:
@@ -53,75 +64,81 @@ def is_installed(module: str) -> bool:
         return False
     if root in VERSIONED or is_standard(root):
         return True
-    spec = _spec_of(root)
+    spec = spec_of(root)
     if spec is not None and not spec.has_location:  # a namespace, which several may share
-        spec = _spec_of(module)
+        spec = spec_of(module)
     if spec is None:
         return False
     places = [spec.origin or ""] if spec.has_location else spec.submodule_search_locations
-    return any(map(_is_in_site, places or ()))
+    # a file put among the installed ones by hand has no version to count by
+    return any(map(_is_in_site, places or ())) and bool(_versions_of(root))
 
 
 def is_standard(root: str) -> bool:
     """Tell Python's own modules from the user's of the same name."""
     if root not in sys.stdlib_module_names:
         return False
-    spec = _spec_of(root)
+    spec = spec_of(root)
     if spec is None or not spec.has_location:  # built in, or frozen
         return True
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
-    return any(Path(spec.origin or "").is_relative_to(folder) for folder in folders)
+    return _is_in_library(spec.origin or "")
 
 
-def _source_of(name: str) -> _Source | None:
-    """Read a module's file, once for each time that it is imported or reloaded."""
-    # Not when the file changes: what runs is still what it was, and must not be taken for what
-    # the file is edited to meanwhile. A reload makes a new spec.
-    spec = _spec_of(name)
-    if spec is None:
-        return None
-    known = _SOURCES.get(name)
-    if known is None or known.spec is not spec:
-        file = Path(spec.origin or "")
-        source = file.read_bytes() if file.is_file() else b""  # a namespace has no file
-        written = source if file.suffix == ".py" else b""
-        imports = frozenset(_imports_of(written, name, spec))
-        known = _SOURCES[name] = _Source(spec, hashlib.sha256(source).hexdigest(), imports)
-    return known
-
-
-def _imports_of(source: bytes, name: str, spec: ModuleSpec) -> Iterator[str]:
-    parent = name.rpartition(".")[0]
-    if parent:  # importing a module runs the packages that it lies in
-        yield parent
-    package = parent if spec.submodule_search_locations is None else name
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except SyntaxError:  # nothing has imported it yet, and nothing can
-        return
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            with suppress(ImportError):  # it leads out of its package
-                base = resolve_name("." * node.level + (node.module or ""), package)
+def imports_in(code: types.CodeType, package: str) -> Iterator[str]:
+    """Name the modules that code may import, by statements or by strings; some names are none."""
+    for inner in codes_in(code):
+        base, operations = "", list(dis.get_instructions(inner))
+        for number, operation in enumerate(operations):
+            if operation.opname == "IMPORT_NAME":
+                # what it takes off the stack: how many dots there are, and the names
+                dots = "." * operations[number - 2].argval
+                base = _resolved(dots + operation.argval, package)
                 yield base
-                yield from (f"{base}.{alias.name}" for alias in node.names)  # which may be modules
-        elif isinstance(node, ast.Call) and _is_import(node):
-            with suppress(ImportError):
-                yield resolve_name(ast.literal_eval(node.args[0]), package)
+            elif operation.opname == "IMPORT_FROM" and base:
+                yield f"{base}.{operation.argval}"  # which may be a module
+    if imports_by_name({name for inner in codes_in(code) for name in inner.co_names}):
+        for text in (text for inner in codes_in(code) for text in strings_in(inner.co_consts)):
+            yield from modules_named(text, package)
 
 
-def _is_import(call: ast.Call) -> bool:
-    """Tell a call that imports a module of a given name, such as importlib.import_module."""
-    function = call.func
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    first = call.args[0] if call.args else None
-    is_written = isinstance(first, ast.Constant) and isinstance(first.value, str)
-    return is_written and name in {"import_module", "__import__"}
+def imports_by_name(names: set[str]) -> bool:
+    """Tell whether code that uses these names may import what its strings name."""
+    return bool(names & {"importlib", "import_module", "__import__"}) or names >= {"sys", "modules"}
 
 
-def _spec_of(name: str) -> ModuleSpec | None:
+def modules_named(text: str, package: str = "") -> Iterator[str]:
+    """Name what a string such as "package.module.Class" may mean, from the package or from none."""
+    path = text.partition(":")[0]
+    parts = path.lstrip(".").split(".")
+    if not all(part.isidentifier() for part in parts):
+        return
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        if path.startswith("."):
+            yield _resolved(path[: -len(path.lstrip("."))] + name, package)
+        else:
+            yield name
+            if package:
+                yield f"{package}.{name}"
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Find the strings in constants."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple | list | set | frozenset | dict):
+        inner: Iterable[Any] = [*value, *value.values()] if isinstance(value, dict) else value
+        for item in inner:
+            yield from strings_in(item)
+
+
+def codes_in(code: types.CodeType) -> list[types.CodeType]:
+    """List code and all code that is defined in it."""
+    inner = [codes_in(const) for const in code.co_consts if isinstance(const, types.CodeType)]
+    return [code, *(c for codes in inner for c in codes)]
+
+
+def spec_of(name: str) -> ModuleSpec | None:
     """Find a module without running any code of it or of its package."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
     if isinstance(spec, ModuleSpec):
@@ -129,12 +146,78 @@ def _spec_of(name: str) -> ModuleSpec | None:
     path = None
     package = name.rpartition(".")[0]
     if package:
-        parent = _spec_of(package)
+        parent = spec_of(package)
         path = None if parent is None else parent.submodule_search_locations
         if path is None:
             return None
     found = (f.find_spec(name, path) for f in sys.meta_path if hasattr(f, "find_spec"))
     return next((spec for spec in found if spec is not None), None)
+
+
+def _source_of(name: str) -> _Source | None:
+    """Read a module's file, once for each time that it is imported or reloaded."""
+    # Not when the file changes: what runs is still what it was, and must not be taken for what
+    # the file is edited to meanwhile. A reload makes a new spec.
+    spec = spec_of(name)
+    if spec is None:
+        return None
+    known = _SOURCES.get(name)
+    if known is not None and known.spec is spec:
+        return known
+    written = _file_of(name, spec)
+    digest = hashlib.sha256(written).hexdigest() if spec.has_location else ""
+    if known is None or known.digest != digest:
+        parent = name.rpartition(".")[0]
+        package = parent if spec.submodule_search_locations is None else name
+        code = _code_of(name, spec, written)
+        imports = set() if code is None else {*imports_in(code, package)}
+        # importing a module runs the packages that it lies in
+        known = _Source(spec, digest, frozenset(imports | {parent}))
+    known = _SOURCES[name] = known._replace(spec=spec)
+    return known
+
+
+def _file_of(name: str, spec: ModuleSpec) -> bytes:
+    if not spec.has_location:  # a namespace, or built in
+        return b""
+    try:
+        # a loader reads what lies in an archive, too
+        read = getattr(spec.loader, "get_data", lambda path: Path(path).read_bytes())
+        data: bytes = read(spec.origin)
+    except OSError as error:
+        raise SourceError(
+            f"the file {spec.origin} of the module {name}, which the net imports, cannot be read"
+        ) from error
+    return data
+
+
+def _code_of(name: str, spec: ModuleSpec, written: bytes) -> types.CodeType | None:
+    """Compile a module's source, or read what was compiled; None for what is in C or broken."""
+    suffix = Path(spec.origin or "").suffix
+    if not spec.has_location or suffix not in {".py", ".pyc"}:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how it is written, which its import says as well
+            if suffix == ".py":
+                return compile(written, spec.origin or "", "exec", dont_inherit=True)
+            code: types.CodeType | None = getattr(spec.loader, "get_code", lambda _: None)(name)
+            return code
+    except (SyntaxError, ValueError):  # nothing has imported it yet, and nothing can
+        return None
+
+
+def _resolved(name: str, package: str) -> str:
+    """Resolve a relative name; "" for one that leads out of its package."""
+    with suppress(ImportError):
+        return resolve_name(name, package)
+    return ""
+
+
+@cache
+def _is_in_library(place: str) -> bool:
+    folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    return any(Path(place).is_relative_to(folder) for folder in folders)
 
 
 @cache
@@ -151,5 +234,10 @@ def _versions_of(package: str) -> list[str]:
     try:
         return [f"{package} {version(package)}"]
     except PackageNotFoundError:  # of another name than what it installs
-        names = sorted(set(packages_distributions().get(package, ())))
+        names = sorted(set(_distributions().get(package, ())))
         return [f"{name} {version(name)}" for name in names]
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()  # reads what is known of every package

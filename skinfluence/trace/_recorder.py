@@ -7,6 +7,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 
+from skinfluence.gradients._skorch import check_is_not_lazy
 from skinfluence.rows._parameters import check_parameter, check_positive_integer
 from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._recording import Recording, Reloaded, ends_at, learning_rates_of
@@ -157,6 +158,7 @@ class TraceRecorder(Callback):
         """Take the initial state and get ready for the training loader; called by skorch."""
         needs = needs_of(self)
         _check_alone(self, net)
+        check_is_not_lazy(net)
         # what the net would refuse a moment later, before anything is set on it
         n_samples = get_len(net.get_dataset(X, y))
         earlier: TrainingTrace | None = getattr(self, "trace_", None)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring
@@ -90,6 +91,20 @@ def test_a_frozen_net_that_diverged_is_named():
         LossScore(FrozenEstimator(net)).fit(X, Y)
 
 
+def test_statistics_of_batch_normalisation_that_are_not_finite_are_named():
+    class Normalised(SmallMlp):
+        def __init__(self):
+            super().__init__()
+            self.body.append(nn.BatchNorm1d(16))
+            self.register_buffer("mask", torch.full((2, 2), -torch.inf))
+
+    net = fitted_classifier(X, Y, module=Normalised, max_epochs=1)
+    assert LossScore(FrozenEstimator(net)).fit(X, Y)
+    net.module_.body[-1].running_mean[0] = torch.nan
+    with pytest.raises(ValueError, match=r"diverged: body.*running_mean .* not finite"):
+        LossScore(FrozenEstimator(net)).fit(X, Y)
+
+
 def test_a_training_that_recovered_is_whole():
     class SkipsOneBatch(nn.Module):
         n_calls = 0
@@ -143,6 +158,11 @@ def test_a_callback_that_watches_rows_that_are_not_there_is_named(callback, name
     net = classifier(callbacks=[callback], train_split=None)
     with pytest.raises(ValueError, match=f"{name} watches 'valid_loss.*train_split=None"):
         LossScore(net).fit(X, Y)
+    for scored in (EpochScoring("accuracy"), EpochScoring("accuracy", name="own")):
+        watching = EarlyStopping(monitor=scored.name or "accuracy", sink=str)
+        net = classifier(callbacks=[scored, watching], max_epochs=2)
+        with pytest.raises(ValueError, match=r"EarlyStopping watches '.*train_split=None"):
+            LossScore(net).fit(X, Y)
     scored = EpochScoring("accuracy", name="valid_like", on_train=True)
     watching = EarlyStopping(monitor="train_loss", sink=str)
     net = classifier(callbacks=[scored, watching], max_epochs=2)
@@ -168,6 +188,16 @@ def test_lazy_layers_are_named():
         LossScore(net).fit(X, Y)
     with pytest.raises(ValueError, match="have no size yet"):
         gradient_norms(net.initialize(), X, Y)
+
+    recorded = clone(net).set_params(callbacks=[TraceRecorder(checkpoints=2)])
+    with pytest.raises(ValueError, match=r"have no size yet.*nn.Linear"):
+        recorded.fit(X.astype(np.float32), Y)
+
+    def lazy_statistics():
+        return nn.Sequential(nn.Linear(4, 3), nn.LazyBatchNorm1d(affine=False))
+
+    with pytest.raises(ValueError, match=r"1.running_mean.* have no size yet"):
+        LossScore(clone(net).set_params(module=lazy_statistics)).fit(X, Y)
 
     class Dry(nn.Sequential):
         def __init__(self):
