@@ -134,12 +134,17 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
 
 def _check_lengths(fit_params: dict[str, Any], y: Any) -> None:
     """Refuse weights that are not one a row, before anything is trained."""
-    weights = fit_params.get("sample_weight")
-    if weights is not None and y is not None and len(weights) != len(np.asarray(y)):
-        raise ValueError(
-            f"Got sample_weight for {len(weights)} rows, but X and y have {len(np.asarray(y))}. "
-            "Expected one weight for every row given to fit."
-        )
+    for name, weights in fit_params.items():
+        # those of a pipeline's steps, too; one number weighs all rows alike
+        if name.split("__")[-1] != "sample_weight" or y is None or np.ndim(weights) == 0:
+            continue
+        shape, n_rows = np.shape(weights), len(np.asarray(y))
+        if shape != (n_rows,):
+            what = f"for {shape[0]} rows" if len(shape) == 1 else f"of shape {shape}"
+            raise ValueError(
+                f"Got {name} {what}, but X and y have {n_rows}. Expected one weight for every row "
+                "given to fit."
+            )
 
 
 def _cut(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:

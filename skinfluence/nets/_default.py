@@ -11,7 +11,7 @@ from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skinfluence.rows._containers import center_and_scale
+from skinfluence.rows._containers import center_and_scale, check_is_dense
 from skinfluence.rows._parameters import check_choice
 from skinfluence.rows._seeds import seeded
 from skinfluence.rows._targets import (
@@ -161,6 +161,7 @@ def default_net(
     'NeuralNetRegressor'
     """
     check_choice("task", task, TASKS)
+    check_is_dense(X)
     X = np.asarray(X)
     y = check_targets(y, len(X))
     if task is None and not are_numbers(y, None):

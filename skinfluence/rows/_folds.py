@@ -123,6 +123,12 @@ def _with_all_classes(folds: list[Fold], strata: np.ndarray) -> list[Fold]:
         missing = _missing_class(strata, train)
         if missing is not None:
             name, rows = missing
+            if len(rows) == 1:
+                raise ValueError(
+                    f"Class {name!r} has one row, {rows[0]}, which fold {number} of cv holds out, "
+                    "so that nothing is trained on the class there. Leave the class out, or get "
+                    "more rows of it."
+                )
             raise ValueError(
                 f"Fold {number} of cv trains on no row of class {name!r}: it holds out all "
                 f"{len(rows)} of them ({first_rows(rows)}). Use StratifiedKFold, or shuffle: "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skinfluence.exceptions import ManyClassesWarning
-from skinfluence.rows._containers import check_finite, first_rows
+from skinfluence.rows._containers import check_finite, check_is_dense, first_rows
 
 # What `task` may be; None leaves it to the values of the targets.
 TASKS = (None, "classification", "regression")
@@ -30,6 +30,7 @@ def check_targets(y: object, n_samples: int) -> np.ndarray:
             "This estimator requires y to be passed, but the target y is None. "
             "Every row's score needs its label: call fit(X, y)."
         )
+    check_is_dense(y, "y")
     targets = np.asarray(y)
     if targets.ndim == 0:
         raise ValueError(f"Got a scalar y={y!r}; y should be a 1d array, one target a row of X.")
