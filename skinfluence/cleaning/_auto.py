@@ -54,6 +54,8 @@ class Folds(NamedTuple):
             )
         if self.classifies and one_label_a_row(y):
             _check_two_classes(folds, y.reshape(-1))
+            if not isinstance(self.cv, Integral):
+                _check_known_classes(folds, y.reshape(-1))
         return folds
 
     def _pairs(self, cv: Any, y: np.ndarray) -> list[Fold]:
@@ -114,6 +116,23 @@ def _check_two_classes(folds: list[Fold], y: np.ndarray) -> None:
             f"class {names.tolist()[missing]!r} has {n_missing} of the {len(y)} rows, none of them "
             "among the training rows there. Stratify or shuffle the folds, give rows of the rare "
             "class, or set contamination to an amount in place of 'auto'."
+        )
+
+
+def _check_known_classes(folds: list[Fold], y: np.ndarray) -> None:
+    """Refuse folds that hold out mostly rows of classes they do not train on, naming one."""
+    # such a row is predicted wrongly whatever is removed, so that it tells nothing of the shares
+    names, codes = classes_and_codes(y)
+    for number, (train, held) in enumerate(folds):
+        is_lost = ~np.isin(codes[held], codes[train])
+        if is_lost.mean() <= 0.5:
+            continue
+        missing = np.bincount(codes[held][is_lost]).argmax()
+        raise ValueError(
+            f"Fold {number} of cv trains on no row of class {names.tolist()[missing]!r}: of the "
+            f"{len(held)} rows it holds out, {is_lost.sum()} are of classes that no model there "
+            "can predict. Use StratifiedKFold, or shuffle: KFold takes rows in order, and these "
+            "may be sorted by class; or set contamination to an amount."
         )
 
 
@@ -212,9 +231,10 @@ def _each_share(method: Any, part: Data, train: Train, rules: Rules) -> Iterator
 
 def _same(one: Cleaned, other: Cleaned) -> bool:
     """Tell whether the same model would be trained."""
+    same_kept = np.array_equal(one.kept, other.kept)
+    if not same_kept or not np.array_equal(one.relabelled, other.relabelled):
+        return False
+    if not len(one.relabelled):  # of which a view of a data set makes no array
+        return True
     labels, others = (np.asarray(select(each.y, each.relabelled)) for each in (one, other))
-    return (
-        np.array_equal(one.kept, other.kept)
-        and np.array_equal(one.relabelled, other.relabelled)
-        and np.array_equal(labels, others)
-    )
+    return np.array_equal(labels, others)

@@ -1,14 +1,13 @@
 """What cleaner and cleaned models share: fit the method, choose the amount, take the rows."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Tags
+from sklearn.utils import Tags, get_tags
 
 from skinfluence.cleaning._auto import (
     SHARES,
@@ -17,19 +16,23 @@ from skinfluence.cleaning._auto import (
     losses_of_shares,
 )
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
-from skinfluence.cleaning._target_kind import check_kind, decided_kind
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._parts import fit_part
+from skinfluence.nets._models import translator_of
+from skinfluence.nets._task import settled_task
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seed_unset
-from skinfluence.rows._targets import check_targets, one_label_a_row
+from skinfluence.rows._targets import check_targets
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._callbacks import number_folders
 
 
 class BaseCleaner(BaseEstimator):
     """Base of what treats the rows that a method finds detrimental."""
+
+    estimator: Any
+    _implied_task: str | None = None  # of a class whose name says what targets are
 
     def __init__(
         self,
@@ -56,19 +59,16 @@ class BaseCleaner(BaseEstimator):
         train: Callable[[Data, NDArray[np.intp], Any], Model],
         seed: int,
         groups: Any = None,
-        *,
-        classifies: bool | None = None,
-    ) -> Cleaned:
+    ) -> tuple[Cleaned, Data]:
         """Fit the method on X, y, X_val, y_val, choose the amount, and clean."""
-        # `train` is for "auto", in whose folds `groups` stay together, and to relabel. Without
-        # `classifies` the method, or else the targets, tell whether these are classes.
+        # `train` is for "auto", in whose folds `groups` stay together, and to relabel.
         X, y, X_val, y_val = given
         self._check_parameters(y)
-        if classifies is not None:
-            check_kind(type(self).__name__, self.method, classifies)
+        task = settled_task(self, self._implied_task)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # of an earlier fit
-        rows = Rows.parse(self, X, y, is_numeric=None if classifies is None else not classifies)
+        rows = Rows.parse(self, X, y, task=task)
+        data = Data(X, y, rows, translator_of(self.estimator, rows, seed))
         validation = rows.parse_validation(self, *validation_parts(X_val, y_val))
         method = clone(self.method)
         if self.random_state is not None:
@@ -92,13 +92,8 @@ class BaseCleaner(BaseEstimator):
                 "Set its aggregate to 'rank_mean' or 'vote', or pass a single method."
             )
         self.method_ = fitted
-        if classifies is None:
-            classifies = decided_kind(fitted, rows)
-        one_label = one_label_a_row(np.asarray(rows.targets))
-        if one_label:  # parts that methods see must not tell otherwise
-            rows = replace(rows, is_numeric=not classifies)
-        data = Data(X, y, rows)
-        rules = Rules(classifies and one_label, self.action, self.per_class, self.keep_minimum)
+        classifies = rows.has_classes or self._implied_task == "classification"
+        rules = Rules(rows.has_classes, self.action, self.per_class, self.keep_minimum)
         amount = self.contamination
         if amount == "auto":
             folds = Folds(self.cv, seed, classifies, groups)
@@ -109,7 +104,7 @@ class BaseCleaner(BaseEstimator):
         self.contamination_ = amount
         self.sample_indices_, self.removed_indices_ = cleaned.kept, cleaned.removed
         self.relabelled_ = cleaned.relabelled
-        return cleaned
+        return cleaned, data
 
     def _check_parameters(self, y: object) -> None:
         if y is None:
@@ -138,10 +133,24 @@ class BaseCleaner(BaseEstimator):
         return tags
 
 
-def check_trainable(estimator: object) -> None:
-    """Refuse a model that cannot be trained on the rows kept."""
+def check_trainable(estimator: Any) -> None:
+    """Refuse what cannot be trained on the rows kept to predict targets; None passes."""
     if isinstance(estimator, FrozenEstimator):
         raise ValueError(
             f"Got the frozen estimator {estimator!r}, which cannot be trained on the rows kept. "
             "Pass the estimator itself; it is cloned before it is trained."
         )
+    if estimator is None:
+        return
+    kind = getattr(get_tags(estimator), "estimator_type", None) if _has_tags(estimator) else None
+    learns = hasattr(estimator, "fit") and hasattr(estimator, "predict")
+    if isinstance(estimator, type) or not learns or kind in {"clusterer", "outlier_detector"}:
+        raise TypeError(
+            f"Got estimator={estimator!r}, but expected a classifier or regressor, which learns "
+            "targets from rows and predicts them. Pass an instance of one, or a Pipeline that ends "
+            "in one."
+        )
+
+
+def _has_tags(estimator: object) -> bool:
+    return not isinstance(estimator, type) and hasattr(estimator, "__sklearn_tags__")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skinfluence.nets._models import Translator
 from skinfluence.rows._containers import Inputs, select, with_labels
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
@@ -25,10 +26,38 @@ class Data(NamedTuple):
     X: Any
     y: Any
     rows: Rows
+    translator: Translator | None  # for a model that is or holds a net
 
     def part(self, rows: NDArray[np.intp]) -> "Data":
         """Take some rows."""
-        return Data(select(self.X, rows), select(self.y, rows), self.rows.part(rows))
+        part = select(self.X, rows), select(self.y, rows), self.rows.part(rows)
+        return Data(*part, self.translator)
+
+    def train(self, fit: Callable[[Any, Any], Any], rows: NDArray[np.intp], targets: Any) -> Any:
+        """Train a model, by ``fit(X, y)``, on some rows and targets of theirs."""
+        X = select(self.X, rows)
+        if self.translator is None:
+            return fit(X, targets)
+        return self.translator.train(fit, X, select(self.rows.inputs, rows), targets)
+
+
+class TrainedModel(NamedTuple):
+    """A trained model that predicts what the user gave."""
+
+    model: Any
+    translator: Translator | None
+
+    def predict(self, X: Any) -> Any:
+        """Predict labels as the user names them, or numbers."""
+        if self.translator is None:
+            return self.model.predict(X)
+        return self.translator.predict(self.model, X)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Predict class probabilities, in the order of the labels."""
+        if self.translator is None:
+            return self.model.predict_proba(X)
+        return self.translator.predict_proba(self.model, X)
 
 
 # train(rows, y): a model trained on some of the rows, whose targets are `y`.

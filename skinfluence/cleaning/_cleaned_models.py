@@ -13,17 +13,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
-from skinfluence.cleaning._target_kind import check_estimator_kind
-from skinfluence.gradients._skorch import is_net
-from skinfluence.nets._models import fit_decoding, fit_net_model, fitted_part
+from skinfluence.cleaning._clean_rows import Data, Model, TrainedModel
 from skinfluence.rows._containers import select
+from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 
 
 class _Cleaned(MetaEstimatorMixin, BaseCleaner):
     """A model trained on what a method keeps; subclasses say what kind of model."""
-
-    _classifies: bool
 
     def __init__(
         self,
@@ -83,29 +80,30 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **fit_params).estimator.fit
         check_trainable(self.estimator)
-        check_estimator_kind(type(self).__name__, self.estimator, self._classifies)
         _check_lengths(routed, y)
         fold_seed, seed, _ = draw_seeds(self.random_state, 3)
 
-        def train(data: object, rows: NDArray[np.intp], targets: Any) -> Any:
-            if is_net(self.estimator) and not routed:
-                return fit_net_model(
-                    self.estimator, select(X, rows), targets, seed, classifies=self._classifies
-                )
-            model = seeded_clone(self.estimator, seed)
-            n_rows = len(np.asarray(y))
-            params = {name: _cut(value, rows, n_rows) for name, value in routed.items()}
-            with seeded(seed):
-                return fit_decoding(model, select(X, rows), targets, **params)
+        def train(data: Data, rows: NDArray[np.intp], targets: Any) -> Any:
+            params = {name: _cut(value, rows, len(data.rows)) for name, value in routed.items()}
 
-        cleaned = self._clean(
-            (X, y, X_val, y_val), train, fold_seed, groups, classifies=self._classifies
-        )
-        self._model = train(None, cleaned.kept, select(cleaned.y, cleaned.kept))
-        self.estimator_ = fitted_part(self._model)
+            def fit(X: Any, y: Any) -> Any:
+                with seeded(seed):
+                    return fit_whole(seeded_clone(self.estimator, seed), X, y, **params)
+
+            return data.train(fit, rows, targets)
+
+        def trained(data: Data, rows: NDArray[np.intp], targets: Any) -> Model:
+            return TrainedModel(train(data, rows, targets), data.translator)
+
+        cleaned, data = self._clean((X, y, X_val, y_val), trained, fold_seed, groups)
+        self.estimator_ = train(data, cleaned.kept, select(cleaned.y, cleaned.kept))
+        self._model = TrainedModel(self.estimator_, data.translator)
         self.n_trainings_ += 1
-        if hasattr(self._model, "classes_"):
-            self.classes_ = self._model.classes_
+        labels = None if data.translator is None else data.translator.labels
+        if labels is not None:
+            self.classes_ = labels.classes
+        elif hasattr(self.estimator_, "classes_"):
+            self.classes_ = self.estimator_.classes_
         return self
 
     def predict(self, X: Any) -> Any:
@@ -136,12 +134,17 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
 
 def _check_lengths(fit_params: dict[str, Any], y: Any) -> None:
     """Refuse weights that are not one a row, before anything is trained."""
-    weights = fit_params.get("sample_weight")
-    if weights is not None and y is not None and len(weights) != len(np.asarray(y)):
-        raise ValueError(
-            f"Got sample_weight for {len(weights)} rows, but X and y have {len(np.asarray(y))}. "
-            "Expected one weight for every row given to fit."
-        )
+    for name, weights in fit_params.items():
+        # those of a pipeline's steps, too; one number weighs all rows alike
+        if name.split("__")[-1] != "sample_weight" or y is None or np.ndim(weights) == 0:
+            continue
+        shape, n_rows = np.shape(weights), len(np.asarray(y))
+        if shape != (n_rows,):
+            what = f"for {shape[0]} rows" if len(shape) == 1 else f"of shape {shape}"
+            raise ValueError(
+                f"Got {name} {what}, but X and y have {n_rows}. Expected one weight for every row "
+                "given to fit."
+            )
 
 
 def _cut(value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
@@ -165,9 +168,9 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     ----------
     estimator : estimator
         Any scikit-learn classifier, or a skorch one; cloned. It gets rows and labels in the
-        containers given, and a `random_state` it leaves unset is set. A skorch net is trained as
-        the nets of methods are: labels of any kind are coded for it, inputs cast. One at the end
-        of a pipeline or within a search gets codes for labels too; predictions are labels.
+        containers given, and a `random_state` it leaves unset is set. Labels of any
+        kind are coded for a skorch net, also within a pipeline or a search, and predictions are
+        labels; inputs are cast for a net alone.
     method : BaseDetrimentality
         Gives the scores; cloned.
     contamination : "auto", "disagreement", float or int, default="auto"
@@ -227,7 +230,7 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     5
     """
 
-    _classifies = True
+    _implied_task = "classification"
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X: Any) -> Any:
@@ -257,7 +260,7 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return self._model.decision_function(X)
+        return self.estimator_.decision_function(X)
 
 
 class CleanedRegressor(RegressorMixin, _Cleaned):
@@ -267,8 +270,9 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     ----------
     estimator : estimator
         Any scikit-learn regressor, or a skorch one; cloned. It gets rows and targets in the
-        containers given, and a `random_state` it leaves unset is set. A skorch net is trained as
-        the nets of methods are, with inputs cast and targets in the shape of its outputs.
+        containers given, and a `random_state` it leaves unset is set. A skorch net, also
+        within a pipeline or a search, gets targets in the shape of its outputs; inputs are cast for
+        a net alone.
     method : BaseDetrimentality
         Gives the scores; cloned.
     contamination : "auto", float or int, default="auto"
@@ -325,7 +329,7 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     [0, 20, 40]
     """
 
-    _classifies = False
+    _implied_task = "regression"
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

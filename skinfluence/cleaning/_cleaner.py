@@ -7,12 +7,12 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
-from skinfluence.cleaning._clean_rows import Cleaned, Data, Model
-from skinfluence.gradients._skorch import is_net, kind_of
-from skinfluence.nets._models import fit_decoding, fit_net_model
+from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, TrainedModel
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import is_table_or_images, select
+from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
+from skinfluence.rows._targets import check_targets
 from skinfluence.trace._callbacks import without_recorders
 
 
@@ -42,6 +42,9 @@ class DetrimentalSampleCleaner(BaseCleaner):
     estimator : estimator, optional
         The model that "auto" trains to compare shares, and that relabels; by default the
         method's net, or the default net for a method without one.
+    task : {"classification", "regression"}, optional
+        What the targets are, where neither `method` nor `estimator` says it. By default their
+        values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     cv : int, splitter or iterable, default=3
         Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups
         where fit gets `groups`. A list of (training rows, held-out rows), as row numbers without
@@ -91,9 +94,8 @@ class DetrimentalSampleCleaner(BaseCleaner):
     Scores of a training part are of a method fitted on that part alone, so that held-out labels
     have no say in what is removed. Of a part, the same share of `keep_minimum` stays, rounded up.
 
-    Whether targets are classes is said by the method: its `classes_`, or the kind of its net. Where
-    it says nothing, as RandomScore or a plain NeuralNet, the targets do, by the rule of the default
-    net.
+    Whether targets are classes is said by `task`, here or of the method, or by the class of a net
+    or `estimator`; if these contradict each other, it is an error.
 
     A net trained on a wrong label soon repeats it, so new labels are those of a model that never
     saw the rows in doubt.
@@ -125,6 +127,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         per_class: bool = False,
         keep_minimum: int = 1,
         estimator: Any = None,
+        task: str | None = None,
         cv: Any = 3,
         random_state: Any = None,
     ) -> None:
@@ -138,6 +141,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
             random_state=random_state,
         )
         self.estimator = estimator
+        self.task = task
 
     def fit(
         self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, groups: Any = None
@@ -197,21 +201,16 @@ class DetrimentalSampleCleaner(BaseCleaner):
 
         def train(data: Data, rows: np.ndarray, targets: Any) -> Model:
             if self.estimator is None:
-                given = replace(data.rows.part(rows), targets=np.asarray(targets))
+                given = replace(data.rows.part(rows), targets=check_targets(targets, len(rows)))
                 return _NetModel(train_net(without_recorders(net), given, model_seed))
-            if is_net(self.estimator):
-                numeric = kind_of(self.estimator) == "regression"
-                kept = select(data.X, rows)
-                net_model: Model = fit_net_model(
-                    self.estimator, kept, targets, model_seed, classifies=not numeric
-                )
-                return net_model
-            with seeded(model_seed):
-                estimator = seeded_clone(self.estimator, model_seed)
-                model: Model = fit_decoding(estimator, select(data.X, rows), targets)
-                return model
 
-        return self._clean((X, y, X_val, y_val), train, fold_seed, groups)
+            def fit(X: Any, y: Any) -> Any:
+                with seeded(model_seed):
+                    return fit_whole(seeded_clone(self.estimator, model_seed), X, y)
+
+            return TrainedModel(data.train(fit, rows, targets), data.translator)
+
+        return self._clean((X, y, X_val, y_val), train, fold_seed, groups)[0]
 
 
 class _NetModel:

@@ -1,7 +1,6 @@
 """What all methods share: fit, the scores, and what a Pipeline asks for."""
 
 from abc import ABCMeta, abstractmethod
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._cross_fitting import cross_fit
 from skinfluence.methods._parts import predicted_scores_by, scores_by
-from skinfluence.nets._task import rows_as_told
+from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_net_of
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
@@ -108,7 +107,7 @@ class BaseDetrimentality(
     def _fit_given(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Self:
         """Parse what the user gave, once, and fit on it."""
         self._begin(X_val, groups)
-        rows = Rows.parse(self, X, y)
+        rows = Rows.parse(self, X, y, task=settled_task(self))
         return self._fit_parsed(rows, rows.parse_validation(self, X_val, y_val, groups))
 
     def _fit_rows(self, rows: Rows, validation: Rows | None = None) -> Self:
@@ -126,9 +125,6 @@ class BaseDetrimentality(
         self._seeds = draw_seeds(self.random_state, 3)
 
     def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
-        rows = rows_as_told(self, rows)
-        if validation is not None:
-            validation = replace(validation, is_numeric=rows.is_numeric)
         self._validation_groups = None if validation is None else validation.groups
         scores = self._training_scores(rows, validation)
         if scores is not None:

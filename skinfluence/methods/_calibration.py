@@ -21,7 +21,7 @@ from skinfluence.methods._p_values import (
 from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._containers import check_finite
-from skinfluence.rows._folds import check_cv, folds_of
+from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import seeded_clone
@@ -272,8 +272,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
         elif rows.is_numeric:
             raise ValueError(
                 "Unknown label type: y is a numeric target, but rows look clean where their label "
-                "is predicted. Pass classes; for a regression use the method's own cv, which "
-                "gives quantiles."
+                "is predicted. Pass classes, with task='classification' in the method if they are "
+                "more than 20 floats; for a regression use the method's own cv, which gives "
+                "quantiles."
             )
         assert rows.targets is not None
         y = check_class_labels(rows.targets)
@@ -283,7 +284,15 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.disagrees_ = np.empty(len(y), dtype=bool)
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
-        for train, held in folds_of(y, cv=self.cv, seed=self._seeds[1]):
+        folds = folds_of(y, cv=self.cv, seed=self._seeds[1])
+        fewest = min(len(held) for _, held in folds)
+        if fewest <= FEW_ROWS:
+            raise ValueError(
+                f"A fold of cv={self.cv!r} holds out {fewest} of {len(y)} rows, but a row's "
+                f"p-value is its place among the others of its fold. Use fewer folds, of more than "
+                f"{FEW_ROWS} rows each."
+            )
+        for train, held in folds:
             fold = seeded_clone(self.method, self._seeds[0], deep=False)
             number_folders(fold.net, len(self.folds_))
             self.folds_.append(fit_part(fold, rows.part(train), validation))

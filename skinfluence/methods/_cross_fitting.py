@@ -13,14 +13,13 @@ from skinfluence.rows._folds import (
     check_has_all_classes,
     folds_of,
     halves_of,
+    have_no_scale,
     place_among,
     quantiles,
 )
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import number_folders
 
-# Of a fold that holds out so few rows, quantiles within the fold are no scale.
-_FEW_ROWS = 3
 # score(train, held): one score for each of the rows judged, in that order; both row numbers.
 Score: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -47,7 +46,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
     if out_of_fold:
         scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed)
         every = np.sort(np.concatenate(method._fold_scores))
-        method._fold_scores = [s if len(s) > _FEW_ROWS else every for s in method._fold_scores]
+        method._fold_scores = [every if have_no_scale(s) else s for s in method._fold_scores]
     else:
         scores = swapped_scores(score, strata, validation=method.validation, seed=seed)
     first = method.folds_[0]
@@ -100,9 +99,9 @@ def out_of_fold_scores(
     for train, held in folds_of(strata, cv=cv, seed=seed):
         raw[held] = _checked(score(train, held), len(held))
         merged[held] = quantiles(raw[held])
-        if len(held) <= _FEW_ROWS:
+        if have_no_scale(raw[held]):
             few.append(held)
-    for held in few:  # a quantile among so few says nothing: their places among all rows do
+    for held in few:  # their places among all rows do say something
         merged[held] = place_among(raw[held], np.sort(raw))
     return merged
 

@@ -19,6 +19,8 @@ def fit_part(method: Any, rows: Rows, validation: Rows | None = None) -> Any:
         )
     if not _is_overridden(method, "fit"):
         return method._fit_rows(rows, validation)
+    if "task" in method.get_params(deep=False):  # it parses the rows again, a part of all
+        method.set_params(task=rows.task)
     if validation is None:
         return method.fit(rows.inputs, rows.targets)
     trusted = ValidationRows(validation.inputs, validation.targets, validation.groups)

@@ -11,10 +11,17 @@ from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skinfluence.rows._containers import center_and_scale
+from skinfluence.rows._containers import center_and_scale, check_is_dense
 from skinfluence.rows._parameters import check_choice
 from skinfluence.rows._seeds import seeded
-from skinfluence.rows._targets import classes_and_codes, is_regression_target
+from skinfluence.rows._targets import (
+    TASKS,
+    are_numbers,
+    check_numbers,
+    check_targets,
+    classes_and_codes,
+    warn_of_many_classes,
+)
 
 _BATCH_SIZE = 64
 # Small sets get more epochs, so that every net takes about this many steps.
@@ -153,8 +160,12 @@ def default_net(
     >>> type(default_net(X, np.linspace(0, 1, 10))).__name__
     'NeuralNetRegressor'
     """
-    check_choice("task", task, (None, "classification", "regression"))
-    X, y = np.asarray(X), np.asarray(y)
+    check_choice("task", task, TASKS)
+    check_is_dense(X)
+    X = np.asarray(X)
+    y = check_targets(y, len(X))
+    if task is None and not are_numbers(y, None):
+        warn_of_many_classes(y)
     module = {2: TablePerceptron, 4: ImageCNN}.get(X.ndim)
     if module is None:
         raise ValueError(
@@ -213,8 +224,8 @@ def _target_traits(
     y: np.ndarray, task: str | None
 ) -> tuple[type[NeuralNet], type[nn.Module], int, np.ndarray | float, np.ndarray | float]:
     """Net class, criterion, number of outputs, and the outputs' standardisation."""
-    if task == "regression" or (task is None and is_regression_target(y)):
-        columns = y.reshape(len(y), -1).astype(np.float64)
+    if are_numbers(y, task):
+        columns = check_numbers(y).reshape(len(y), -1).astype(np.float64)
         return NeuralNetRegressor, nn.MSELoss, columns.shape[1], *center_and_scale(columns)
     if y.ndim == 1 or y.shape[1:] == (1,):
         return NeuralNetClassifier, nn.CrossEntropyLoss, len(classes_and_codes(y)[0]), 0.0, 1.0

@@ -1,21 +1,25 @@
-"""Trained nets as scikit-learn's models: they take and give what the user does."""
+"""Nets as scikit-learn's models, and models that are a net or hold one: they take what you give."""
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from skorch.utils import is_dataset
 
-from skinfluence.gradients._skorch import is_net, kind_of, shadow_of
-from skinfluence.nets._arrays import cast_inputs
-from skinfluence.nets._labels import Labels, class_labels
+from skinfluence.gradients._skorch import Net, as_dataset, is_net, kind_of
+from skinfluence.nets._arrays import cast_inputs, cast_targets, initialized_copy
+from skinfluence.nets._labels import Labels, labels_in
 from skinfluence.nets._predictions import predict, predict_codes
-from skinfluence.nets._trained_net import TrainedNet, train_net
-from skinfluence.rows._containers import Inputs, n_samples_of
-from skinfluence.rows._interrupts import fit_whole
+from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
+from skinfluence.rows._containers import Inputs, is_table_or_images, n_samples_of, select
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
-from skinfluence.rows._targets import check_targets
-from skinfluence.trace._callbacks import without_recorders
+from skinfluence.rows._targets import check_class_labels, check_targets, one_label_a_row
+
+# What torch says, in a warning, of targets that broadcast against the outputs.
+_BROADCASTS = "Using a target size"
 
 
 class NetClassifier(ClassifierMixin, BaseEstimator):
@@ -32,13 +36,6 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
         codes = predict_codes(net, cast_inputs(net, X), codes).astype(np.intp)
         return np.asarray(self.classes_[codes])
 
-    def predict_proba(self, X: Inputs) -> np.ndarray:
-        """Predict the probability of every class: (n_rows, n_classes)."""
-        net = self.trained.net
-        with preserved_random_state():
-            found = np.asarray(shadow_of(net).predict_proba(cast_inputs(net, X)))
-        return found[:, : len(self.classes_)]
-
 
 class NetRegressor(RegressorMixin, BaseEstimator):
     """A trained net that predicts targets in the shape of y."""
@@ -53,58 +50,121 @@ class NetRegressor(RegressorMixin, BaseEstimator):
         return predicted.ravel() if self.n_dims == 1 else predicted
 
 
-class DecodingClassifier(ClassifierMixin, BaseEstimator):
-    """A model that was fitted on codes, because a net within it takes no labels."""
-
-    def __init__(self, model: Any, labels: Labels) -> None:
-        self.model = model
-        self.classes_ = labels.classes
-        self._labels = labels
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict labels: (n_rows,)."""
-        return self._labels.decode(np.asarray(self.model.predict(X)))
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "model":
-            raise AttributeError(name)
-        return getattr(self.model, name)
-
-
-def fit_decoding(model: Any, X: Any, y: Any, **fit_params: Any) -> Any:
-    """Fit a model; one whose innermost part is a net that classifies gets codes for labels."""
-    net = _net_within(model)
-    if net is None or kind_of(net) not in {"classes", "binary"}:
-        return fit_whole(model, X, y, **fit_params)
-    targets = check_targets(y, n_samples_of(X))
-    labels = class_labels(targets)
-    codes = labels.encode(targets.reshape(-1))
-    codes = codes.astype(np.float32 if kind_of(net) == "binary" else np.int64)
-    return DecodingClassifier(fit_whole(model, X, codes, **fit_params), labels)
+def translator_of(model: Any, rows: Rows, seed: int) -> "Translator | None":
+    """Prepare to train a model on rows, and refuse what its net cannot do; None without a net."""
+    net = net_in(model)
+    if net is None or rows.targets is None:
+        return None
+    kind = kind_of(net)
+    if not rows.is_numeric and (kind == "other" or not one_label_a_row(rows.targets)):
+        return None  # it takes targets as they are, such as indicators of labels
+    labels = None if rows.is_numeric else labels_in(net, rows.targets)
+    translator = Translator(net, labels, rows.targets.shape[1:], seed, is_bare=is_net(model))
+    few = np.arange(min(len(rows), 2))
+    encoded = translator.encoded(rows.targets)[few]
+    if translator.is_bare:
+        sketch = initialized_copy(net, seed)
+        encoded = cast_targets(sketch, encoded)
+        translator.dtype = encoded.dtype
+        if not net.callbacks:  # which may make the module fit the rows
+            inputs = cast_inputs(sketch, select(rows.inputs, few))
+            shaped = fitting_outputs(sketch, labels, inputs, encoded)
+            translator.is_column = shaped is not None and shaped.shape[1:] == (1,)
+    return translator
 
 
-def fit_net_model(net: Any, X: Any, y: Any, seed: int, *, classifies: bool) -> Any:
-    """Train a net as methods do: labels coded, inputs cast, targets in the outputs' shape."""
-    rows = Rows.parse(BaseEstimator(), X, y, is_numeric=not classifies)
-    trained = train_net(without_recorders(net), rows, seed)
-    if trained.labels is not None:
-        return NetClassifier(trained, trained.labels.classes)
-    return NetRegressor(trained, rows.known_targets().ndim)
+def net_in(model: Any) -> Net | None:
+    """Find the net that a model is or has among its parameters, if any."""
+    if is_net(model):
+        return model
+    known = hasattr(model, "get_params") and not isinstance(model, type)
+    parts = model.get_params().values() if known else ()
+    return next((part for part in parts if is_net(part)), None)
 
 
-def fitted_part(model: Any) -> Any:
-    """Give what was fitted, out of what makes it take and give labels."""
-    if isinstance(model, NetClassifier | NetRegressor):
-        return model.trained.net
-    return model.model if isinstance(model, DecodingClassifier) else model
+class Translator:
+    """Puts targets as a net takes them, and what it predicts as the user gave them."""
+
+    def __init__(
+        self, net: Net, labels: Labels | None, shape: tuple[int, ...], seed: int, *, is_bare: bool
+    ) -> None:
+        self.labels = labels
+        self.is_bare = is_bare
+        # one number a row goes to a net in a column, unless that turns out to broadcast
+        self.is_column = labels is None and shape in {(), (1,)}
+        self._net, self._shape, self._seed = net, shape, seed
+        self.dtype = np.dtype(np.int64 if kind_of(net) == "classes" else np.float32)
+
+    def encoded(self, targets: np.ndarray) -> np.ndarray:
+        """Turn targets into what the net takes: codes of classes, or numbers."""
+        if self.labels is not None:
+            return self.labels.encode(check_class_labels(targets)).astype(self.dtype)
+        numbers = targets.astype(self.dtype)
+        if self._shape in {(), (1,)}:
+            return numbers.reshape(-1, 1) if self.is_column else numbers.reshape(-1)
+        return numbers
+
+    def train(self, fit: Callable[[Any, Any], Any], X: Any, inputs: Inputs, y: object) -> Any:
+        """Train, by ``fit(X, y)``, on rows in the container given and as they were parsed."""
+        targets = check_targets(y, n_samples_of(inputs))
+        if self.is_bare:  # any other model takes rows in its own way
+            X = cast_inputs(initialized_copy(self._net, self._seed), inputs)
+        model, broadcasts = self._train(fit, X, targets)
+        if broadcasts and self.is_column:
+            self.is_column = False
+            model, broadcasts = self._train(fit, X, targets)
+        if broadcasts:
+            raise ValueError(
+                f"The net in {type(model).__name__} compares outputs and targets of different "
+                "shapes, with a column or without, so that its loss would take every row against "
+                "all others. Let the module give one number a row in shape (n, 1), and put no "
+                "model around the net that changes the shape of y."
+            )
+        return model
+
+    def predict(self, model: Any, X: Any) -> np.ndarray:
+        """Predict labels as the user names them, or numbers in the shape of the targets."""
+        if self.is_bare:
+            X = cast_inputs(model, _as_inputs(X))
+            if self.labels is not None:
+                return self.labels.decode(predict_codes(model, X, self.labels.codes))
+        predicted = np.asarray(model.predict(X))
+        if self.labels is not None:
+            return self.labels.decode(predicted)
+        return predicted.reshape(-1, *self._shape) if self._shape in {(), (1,)} else predicted
+
+    def predict_proba(self, model: Any, X: Any) -> np.ndarray:
+        """Predict the probability of every class, in their order."""
+        assert self.labels is not None
+        X = cast_inputs(model, _as_inputs(X)) if self.is_bare else X
+        probabilities = np.asarray(model.predict_proba(X))
+        if probabilities.shape[1] > len(self.labels.codes):  # outputs that no label belongs to
+            return probabilities[:, self.labels.codes]
+        return probabilities
+
+    def _train(
+        self, fit: Callable[[Any, Any], Any], X: Any, targets: np.ndarray
+    ) -> tuple[Any, bool]:
+        """Train, and tell whether targets were broadcast against outputs."""
+        y: Any = self.encoded(targets)
+        given, few = X, select(X, np.arange(1))
+        if self.is_bare and is_dataset(X):  # targets given besides replace its own
+            given, y = as_dataset(self._net, X, y), None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.filterwarnings("always", _BROADCASTS)
+            model = fit(given, y)
+        broadcasts = False
+        for each in caught:
+            if str(each.message).startswith(_BROADCASTS):
+                broadcasts = True
+            else:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        with preserved_random_state():
+            # not every loss says so
+            flat = self.is_column and np.ndim(model.predict(few)) == 1
+        return model, broadcasts or flat
 
 
-def _net_within(model: Any) -> Any:
-    while not is_net(model):
-        if hasattr(model, "steps"):
-            model = model.steps[-1][1]
-        elif hasattr(model, "estimator"):
-            model = model.estimator
-        else:
-            return None
-    return model
+def _as_inputs(X: Any) -> Inputs:
+    inputs: Inputs = np.asarray(X) if is_table_or_images(X) else X
+    return inputs

@@ -1,77 +1,57 @@
-"""Whether targets are classes or numbers: what is said of it, before what values look like."""
+"""What kind of targets an estimator is for, as far as its parameters settle it."""
 
-import warnings
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 
-from skinfluence.exceptions import ManyClassesWarning
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.rows._parameters import check_choice
-from skinfluence.rows._rows import Rows
-from skinfluence.rows._targets import is_regression_target
+from skinfluence.rows._targets import TASKS
 
-_TASKS = ("classification", "regression")
-# Fewer rows than this show nothing.
-_ENOUGH_ROWS = 10
+_MODELS = {"net", "estimator"}
+_TARGETS = {"classification": "classes", "regression": "numbers"}
 
 
-def rows_as_told(estimator: Any, rows: Rows) -> Rows:
-    """Take targets as what an estimator's `task` says they are; warn where classes are doubtful."""
-    task = getattr(estimator, "task", None)
-    check_choice("task", task, (None, *_TASKS))
-    given = (getattr(estimator, name, None) for name in ("estimator", "net"))
-    model = next((each for each in given if each is not None), None)  # an ensemble has a length
-    known = task_of(model)
-    if task is None:
-        if (
-            model is None
-            and hasattr(estimator, "task")
-            and not getattr(estimator, "_is_fold", False)
-        ):
-            _warn_of_many_classes(rows)
-        return rows
-    if known is not None and known != task:
-        raise ValueError(
-            f"Got task={task!r} and a {type(_thawed(model)).__name__}, which is for {known}. Leave "
-            "task out, or give a model of the other kind."
-        )
-    return replace(rows, is_numeric=task == "regression")
+def settled_task(owner: Any, implied: str | None = None) -> str | None:
+    """Find the one kind of target that all parameters are for; None leaves it to the values."""
+    said, models = [], []
+    for name, value in owner.get_params().items():
+        *owners, last = name.split("__")
+        if {*owners} & {*_MODELS, "detector"}:  # judges gradients, or is a part of a model
+            continue
+        if last == "task":
+            check_choice(name, value, TASKS)
+            if value is not None:
+                said.append((f"{name}={value!r} is for", value))
+        elif last in _MODELS:
+            model = value.estimator if isinstance(value, FrozenEstimator) else value
+            task = task_of_model(model)
+            if task is not None:
+                models.append((f"{name}={type(model).__name__} is for", task))
+    claims: list[tuple[str, str]] = [*said, *models]
+    if implied is not None:
+        claims.insert(0, (f"{type(owner).__name__} is for targets that are", implied))
+    if len({task for _, task in claims}) < 2:
+        return claims[0][1] if claims else None
+    (first, task), (second, other) = claims[0], next(c for c in claims if c[1] != claims[0][1])
+    fix = "Make them agree"
+    if implied is not None:
+        other_class = "CleanedRegressor" if implied == "classification" else "CleanedClassifier"
+        fix = f"Give it parts for {_TARGETS[implied]}, or use {other_class}"
+    raise ValueError(
+        f"{first} {_TARGETS[task]}, but {second} {_TARGETS[other]}. {fix}; a net says by its class "
+        "what it is for, NeuralNetClassifier or NeuralNetRegressor, and needs no task besides."
+    )
 
 
-def task_of(model: object) -> str | None:
-    """Say what a net or an estimator is for; None if it does not tell."""
-    model = _thawed(model)
+def task_of_model(model: Any) -> str | None:
+    """Say what a net or another model is for; None if it does not tell."""
     if is_net(model):
-        kinds = {"classes": _TASKS[0], "binary": _TASKS[0], "regression": _TASKS[1]}
-        return kinds.get(kind_of(model))
-    if model is None or isinstance(model, type) or not hasattr(model, "fit"):
+        kinds = {"classes": "classification", "binary": "classification"}
+        return {**kinds, "regression": "regression"}.get(kind_of(model))
+    if isinstance(model, type) or not hasattr(model, "__sklearn_tags__"):
         return None
     if is_classifier(model):
-        return _TASKS[0]
-    return _TASKS[1] if is_regressor(model) else None
-
-
-def _thawed(model: object) -> object:
-    return model.estimator if isinstance(model, FrozenEstimator) else model
-
-
-def _warn_of_many_classes(rows: Rows) -> None:
-    if not rows.has_classes or len(rows) < _ENOUGH_ROWS:
-        return
-    targets = rows.known_targets()
-    if is_regression_target(targets):  # whoever said that these are classes knows
-        return
-    n_classes = len(np.unique(targets.astype(str)))
-    if n_classes <= len(rows) / 2:
-        return
-    warnings.warn(
-        f"y is taken for labels, of which there are {n_classes} in {len(rows)} rows: nearly every "
-        "row has a class of its own, and little can be said about it. If these are numbers, such "
-        "as whole prices, set task='regression'; task='classification' silences this.",
-        ManyClassesWarning,
-        stacklevel=2,
-    )
+        return "classification"
+    return "regression" if is_regressor(model) else None

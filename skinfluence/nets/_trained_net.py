@@ -1,6 +1,6 @@
 """A trained net, and rows put as it takes them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from skorch.utils import is_dataset
 from torch import Tensor
 
 from skinfluence.gradients._net_loss import Nested, NetLoss
@@ -26,6 +27,7 @@ from skinfluence.gradients._skorch import (
     is_fitted,
     is_net,
     kind_of,
+    takes_class_indices,
 )
 from skinfluence.nets._arrays import cast_inputs, cast_targets, initialized_copy
 from skinfluence.nets._cache import train_once
@@ -35,11 +37,15 @@ from skinfluence.nets._predictions import predict, predict_codes, root_mean_squa
 from skinfluence.nets._training import check_converged, fit_net, warn_of_rows_kept_out
 from skinfluence.rows._containers import Inputs, n_samples_of
 from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.rows._targets import check_class_labels
 from skinfluence.trace._callbacks import records_as_much, trace_of
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._recorder import recorder_for
 from skinfluence.trace._training_trace import State, TrainingTrace
+
+# So many of a data set's own targets, spread over it, are looked at before a training.
+_TARGETS_READ = 256
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class TrainedNet:
         check_has_classes(self.net)
         assert self.labels is not None
         targets = None  # a data set holds them; the forward pass does not look at them
-        if isinstance(inputs, np.ndarray | Mapping):
+        if not is_dataset(inputs):
             targets = np.full(n_samples_of(inputs), self.labels.classes[0])
         X, y = self.coded(Rows(inputs, targets, is_numeric=False))
         states: list[State | None] = [None]
@@ -203,20 +209,28 @@ def _check_own_targets(net: Net, X: Any) -> None:
     """Refuse a data set whose own targets are not what a net that classifies takes."""
     if kind_of(net) not in {"classes", "binary"}:
         return
-    some = np.unique(np.linspace(0, len(X) - 1, 24).astype(int)).tolist()
-    labels = [X[i][1] for i in some]
-    wrong: list[Any] = [label for label in labels if isinstance(label, str | bytes)]
+    some = np.unique(np.linspace(0, len(X) - 1, _TARGETS_READ).astype(int)).tolist()
+    with preserved_random_state():
+        labels = [np.asarray(_on_cpu(X[i][1])) for i in some]
+    # shares of the classes, or whatever a loss of one's own takes, are none of these
+    labels = [label for label in labels if label.size == 1 and label.dtype.kind != "O"]
+    kinds = "biu" if takes_class_indices(net) else "biuf"
+    wrong = [label.item() for label in labels if label.dtype.kind not in kinds]
     if not wrong:
         shape = output_shape(net, X, None)
         n_outputs = 2 if kind_of(net) == "binary" else shape[0] if len(shape) == 1 else None
-        codes = [int(label) for label in labels if np.asarray(label).size == 1]
-        wrong = [code for code in codes if n_outputs is not None and not 0 <= code < n_outputs]
+        codes = [label.item() for label in labels]
+        wrong = [c for c in codes if n_outputs is not None and not 0 <= c <= n_outputs - 1]
     if wrong:
         raise ValueError(
-            f"The data set's own labels hold {sorted(set(wrong))[:5]}, but the net takes whole "
-            "numbers from 0 on, one for each of its outputs. Pass the labels as y besides the data "
-            "set, fit(dataset, y), where any are coded."
+            f"The data set's own labels hold {sorted(set(wrong), key=str)[:5]}, but the net takes "
+            "whole numbers from 0 on as integers, one for each of its outputs. Pass the labels as "
+            "y besides the data set, fit(dataset, y), where any are coded."
         )
+
+
+def _on_cpu(label: Any) -> Any:
+    return label.detach().cpu() if isinstance(label, Tensor) else label
 
 
 def _frozen(net: Any, rows: Rows, needs: TraceNeeds | None) -> TrainedNet:

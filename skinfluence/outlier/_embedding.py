@@ -18,7 +18,7 @@ from skinfluence.methods._gradient_parameters import (
     needs_of_checkpoints,
     trajectory_of,
 )
-from skinfluence.nets._task import rows_as_told
+from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._rows import ModelRows, Rows
@@ -195,7 +195,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = rows_as_told(self, Rows.parse(self, X, y))
+        rows = Rows.parse(self, X, y, task=settled_task(self))
         needs = needs_of_checkpoints(self.checkpoints, self.combine)
         self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
         return self.embedding_

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+import torch
 from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
@@ -19,6 +20,8 @@ class RowSource(Protocol):
 
     def __getitem__(self, i: int, /) -> Any: ...
 
+
+_SPARSE_LAYOUTS = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc}
 
 # Checked: a numeric array, arrays by the names of a net's inputs, or what gives rows one by one.
 Inputs: TypeAlias = np.ndarray | Mapping[str, Any] | RowSource
@@ -43,11 +46,7 @@ def n_samples_of(X: Any) -> int:
 
 def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     """Check inputs, and record (or compare with) the number and names of the features."""
-    if issparse(X):
-        raise TypeError(
-            f"Got X as a sparse {type(X).__name__} of shape {X.shape}, but nets take dense rows. "
-            "Call X.toarray(), or make fewer columns of it first, as TruncatedSVD does."
-        )
+    check_is_dense(X)
     if isinstance(X, DataLoader):
         raise TypeError(
             "Got a DataLoader as X, but rows are told apart by their number in a data set. Pass "
@@ -57,6 +56,7 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     if not is_table_or_images(X):
         checked: Inputs = X
         return checked
+    _check_holds_no_dates(X)
     table: np.ndarray = validate_data(
         estimator,
         X,
@@ -68,6 +68,46 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     )
     check_finite(table, "X")
     return table
+
+
+def check_is_dense(X: Any, name: str = "X") -> None:
+    """Refuse sparse rows, naming what makes dense ones of them."""
+    if isinstance(X, Mapping):
+        for key, value in X.items():
+            check_is_dense(value, f"{name}[{key!r}]")
+        return
+    if issparse(X):
+        way_out = f"{name}.toarray()"
+    elif getattr(X, "layout", None) in _SPARSE_LAYOUTS:
+        way_out = f"{name}.to_dense()"
+    elif _dtypes_of(X) and all(hasattr(dtype, "fill_value") for dtype in _dtypes_of(X).values()):
+        way_out = f"{name}.sparse.to_dense()"
+    else:
+        return
+    fewer = "" if name == "y" else ", or make fewer columns of it first, as TruncatedSVD does"
+    raise TypeError(
+        f"Got {name} as a sparse {type(X).__name__} of shape {tuple(X.shape)}, but nets take dense "
+        f"rows. Call {way_out}{fewer}."
+    )
+
+
+def _check_holds_no_dates(X: Any) -> None:
+    """Refuse dates and durations, which are numbers only from some day on and in some unit."""
+    dtypes = _dtypes_of(X) or {"": getattr(X, "dtype", None)}
+    dates = [name for name, dtype in dtypes.items() if getattr(dtype, "kind", "") in {"M", "m"}]
+    if dates:
+        where = f" in the columns {dates[:5]}" if dates != [""] else ""
+        raise TypeError(
+            f"X holds dates or durations{where}, but nets take numbers. Make numbers of them "
+            "first, such as the seconds since the first one, (t - t.min()) / "
+            "np.timedelta64(1, 's'), or the hour and the weekday."
+        )
+
+
+def _dtypes_of(X: Any) -> dict[Any, Any]:
+    """Say what a data frame's columns hold; nothing for what is none."""
+    dtypes: Any = getattr(X, "dtypes", None)
+    return dict(dtypes.items()) if hasattr(dtypes, "items") else {}
 
 
 def select(X: Container, rows: np.ndarray) -> Container:
@@ -101,7 +141,7 @@ def with_labels(y: Any, rows: np.ndarray, labels: np.ndarray) -> Any:
         labels, y = y.new_tensor(labels.tolist()), y.clone()
         y[rows] = labels.reshape(y[rows].shape)
         return y
-    y = y.copy() if hasattr(y, "copy") else np.array(y)
+    y = y.copy() if hasattr(y, "copy") else np.asarray(y).copy()
     place = y.iloc if hasattr(y, "iloc") else y
     if y.ndim == 2:
         labels = labels[:, np.newaxis]
@@ -127,8 +167,9 @@ def center_and_scale(
     """Find mean and standard deviation in double precision; a constant column is only centred."""
     center, scale = values.mean(axes, dtype=np.float64), values.std(axes, dtype=np.float64)
     is_single = values.dtype in {np.float16, np.float32}
-    smallest = (1e-6 if is_single else 1e-12) * np.abs(center)  # what rounding alone may make
-    return center, np.where(scale > smallest, scale, 1.0)
+    smallest = (1e-6 if is_single else 1e-13) * np.abs(center)  # what rounding alone may make
+    varies = values.min(axes) != values.max(axes)  # a long sum rounds by more
+    return center, np.where(varies & (scale > smallest), scale, 1.0)
 
 
 def first_rows(rows: np.ndarray) -> str:

@@ -11,6 +11,8 @@ from skinfluence.rows._containers import first_rows
 from skinfluence.rows._parameters import is_integer, is_real
 from skinfluence.rows._seeds import own_random_state
 
+# Of a fold that holds out so few rows, quantiles within the fold are no scale.
+FEW_ROWS = 3
 # Row numbers: (trained on, held out).
 Fold: TypeAlias = tuple[np.ndarray, np.ndarray]
 
@@ -92,6 +94,13 @@ def halves_of(strata: np.ndarray, *, validation: str | float, seed: int) -> list
     """Split rows into two parts, twice: each part once as the one that validates the other."""
     check_validation_rule(validation)
     held = split_rows(strata, 0.5 if isinstance(validation, str) else float(validation), seed)
+    fewest = min(held.sum(), (~held).sum())
+    if not isinstance(validation, str) and fewest <= FEW_ROWS:
+        raise ValueError(
+            f"validation={validation!r} makes a part of {fewest} of {len(held)} rows, which is "
+            "scored by what is trained on these alone, as quantiles among themselves. Use "
+            f"'cross' or a share that makes parts of more than {FEW_ROWS} rows."
+        )
     parts = np.flatnonzero(~held), np.flatnonzero(held)
     return [parts, parts[::-1]]
 
@@ -114,6 +123,12 @@ def _with_all_classes(folds: list[Fold], strata: np.ndarray) -> list[Fold]:
         missing = _missing_class(strata, train)
         if missing is not None:
             name, rows = missing
+            if len(rows) == 1:
+                raise ValueError(
+                    f"Class {name!r} has one row, {rows[0]}, which fold {number} of cv holds out, "
+                    "so that nothing is trained on the class there. Leave the class out, or get "
+                    "more rows of it."
+                )
             raise ValueError(
                 f"Fold {number} of cv trains on no row of class {name!r}: it holds out all "
                 f"{len(rows)} of them ({first_rows(rows)}). Use StratifiedKFold, or shuffle: "
@@ -147,6 +162,11 @@ def split_rows(strata: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]
             "one row on each side; give more rows, another share, or X_val and y_val."
         )
     return held
+
+
+def have_no_scale(scores: np.ndarray) -> bool:
+    """Tell whether quantiles among scores say nothing: there are too few, or all are the same."""
+    return len(scores) <= FEW_ROWS or bool(scores.min() == scores.max())
 
 
 def quantiles(scores: np.ndarray) -> NDArray[np.float64]:

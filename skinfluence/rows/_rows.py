@@ -14,10 +14,12 @@ from skinfluence.rows._containers import (
     select,
 )
 from skinfluence.rows._targets import (
+    are_numbers,
+    check_numbers,
     check_targets,
     classes_and_codes,
-    is_regression_target,
     one_label_a_row,
+    warn_of_many_classes,
 )
 
 
@@ -34,9 +36,7 @@ class Rows:
 
     inputs: Inputs
     targets: np.ndarray | None  # labels or numbers as given; None if a data set holds them
-    is_numeric: (
-        bool  # numbers, not classes: by a caller that knows, else by values; if known at all
-    )
+    is_numeric: bool  # numbers, not classes: by a `task`, else by values; if known at all
     feature_names: np.ndarray | None = None
     groups: NDArray[np.intp] | None = None  # of validation rows, for objectives that compare them
 
@@ -47,7 +47,7 @@ class Rows:
         X: Any,
         y: Any,
         *,
-        is_numeric: bool | None = None,
+        task: str | None = None,
         groups: Any = None,
         reset: bool = True,
     ) -> "Rows":
@@ -56,8 +56,13 @@ class Rows:
         targets = None
         if y is not None or is_table_or_images(inputs):
             targets = check_targets(y, n_samples_of(inputs))
-        if is_numeric is None:
-            is_numeric = reset and targets is not None and is_regression_target(targets)
+        is_numeric = task == "regression"
+        if targets is not None and (reset or task is not None):
+            is_numeric = are_numbers(targets, task)
+            if is_numeric:
+                targets = check_numbers(targets)
+            elif task is None and hasattr(estimator, "task"):
+                warn_of_many_classes(targets)
         names = getattr(estimator, "feature_names_in_", None)
         if groups is not None:
             groups = classes_and_codes(check_targets(groups, n_samples_of(inputs)))[1]
@@ -69,9 +74,12 @@ class Rows:
         """Check the validation rows that fit got besides these, if any."""
         if X_val is None:
             return None
-        return Rows.parse(
-            estimator, X_val, y_val, is_numeric=self.is_numeric, groups=groups, reset=False
-        )
+        return Rows.parse(estimator, X_val, y_val, task=self.task, groups=groups, reset=False)
+
+    @property
+    def task(self) -> str:
+        """The kind of the targets, as the parameter `task` of estimators names it."""
+        return "regression" if self.is_numeric else "classification"
 
     @property
     def has_arrays(self) -> bool:

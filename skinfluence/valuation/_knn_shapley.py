@@ -182,8 +182,8 @@ class KNNShapley(BaseDetrimentality):
         if not hasattr(self, "classes_"):
             raise ValueError(
                 "y is a numeric target: it has a fraction or more than 20 distinct floats, but "
-                "KNNShapley counts neighbours with the same label. Bin y into classes, or use "
-                "DataShapley."
+                "KNNShapley counts neighbours with the same label. Set task='classification' if "
+                "these are classes, bin y into classes, or use DataShapley."
             )
         return coded
 

@@ -25,11 +25,10 @@ def check_features(features: object, batch_size: object) -> None:
 
 
 def coded_rows(
-    method: Any, rows: Rows, validation: Rows | None, *, regression: bool | None = None
+    method: Any, rows: Rows, validation: Rows | None
 ) -> tuple[ModelRows, ModelRows | None]:
     """Turn labels into class numbers, and set `classes_`; numeric targets become float64."""
-    numeric = rows.is_numeric if regression is None else regression
-    labels = None if numeric else class_labels(rows.known_targets())
+    labels = None if rows.is_numeric else class_labels(rows.known_targets())
     if labels is not None:
         method.classes_ = labels.classes
     coded = ModelRows(rows.inputs, _coded(labels, rows))
@@ -96,9 +95,4 @@ def _coded(labels: Labels | None, rows: Rows) -> np.ndarray:
     targets = rows.known_targets()
     if labels is not None:
         return labels.encode(check_class_labels(targets))
-    if targets.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Got y of dtype {targets.dtype} for a numeric target. Expected numbers: use a "
-            "classifier for labels, or convert y."
-        )
     return targets.astype(np.float64)

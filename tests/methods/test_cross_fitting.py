@@ -9,10 +9,16 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, TimeSeriesSplit
 
-from skinfluence import InfluenceFunction, LossScore, OutlierGradientDetector, SelfConfidence
+from skinfluence import (
+    CalibratedDetrimentality,
+    InfluenceFunction,
+    LossScore,
+    OutlierGradientDetector,
+    SelfConfidence,
+)
 from skinfluence.methods._cross_fitting import out_of_fold_scores, swapped_scores
 from skinfluence.rows._folds import check_cv, quantiles, split_rows
-from tests._shared.problems import classifier, noisy_blobs
+from tests._shared.problems import blobs, classifier, noisy_blobs
 
 
 def record_calls(scores):
@@ -214,3 +220,32 @@ def test_new_rows_are_scored_by_folds_whatever_transform_gives_out():
     expected = method.transform(X)
     with config_context(transform_output="pandas"):
         np.testing.assert_array_equal(method.transform(X).to_numpy(), expected)
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=8), st.booleans(), st.integers(0, 99))
+def test_folds_without_a_scale_of_their_own_take_that_of_all(sizes, has_ties, seed):
+    n_rows = sum(sizes)
+    rng = np.random.default_rng(seed)
+    raw = rng.integers(0, 3, n_rows).astype(float) if has_ties else rng.normal(size=n_rows)
+    parts = np.split(rng.permutation(n_rows), np.cumsum(sizes)[:-1])
+    cv = [(np.setdiff1d(np.arange(n_rows), held), held) for held in parts]
+    merged = out_of_fold_scores(lambda train, held: raw[held], np.zeros(n_rows), cv=cv, seed=0)
+    of_all = quantiles(raw)
+    for held in parts:
+        says_nothing = len(held) <= 3 or len(set(raw[held])) == 1
+        expected = of_all[held] if says_nothing else quantiles(raw[held])
+        np.testing.assert_allclose(merged[held], expected)
+
+
+@pytest.mark.parametrize("validation", [0.02, 0.97, 1e-2 * 3])
+def test_a_share_that_leaves_next_to_no_rows_is_refused(validation):
+    with pytest.raises(ValueError, match=r"makes a part of [123] of 100 rows.*Use 'cross' or"):
+        swapped_scores(lambda train, held: train, np.zeros(100), validation=validation, seed=0)
+
+
+@pytest.mark.parametrize("cv", [LeaveOneOut(), KFold(20)])
+def test_p_values_among_next_to_no_rows_are_refused(cv):
+    X, y = blobs(n=40)
+    method = CalibratedDetrimentality(LossScore(classifier(max_epochs=1)), cv=cv)
+    with pytest.raises(ValueError, match=r"holds out [12] of 40 rows, but a row's p-value is"):
+        method.fit(X, y)

@@ -35,12 +35,11 @@ def test_a_part_is_what_the_whole_is(y, data):
     np.testing.assert_array_equal(part.targets, y[chosen])
 
 
-@pytest.mark.parametrize("is_numeric", [True, False])
-def test_who_knows_the_kind_is_believed(is_numeric):
-    y = np.arange(30) % 3
-    assert (
-        Rows.parse(Anything(), np.zeros((30, 2)), y, is_numeric=is_numeric).is_numeric is is_numeric
-    )
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_who_knows_the_kind_is_believed(task):
+    rows = Rows.parse(Anything(), np.zeros((30, 2)), np.arange(30) % 3, task=task)
+    assert rows.is_numeric is (task == "regression")
+    assert rows.task == task
 
 
 def test_names_are_handed_on_to_whom_the_rows_are_introduced():

@@ -161,7 +161,7 @@ def test_parameters_are_checked_at_fit(parameters, message):
 
 def test_unsuited_data_are_refused():
     X, y, X_val, y_val = problem()
-    with pytest.raises(ValueError, match=r"numeric target.*Bin y"):
+    with pytest.raises(ValueError, match=r"numeric target.*bin y"):
         KNNShapley().fit(X, X[:, 0])
     with pytest.raises(ValueError, match="never trained on"):
         KNNShapley().fit(X, y, X_val, y_val + 7)

@@ -24,7 +24,11 @@ from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.storage._work_file import WorkFile
 from skinfluence.valuation._rows import as_given, coded_rows, score_or_swap
 from skinfluence.valuation.shapley._semivalues import position_weights, sample_values
-from skinfluence.valuation.shapley._utility import ModelUtility, default_estimator, is_regression
+from skinfluence.valuation.shapley._utility import (
+    ModelUtility,
+    check_estimator_kind,
+    default_estimator,
+)
 
 
 class DataShapley(BaseDetrimentality):
@@ -167,7 +171,7 @@ class DataShapley(BaseDetrimentality):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
-        is_regression(self.estimator)
+        check_estimator_kind(self.estimator)
         check_choice("method", self.method, ("tmc", "beta"))
         check_number("alpha", self.alpha, low=0, open=True)
         check_number("beta", self.beta, low=0, open=True)
@@ -203,8 +207,7 @@ class DataShapley(BaseDetrimentality):
         return False
 
     def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
-        regression = is_regression(self.estimator)
-        return coded_rows(self, rows, validation, regression=regression)
+        return coded_rows(self, rows, validation)
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         self.n_permutations_: list[int] = []

@@ -6,17 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import (
-    BaseEstimator,
-    clone,
-    is_classifier,
-    is_regressor,
-)
+from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.nets._models import NetClassifier, NetRegressor
+from skinfluence.nets._task import task_of_model
 from skinfluence.nets._trained_net import train_net
 from skinfluence.rows._containers import Inputs, select
 from skinfluence.rows._interrupts import fit_whole
@@ -80,20 +76,15 @@ def _fit_model(
         return fit_whole(model, X, y)
 
 
-def is_regression(estimator: object) -> bool | None:
-    """Tell regressors from classifiers; without an estimator, None: the target decides."""
-    if estimator is None:
-        return None
+def check_estimator_kind(estimator: object) -> None:
+    """Refuse what is neither classifier nor regressor; None leaves it to the targets."""
     if isinstance(estimator, FrozenEstimator):
         raise TypeError(
             f"Got estimator={estimator!r}, but the value of rows shows in models trained on some "
             "of them. Pass the estimator itself, not a frozen one."
         )
-    if isinstance(estimator, BaseEstimator):
-        if is_regressor(estimator):
-            return True
-        if is_classifier(estimator):
-            return False
+    if estimator is None or (isinstance(estimator, BaseEstimator) and task_of_model(estimator)):
+        return
     raise TypeError(
         f"Got estimator={estimator!r}, but expected a scikit-learn classifier or regressor, a "
         "Pipeline that ends in one, a skorch NeuralNetClassifier or NeuralNetRegressor, or None."
