@@ -21,12 +21,20 @@ class HeldOutRowsWarning(UserWarning):
     """The net's own `train_split` kept rows out of training, so their scores are out of sample."""
 
 
+class InterruptedTrainingWarning(UserWarning):
+    """The training of a frozen net was cut within an epoch, as by an interrupt."""
+
+
 class LeakyModuleWarning(UserWarning):
     """The net holds a module instance, whose trained weights leak into every clone of the net."""
 
 
 class ManyClassesWarning(UserWarning):
     """Targets are taken for labels, but nearly every row has a class of its own."""
+
+
+class PrecisionWarning(UserWarning):
+    """Numbers were rounded so that rows which differ in a column hardly do any more."""
 
 
 class RandomRowsWarning(UserWarning):

@@ -10,7 +10,7 @@ from skinfluence.nets._models import Translator
 from skinfluence.rows._containers import Inputs, select, with_labels
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
-from skinfluence.rows._targets import classes_and_codes
+from skinfluence.rows._targets import check_targets, classes_and_codes
 from skinfluence.rows._worst_rows import spare_classes, worst_rows
 
 
@@ -37,8 +37,16 @@ class Data(NamedTuple):
         """Train a model, by ``fit(X, y)``, on some rows and targets of theirs."""
         X = select(self.X, rows)
         if self.translator is None:
-            return fit(X, targets)
+            return fit(X, _numbers_of_objects(targets))
         return self.translator.train(fit, X, select(self.rows.inputs, rows), targets)
+
+
+def _numbers_of_objects(targets: Any) -> Any:
+    """Give numbers that are stored as objects, of which other models know nothing, as numbers."""
+    if getattr(getattr(targets, "dtype", None), "kind", "") != "O":
+        return targets
+    numbers = check_targets(targets, len(targets))
+    return targets if numbers.dtype.kind == "O" else numbers
 
 
 class TrainedModel(NamedTuple):

@@ -1,11 +1,13 @@
 """Arrays to and from a net: the dtypes it takes, the shapes it gives, what it predicts."""
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from sklearn.base import clone
 
+from skinfluence.exceptions import PrecisionWarning
 from skinfluence.gradients._skorch import (
     Net,
     compares_elementwise,
@@ -17,6 +19,9 @@ from skinfluence.gradients._skorch import (
 )
 from skinfluence.rows._containers import Inputs, check_finite
 from skinfluence.rows._seeds import seeded
+
+# Rounding to more than this part of a column's standard deviation may change scores.
+_COARSEST = 1e-3
 
 
 def initialized_copy(net: Net, seed: int) -> Net:
@@ -39,9 +44,29 @@ def cast_inputs(net: Net, X: Inputs) -> Inputs:
     if takes_doubles(net.module_):
         return X if X.dtype in {np.float32, np.float64} else X.astype(np.float64)
     with np.errstate(over="ignore"):
-        X = X.astype(_numpy_dtype(net), copy=False)
-    check_finite(X, f"X as {X.dtype}")
-    return X
+        rounded = X.astype(_numpy_dtype(net), copy=False)
+    check_finite(rounded, f"X as {rounded.dtype}")
+    _warn_of_lost_spread(X, rounded)
+    return rounded
+
+
+def _warn_of_lost_spread(X: np.ndarray, rounded: np.ndarray) -> None:
+    """Warn of columns, such as times in seconds since 1970, that rounding makes coarse."""
+    if X.ndim != 2 or X.dtype.itemsize <= rounded.dtype.itemsize:
+        return
+    spread = X.std(0, dtype=np.float64)
+    steps = np.finfo(rounded.dtype).eps * np.abs(X).max(0)
+    coarse = np.flatnonzero(steps > _COARSEST * spread)
+    coarse = coarse[(spread > 0)[coarse]]
+    if len(coarse):
+        warnings.warn(
+            f"The net computes in {rounded.dtype}, which keeps numbers such as "
+            f"{X[0, coarse[0]]} in column {coarse[0]} only to within {steps[coarse[0]]:.2g}, "
+            f"while its standard deviation is {spread[coarse[0]]:.2g}: rows become alike there. "
+            "Subtract the mean first, as StandardScaler does before the net.",
+            PrecisionWarning,
+            stacklevel=2,
+        )
 
 
 def cast_targets(net: Net, y: np.ndarray) -> np.ndarray:

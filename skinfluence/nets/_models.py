@@ -152,7 +152,15 @@ class Translator:
             given, y = as_dataset(self._net, X, y), None
         with warnings.catch_warnings(record=True) as caught:
             warnings.filterwarnings("always", _BROADCASTS)
-            model = fit(given, y)
+            try:
+                model = fit(given, y)
+            except (RuntimeError, IndexError) as error:
+                if self.is_bare or _remedy(str(error)) is None:
+                    raise
+                raise ValueError(
+                    f"The net within the estimator cannot be trained: {str(error).rstrip('.')}. "
+                    f"{_remedy(str(error))}"
+                ) from error
         broadcasts = False
         for each in caught:
             if str(each.message).startswith(_BROADCASTS):
@@ -165,6 +173,22 @@ class Translator:
         return model, broadcasts or flat
 
 
+def _remedy(message: str) -> str | None:
+    """Say what to do about some of torch's errors; None for others."""
+    if "must have the same dtype" in message or "expected scalar type" in message:
+        return (
+            "Rows reach it in the dtype that the steps before give: pass X in float32, or let the "
+            "step before the net cast, FunctionTransformer(lambda X: X.astype('float32'))."
+        )
+    if "out of bounds" in message:
+        return "It has fewer outputs than y has classes."
+    return None
+
+
 def _as_inputs(X: Any) -> Inputs:
-    inputs: Inputs = np.asarray(X) if is_table_or_images(X) else X
-    return inputs
+    if not is_table_or_images(X):
+        inputs: Inputs = X
+        return inputs
+    # torch warns of arrays that it must not write to
+    array: np.ndarray = np.require(X, requirements="W")
+    return array

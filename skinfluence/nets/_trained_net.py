@@ -34,7 +34,12 @@ from skinfluence.nets._cache import train_once
 from skinfluence.nets._default import default_net
 from skinfluence.nets._labels import Labels, labels_in, labels_of_fitted
 from skinfluence.nets._predictions import predict, predict_codes, root_mean_squared_error
-from skinfluence.nets._training import check_converged, fit_net, warn_of_rows_kept_out
+from skinfluence.nets._training import (
+    check_converged,
+    fit_net,
+    warn_of_cut_training,
+    warn_of_rows_kept_out,
+)
 from skinfluence.rows._containers import Inputs, n_samples_of
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import preserved_random_state
@@ -246,6 +251,7 @@ def _frozen(net: Any, rows: Rows, needs: TraceNeeds | None) -> TrainedNet:
             "not be trained; or pass the net itself to have it trained."
         )
     check_converged(net)
+    warn_of_cut_training(net)
     warn_of_rows_kept_out(net)
     labels = labels_of_fitted(net)
     X, target = TrainedNet(net, labels, None).coded(rows)

@@ -12,7 +12,11 @@ from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset
 from torch import nn
 
-from skinfluence.exceptions import HeldOutRowsWarning, LeakyModuleWarning
+from skinfluence.exceptions import (
+    HeldOutRowsWarning,
+    InterruptedTrainingWarning,
+    LeakyModuleWarning,
+)
 from skinfluence.gradients._skorch import as_dataset, is_fitted, module_dtype
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._interrupts import raised_interrupts
@@ -144,6 +148,21 @@ def warn_of_rows_kept_out(net: NeuralNet) -> None:
         "and their scores larger than those of the rows trained on. Set train_split=None to "
         "score all rows alike.",
         HeldOutRowsWarning,
+        stacklevel=2,
+    )
+
+
+def warn_of_cut_training(net: NeuralNet) -> None:
+    """Warn if a net's training ended within an epoch: skorch swallows interrupts."""
+    epoch = net.history[-1] if net.history else {}
+    if not epoch.get("batches") or "train_batch_count" in epoch:
+        return
+    warnings.warn(
+        f"The training of the frozen {type(net).__name__} was cut within epoch "
+        f"{len(net.history)} of max_epochs={net.max_epochs}, as by an interrupt, and skorch keeps "
+        "such a net as if it were whole. Scores are those of the net as it is; train it again for "
+        "those of a whole training.",
+        InterruptedTrainingWarning,
         stacklevel=2,
     )
 

@@ -1,5 +1,6 @@
 """Containers of rows: tables, images, mappings of arrays and torch data sets."""
 
+import datetime
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -21,6 +22,8 @@ class RowSource(Protocol):
     def __getitem__(self, i: int, /) -> Any: ...
 
 
+# So many values of a column of objects are looked at for dates.
+_LOOKED_AT = 100
 _SPARSE_LAYOUTS = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc}
 
 # Checked: a numeric array, arrays by the names of a net's inputs, or what gives rows one by one.
@@ -53,6 +56,9 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
             "its data set, X.dataset; the net makes its own loaders (iterator_train, "
             "iterator_valid, batch_size)."
         )
+    if isinstance(X, Mapping):  # whose rows could not be told from its columns
+        frames = {k: np.asarray(v) for k, v in X.items() if hasattr(v, "__dataframe__")}
+        return type(X)(**{**X, **frames}) if frames else X
     if not is_table_or_images(X):
         checked: Inputs = X
         return checked
@@ -94,7 +100,8 @@ def check_is_dense(X: Any, name: str = "X") -> None:
 def _check_holds_no_dates(X: Any) -> None:
     """Refuse dates and durations, which are numbers only from some day on and in some unit."""
     dtypes = _dtypes_of(X) or {"": getattr(X, "dtype", None)}
-    dates = [name for name, dtype in dtypes.items() if getattr(dtype, "kind", "") in {"M", "m"}]
+    kinds = {name: getattr(dtype, "kind", "") for name, dtype in dtypes.items()}
+    dates = [n for n, kind in kinds.items() if kind in set("Mm") or (kind == "O" and _dates(X, n))]
     if dates:
         where = f" in the columns {dates[:5]}" if dates != [""] else ""
         raise TypeError(
@@ -102,6 +109,13 @@ def _check_holds_no_dates(X: Any) -> None:
             "first, such as the seconds since the first one, (t - t.min()) / "
             "np.timedelta64(1, 's'), or the hour and the weekday."
         )
+
+
+def _dates(X: Any, name: Any) -> bool:
+    """Tell whether a column of objects begins with a date or a duration."""
+    column = np.asarray(X if name == "" else X[name], dtype=object).ravel()
+    dates = datetime.date | datetime.time | datetime.timedelta
+    return any(isinstance(value, dates) for value in column[:_LOOKED_AT])
 
 
 def _dtypes_of(X: Any) -> dict[Any, Any]:

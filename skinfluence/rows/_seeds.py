@@ -31,7 +31,10 @@ def preserved_random_state() -> Iterator[None]:
         cuda = list(range(torch.cuda.device_count()))
         try:
             with torch.random.fork_rng(devices=cuda):
-                yield
+                try:
+                    yield
+                finally:
+                    TURNS.end_loans()
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002

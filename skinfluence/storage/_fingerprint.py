@@ -26,6 +26,7 @@ from skinfluence.storage._sources import (
     codes_in,
     imports_by_name,
     imports_in,
+    instructions_of,
     is_installed,
     is_standard,
     modules_named,
@@ -288,7 +289,7 @@ def _submodules(package: str, names: set[str]) -> Iterator[str]:
 @cache
 def _names_loaded(code: types.CodeType) -> frozenset[str]:
     """Name the globals that code reads and never sets; not its attributes, as co_names does."""
-    operations = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+    operations = [(i.opname, i.argval) for i in instructions_of(code)]
     # a class that is made in a function loads globals as names
     read = {name for operation, name in operations if operation in {"LOAD_GLOBAL", "LOAD_NAME"}}
     read = {name for name in read if not name.startswith("__")}
@@ -301,7 +302,7 @@ def _changed(code: types.CodeType) -> frozenset[str]:
     """Name the variables, and attributes of them, that code writes into, such as a log."""
     changed: set[str] = set()
     for inner in codes_in(code):
-        operations = list(dis.get_instructions(inner))
+        operations = instructions_of(inner)
         # where the expressions begin that something is put into
         begins = {_place(each): each for each in operations if each.opname in _WRITING}
         for chain, place in _chains_in(operations):
@@ -317,7 +318,7 @@ def _changed(code: types.CodeType) -> frozenset[str]:
 @cache
 def _chains(code: types.CodeType) -> list[tuple[str, ...]]:
     """List the variables that code reads, each with the attributes it asks of it."""
-    codes = [list(dis.get_instructions(inner)) for inner in codes_in(code)]
+    codes = [instructions_of(inner) for inner in codes_in(code)]
     return [chain for operations in codes for chain, _ in _chains_in(operations)]
 
 

@@ -87,7 +87,7 @@ def is_standard(root: str) -> bool:
 def imports_in(code: types.CodeType, package: str) -> Iterator[str]:
     """Name the modules that code may import, by statements or by strings; some names are none."""
     for inner in codes_in(code):
-        base, operations = "", list(dis.get_instructions(inner))
+        base, operations = "", instructions_of(inner)
         for number, operation in enumerate(operations):
             if operation.opname == "IMPORT_NAME":
                 # what it takes off the stack: how many dots there are, and the names
@@ -130,6 +130,11 @@ def strings_in(value: Any) -> Iterator[str]:
         inner: Iterable[Any] = [*value, *value.values()] if isinstance(value, dict) else value
         for item in inner:
             yield from strings_in(item)
+
+
+def instructions_of(code: types.CodeType) -> list[dis.Instruction]:
+    """List what code does; of a name beyond the 256th, the prefix is left out."""
+    return [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
 
 
 def codes_in(code: types.CodeType) -> list[types.CodeType]:

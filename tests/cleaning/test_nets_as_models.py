@@ -278,3 +278,37 @@ def test_models_without_a_net_are_left_as_they_are():
     y = targets_of(X)
     model = CleanedRegressor(DummyRegressor(), RandomScore(), contamination=1, random_state=0)
     np.testing.assert_array_equal(model.fit(X, y).predict(X), model.estimator_.predict(X))
+
+
+NOT_TRAINABLE = {
+    "double": (np.float64, 3, "Rows reach it in the dtype that the steps before give"),
+    "outputs": (np.float32, 2, "It has fewer outputs than y has classes"),
+}
+
+
+@pytest.mark.parametrize(("dtype", "n_outputs", "message"), NOT_TRAINABLE.values())
+def test_what_a_net_within_cannot_take_is_named(dtype, n_outputs, message):
+    X, y = blobs(n=30)
+    model = make_pipeline(StandardScaler(), multi(module__n_outputs=n_outputs))
+    with pytest.raises(ValueError, match=rf"^The net within the estimator.*{message}"):
+        CleanedClassifier(model, RandomScore(), contamination=1).fit(X.astype(dtype), y)
+
+
+@pytest.mark.parametrize("container", [np.asarray, pd.Series])
+@pytest.mark.parametrize("contamination", ["auto", 2])
+def test_numbers_in_objects_are_numbers_to_other_models_too(container, contamination):
+    X, y = blobs(n=30)
+    for values, model in ((y, LogisticRegression()), (targets_of(X), Ridge())):
+        kind = CleanedRegressor if model.__class__ is Ridge else CleanedClassifier
+        cleaned = kind(model, RandomScore(), contamination=contamination, random_state=0)
+        plain = cleaned.fit(X, container(values)).predict(X)
+        objects = cleaned.fit(X, container(values.astype(object))).predict(X)
+        np.testing.assert_array_equal(objects, plain)
+
+
+def test_predictions_of_a_data_frame_are_those_of_its_values():
+    X, y = blobs(n=30)
+    frame = pd.DataFrame(X)
+    model = CleanedClassifier(multi(), RandomScore(), contamination=1, random_state=0)
+    model.fit(frame, y)
+    np.testing.assert_array_equal(model.predict(frame), model.predict(X))

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier
@@ -46,6 +47,7 @@ from skinfluence import (
     TraceRecorder,
     TracIn,
 )
+from skinfluence.exceptions import InterruptedTrainingWarning
 from skinfluence.metrics import removal_curve
 from skinfluence.rows._seeds import draw_seeds, seeded
 from tests._shared.instances import SMALLEST
@@ -474,3 +476,12 @@ def test_a_real_signal(kind, tmp_path):
     assert run(tmp_path / "cut", "no").returncode == 0
     found, expected = (np.load(tmp_path / at / "scores.npy") for at in ("cut", "whole"))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_frozen_net_whose_training_was_cut_is_told_of():
+    net = interruptible()
+    Trigger.set(7)
+    net.fit(X, Y)  # skorch takes the interrupt for the end
+    with pytest.warns(InterruptedTrainingWarning, match=r"was cut within epoch \d of max_epochs="):
+        LossScore(FrozenEstimator(net)).fit(X, Y)
+    LossScore(FrozenEstimator(net.fit(X, Y))).fit(X, Y)

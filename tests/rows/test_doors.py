@@ -1,5 +1,7 @@
 """What cannot be taken is named at the door, with what to do instead."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, LeaveOneOut
 
 from skinfluence import CleanedClassifier, KNNShapley, LossScore, RandomScore, SelfConfidence
+from skinfluence.exceptions import PrecisionWarning
 from skinfluence.nets import default_net
+from skinfluence.nets._arrays import cast_inputs, initialized_copy
 from skinfluence.rows._containers import center_and_scale, check_inputs
 from skinfluence.rows._folds import folds_of
 from skinfluence.rows._targets import check_targets
@@ -56,9 +60,10 @@ DAYS = pd.date_range("2020-01-01", periods=40)
         pd.DataFrame({"x": X[:, 0], "t": DAYS.tz_localize("UTC")}),
         pd.DataFrame({"x": X[:, 0], "t": DAYS - DAYS[0]}),
         pd.DataFrame({"x": X[:, 0], "t": DAYS.where(DAYS.day > 3)}),
+        pd.DataFrame({"x": X[:, 0], "t": pd.Series(DAYS.date, dtype=object)}),
         DAYS.to_numpy()[:, np.newaxis],
     ],
-    ids=["dates", "zones", "durations", "missing", "array"],
+    ids=["dates", "zones", "durations", "missing", "objects", "array"],
 )
 def test_columns_of_dates_are_named(dates):
     columns = r" in the columns \['t'\]" if isinstance(dates, pd.DataFrame) else ""
@@ -109,3 +114,39 @@ def test_weights_that_are_not_one_a_row_are_named_for_a_step_too(name, weights):
 def test_one_weight_for_all_rows_is_no_error():
     model = CleanedClassifier(LogisticRegression(), RandomScore(random_state=0), contamination=4)
     assert model.fit(X, Y, sample_weight=2.0).score(X, Y) > 0.9
+
+
+def test_data_frames_by_the_names_of_inputs_are_arrays():
+    net = classifier()
+    of_frames = LossScore(net, random_state=0).fit({"X": pd.DataFrame(X)}, Y)
+    of_arrays = LossScore(net, random_state=0).fit({"X": X}, Y)
+    np.testing.assert_array_equal(of_frames.detrimentality_, of_arrays.detrimentality_)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_columns_that_rounding_makes_coarse_are_named(dtype):
+    times = 1.7e9 + 30_000 * X[:, 0]
+    coarse = np.column_stack([X[:, 1:], times]).astype(dtype)
+    with pytest.warns(PrecisionWarning, match=r"^The net computes in float32, .* in column 3 only"):
+        LossScore(classifier()).fit(coarse, Y)
+
+
+@settings(max_examples=40, deadline=None)
+@given(far=st.floats(0, 1e12), spread=st.floats(1e-3, 1e6))
+def test_rounding_is_named_where_it_counts(far, spread):
+    column = (far + spread * np.random.default_rng(0).standard_normal(50))[:, np.newaxis]
+    net = initialized_copy(classifier(), 0)
+    off = np.abs(column.astype(np.float32) - column).max() / column.std()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cast_inputs(net, column)
+    if off > 1e-3:
+        assert [each.category for each in caught] == [PrecisionWarning]
+    if off < 1e-4:
+        assert not caught
+
+
+def test_a_constant_column_and_single_precision_lose_nothing():
+    net = initialized_copy(classifier(), 0)
+    cast_inputs(net, np.full((5, 2), 1.7e9 + 0.3))
+    cast_inputs(net, (1.7e9 + np.arange(10.0)[:, np.newaxis]).astype(np.float32))

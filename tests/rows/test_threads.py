@@ -129,3 +129,56 @@ def test_a_thread_waits_for_the_turn_of_another():
     for thread in (first, second):
         thread.join()
     assert log == ["first", "second"]
+
+
+def test_a_thread_of_others_waits_while_the_holder_of_a_turn_waits_for_its_own():
+    """A service may fit in one thread while another thread's fit stands still in a pool."""
+    began, log = threading.Event(), []
+
+    def work(i):
+        began.set()
+        with seeded(i):
+            time.sleep(0.2)
+            return torch.rand(3).tolist()
+
+    def hold():
+        with seeded(0), ThreadPoolExecutor(2) as pool:
+            log.append([*pool.map(work, range(3)), torch.rand(3).tolist()])
+            log.append("first")
+
+    def follow():
+        with seeded(5):
+            log.append("second")
+
+    before, start = state(), threading.Thread.start
+    first = threading.Thread(target=hold)
+    first.start()
+    began.wait()
+    second = threading.Thread(target=follow)
+    second.start()
+    for thread in (first, second):
+        thread.join(timeout=20)
+    assert log[1:] == ["first", "second"]
+    assert state() == before
+    assert threading.Thread.start is start
+    with seeded(0):
+        assert log[0][-1] == torch.rand(3).tolist()
+
+
+def test_generators_are_restored_when_all_that_a_turn_was_lent_to_have_ended():
+    taken = threading.Event()
+
+    def linger():
+        with seeded(1):
+            taken.set()
+            time.sleep(0.3)
+            torch.rand(3)
+
+    before = state()
+    with seeded(0):
+        thread = threading.Thread(target=linger)
+        thread.start()
+        assert taken.wait(timeout=20)  # which is to wait for the thread, too
+    assert state() == before
+    thread.join()
+    assert state() == before

@@ -413,3 +413,25 @@ def test_weights_of_an_edited_net_are_not_taken_out_of_the_cache(project, tmp_pa
         net_ = NeuralNetClassifier(**module, verbose=0, train_split=None)
         fitted = LossScore(net_, memory=str(tmp_path / "memory"), random_state=0).fit(X, y)
         assert fitted.net_.module_[0].out_features == hidden
+
+
+@pytest.mark.parametrize("kind", ["imported", "script"])
+def test_code_of_more_names_than_fit_in_a_byte(kind, project):
+    many = "; ".join(f"a{i} = self.b{i} if x else c{i}" for i in range(300))
+    net = f"""
+        from torch import nn
+        class Net(nn.Module):
+            def forward(self, x):
+                {many}
+                import k
+                from j import rate
+                return k.gain, log.append(rate)
+        log = []
+        """
+    project.write({"nets.py": net, "k.py": "gain = 1", "j.py": "rate = 1"})
+    before = fingerprint(project.nets(kind).Net)
+    for module in ("k", "j"):
+        project.write({f"{module}.py": "gain = rate = 2"})
+        after = fingerprint(project.nets(kind).Net)
+        assert after != before
+        before = after
