@@ -52,7 +52,8 @@ def cast_inputs(net: Net, X: Inputs) -> Inputs:
 
 def _warn_of_lost_spread(X: np.ndarray, rounded: np.ndarray) -> None:
     """Warn of columns, such as times in seconds since 1970, that rounding makes coarse."""
-    if X.ndim != 2 or X.dtype.itemsize <= rounded.dtype.itemsize:
+    # half precision is coarse by choice
+    if X.ndim != 2 or rounded.dtype != np.float32 or X.dtype.itemsize <= 4:
         return
     spread = X.std(0, dtype=np.float64)
     steps = np.finfo(rounded.dtype).eps * np.abs(X).max(0)

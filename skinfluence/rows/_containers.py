@@ -78,7 +78,7 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
 
 def check_is_dense(X: Any, name: str = "X") -> None:
     """Refuse sparse rows, naming what makes dense ones of them."""
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not issparse(X):  # one of scipy's is both
         for key, value in X.items():
             check_is_dense(value, f"{name}[{key!r}]")
         return

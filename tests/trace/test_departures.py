@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from skinfluence import SGDInfluence, TraceRecorder
+from skinfluence.exceptions import InterruptedTrainingWarning
 from skinfluence.trace._callbacks import trace_of
 from tests._shared.problems import blobs
 from tests._shared.sgd_nets import Double, sgd
@@ -178,11 +179,15 @@ def test_the_last_epoch_is_the_last_that_took_a_step():
     net = fit(net_with(Stop(4)))
     assert len(trace_of(net).epoch_starts) == 4
     assert trace_of(net).n_steps == 15
-    method = SGDInfluence(FrozenEstimator(net), epochs="last").fit(X, Y, X_VAL, Y_VAL)
+    with pytest.warns(InterruptedTrainingWarning, match="within epoch 4"):
+        method = SGDInfluence(FrozenEstimator(net), epochs="last").fit(X, Y, X_VAL, Y_VAL)
     shorter = fit(net_with(max_epochs=3))
     expected = SGDInfluence(FrozenEstimator(shorter), epochs="last").fit(X, Y, X_VAL, Y_VAL)
     assert np.abs(expected.detrimentality_).min() > 0
     np.testing.assert_allclose(method.detrimentality_, expected.detrimentality_, rtol=1e-12)
     dropped = fit(net_with(callbacks=[TraceRecorder(steps="last_epoch"), Stop(4)]))
-    with pytest.raises(ValueError, match="interrupted where an epoch had just begun"):
+    with (
+        pytest.warns(InterruptedTrainingWarning, match="within epoch 4"),
+        pytest.raises(ValueError, match="interrupted where an epoch had just begun"),
+    ):
         SGDInfluence(FrozenEstimator(dropped), epochs="last").fit(X, Y, X_VAL, Y_VAL)
