@@ -314,6 +314,14 @@ class BaseDetrimentality(
         """Say what the method, as it is set, needs of the training."""
         return None
 
+    def _trains_net(self) -> bool:
+        """Tell whether the method, as it is set, trains one net on the rows, and follows it."""
+        return type(self)._prepare is BaseDetrimentality._prepare
+
+    def _accepts_sparse(self) -> bool:
+        """Tell whether the method, as it is set, takes sparse rows."""
+        return False
+
     def _needs_validation(self) -> bool:
         """Tell whether the method, as it is set, uses X_val and y_val."""
         return False
@@ -334,6 +342,7 @@ class BaseDetrimentality(
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = self._accepts_sparse()
         tags.transformer_tags.preserves_dtype = []  # scores are float64 whatever comes in
         return tags
 

@@ -338,7 +338,7 @@ def _shares_net(method: Any, X_val: Any) -> bool:
     """Tell whether a method takes any trained net and has none of its own."""
     return (
         getattr(method, "net", 0) is None
-        and type(method)._prepare is BaseDetrimentality._prepare
+        and method._trains_net()
         and not hasattr(method, "_default_net")
         and not method._trains_folds(X_val)
     )

@@ -74,6 +74,13 @@ def train_once(
     return trace, key
 
 
+def key_of(memory: Any, parts: list[Any]) -> str | None:
+    """Name what follows from some parts, for `computed_once`; None where nothing is kept."""
+    if check_memory(memory).location is None:
+        return None
+    return fingerprint([*parts, *versions()])
+
+
 def computed_once(
     memory: Any, key: str | None, parameters: list[Any], compute: Callable[[], Found]
 ) -> Found:

@@ -166,13 +166,8 @@ def default_net(
     y = check_targets(y, len(X))
     if task is None and not are_numbers(y, None):
         warn_of_many_classes(y)
-    module = {2: TablePerceptron, 4: ImageCNN}.get(X.ndim)
-    if module is None:
-        raise ValueError(
-            f"Got X of shape {X.shape}; the default net takes tables (n_samples, n_features) and "
-            "images (n_samples, n_channels, height, width). Give single-channel images a channel "
-            "axis, X[:, None], or pass a net of your own."
-        )
+    check_shape(X)
+    module = {2: TablePerceptron, 4: ImageCNN}[X.ndim]
     net_class, criterion, n_outputs, center, scale = _target_traits(y, task)
     axes = (0, *range(2, X.ndim))
     steps = -(-len(X) // _BATCH_SIZE)
@@ -195,6 +190,16 @@ def default_net(
         train_split=None,
         verbose=0,
     )
+
+
+def check_shape(X: Any) -> None:
+    """Refuse what is neither a table nor images."""
+    if X.ndim not in {2, 4}:
+        raise ValueError(
+            f"Got X of shape {X.shape}; the default net takes tables (n_samples, n_features) and "
+            "images (n_samples, n_channels, height, width). Give single-channel images a channel "
+            "axis, X[:, None], or pass a net of your own."
+        )
 
 
 def sgd_net(

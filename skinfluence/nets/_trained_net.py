@@ -179,13 +179,19 @@ def unfitted_net(
             "None for the default net. Wrap a torch module in skorch.NeuralNetClassifier or "
             "NeuralNetRegressor."
         )
-    if rows.targets is None or not rows.has_arrays:
+    check_are_arrays(rows)
+    task = "regression" if rows.is_numeric else "classification"
+    return default(rows.inputs, rows.targets, random_state=seed, task=task)
+
+
+def check_are_arrays(rows: Rows, *, sparse: bool = False) -> None:
+    """Refuse what models that are made here do not take."""
+    is_table = rows.has_arrays or (sparse and hasattr(rows.inputs, "tocsr"))
+    if rows.targets is None or not is_table:
         raise ValueError(
             f"Got X of type {type(rows.inputs).__name__} and no net; the default net takes arrays. "
             "Pass a skorch net whose module takes these inputs."
         )
-    task = "regression" if rows.is_numeric else "classification"
-    return default(rows.inputs, rows.targets, random_state=seed, task=task)
 
 
 def _trained(

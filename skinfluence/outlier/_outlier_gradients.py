@@ -15,7 +15,9 @@ from skinfluence.methods._gradient_parameters import (
     needs_of_checkpoints,
     trajectory_of,
 )
-from skinfluence.nets._cache import computed_once
+from skinfluence.nets._cache import computed_once, key_of
+from skinfluence.nets._default import check_shape
+from skinfluence.nets._trained_net import check_are_arrays
 from skinfluence.outlier._detectors import (
     ClassConditionalDetector,
     FittedDetector,
@@ -29,8 +31,9 @@ from skinfluence.outlier._norm_detector import (
     norms_of,
     score_threshold,
 )
+from skinfluence.outlier.committee._committee import BUILT_IN, Committee, check_members
 from skinfluence.rows._parameters import check_contamination, check_positive_integer
-from skinfluence.rows._rows import ModelRows
+from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.trace._needs import TraceNeeds
 
 # What the features of the training rows depend on, besides the training.
@@ -193,6 +196,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         net: Any = None,
         *,
         detector: Any = None,
+        committee: Any = "auto",
         contamination: float = 0.1,
         class_conditional: bool = False,
         semi_supervised: bool = False,
@@ -210,6 +214,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     ) -> None:
         self.net = net
         self.detector = detector
+        self.committee = committee
         self.contamination = contamination
         self.class_conditional = class_conditional
         self.semi_supervised = semi_supervised
@@ -230,6 +235,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         check_gradient_settings(self)
         if self.n_neighbors is not None:
             check_positive_integer("n_neighbors", self.n_neighbors)
+        self._check_committee()
         if self.detector is not None:
             check_detector(self.detector)
         if self.semi_supervised and not self._judges_new_rows():
@@ -237,6 +243,68 @@ class OutlierGradientDetector(BaseDetrimentality):
                 f"semi_supervised=True fits on validation rows and scores the training rows, but "
                 f"{self.detector!r} scores none but its own. Use novelty=True, or another detector."
             )
+
+    def _check_committee(self) -> None:
+        if self.committee is None:
+            return
+        if not isinstance(self.committee, str):
+            check_members(self.committee)
+            if self.net is not None:
+                raise ValueError(
+                    f"Got net={type(self.net).__name__}(...) and a committee of your own, but a "
+                    "committee trains its own models. Leave one of them out; to have your net "
+                    "judge rows it was not trained on, set cv=5."
+                )
+        elif self.committee != "auto":
+            raise ValueError(
+                f"Got committee={self.committee!r}, but expected 'auto', None or a list of "
+                f"{BUILT_IN} and (name, estimator)."
+            )
+        if self._has_committee() and (self.layers, self.normalize) != ("last", "activations"):
+            raise ValueError(
+                f"Got layers={self.layers!r} and normalize={self.normalize!r}, which choose among "
+                "the gradients of one net, but without a net a committee of models is trained, "
+                "whose gradients are those at its outputs. Set committee=None for one default "
+                "net, or pass a net."
+            )
+
+    def _has_committee(self) -> bool:
+        return self.committee is not None and self.net is None
+
+    def _trains_net(self) -> bool:
+        return not self._has_committee()
+
+    def _accepts_sparse(self) -> bool:
+        return self._has_committee()
+
+    def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
+        if not self._has_committee():
+            return super()._prepare(rows, validation)
+        check_are_arrays(rows, sparse=True)
+        check_shape(rows.inputs)
+        members = BUILT_IN if self.committee == "auto" else self.committee
+        seed = self._seeds[0]
+
+        def compute() -> Committee:
+            return Committee(
+                members,
+                rows,
+                checkpoints=self.checkpoints,
+                n_neighbors=self.n_neighbors,
+                seed=seed,
+            )
+
+        settings = [members, self.checkpoints, self.n_neighbors, seed]
+        parts = [rows.inputs, rows.targets, rows.is_numeric, settings]
+        committee = computed_once(self.memory, key_of(self.memory, parts), ["committee"], compute)
+        self._trained: Any = committee  # which is to others what a trained net is
+        self.committee_ = committee
+        self.net_ = committee.net
+        self.trace_ = committee.trace
+        if committee.labels is not None:
+            self.classes_ = committee.labels.classes
+        trusted = None if validation is None else committee.coded(validation)
+        return committee.coded(rows), trusted
 
     def _trace_needs(self) -> TraceNeeds | None:
         if self.n_neighbors is not None:  # the state before training is in every trace
@@ -250,7 +318,10 @@ class OutlierGradientDetector(BaseDetrimentality):
         detector = NormDetector() if self.detector is None else clone(self.detector)
         self.detector_: Any = detector
         _, detector_seed, self.projection_seed_ = self._seeds
-        values, self.strategy_, self._contrast = self._training_features(rows)
+        if self._has_committee():
+            values = self.committee_.training_errors()
+        else:
+            values, self.strategy_, self._contrast = self._training_features(rows)
         trusted = None if validation is None else self._embed(validation)
         if isinstance(detector, NormDetector):
             return fit_norm_detector(detector, values, trusted)
@@ -317,6 +388,8 @@ class OutlierGradientDetector(BaseDetrimentality):
 
     def _embed(self, rows: ModelRows) -> np.ndarray:
         """Give what the detector judges of rows not trained on."""
+        if self._has_committee():
+            return self.committee_.errors(rows)
         return features_of(
             self.net_,
             getattr(self, "trace_", None),

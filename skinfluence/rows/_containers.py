@@ -42,13 +42,16 @@ def is_table_or_images(X: object) -> bool:
 
 def n_samples_of(X: Any) -> int:
     """Count the rows of a container."""
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not issparse(X):
         return len(next(iter(X.values())))
-    return len(X)
+    return int(X.shape[0]) if issparse(X) else len(X)
 
 
 def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     """Check inputs, and record (or compare with) the number and names of the features."""
+    if issparse(X) and takes_sparse(estimator):
+        rows: Inputs = _checked_sparse(estimator, X, reset=reset)
+        return rows
     check_is_dense(X)
     if isinstance(X, DataLoader):
         raise TypeError(
@@ -73,6 +76,26 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
         ensure_min_samples=2 if reset else 1,
     )
     check_finite(table, "X")
+    return table
+
+
+def takes_sparse(estimator: object) -> bool:
+    """Tell whether an estimator, as it is set, takes sparse rows."""
+    ask = getattr(estimator, "_accepts_sparse", None)
+    return ask is not None and bool(ask())
+
+
+def _checked_sparse(estimator: object, X: Any, *, reset: bool) -> Any:
+    table = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        accept_sparse="csr",
+        dtype="numeric",
+        ensure_all_finite=False,
+        ensure_min_samples=2 if reset else 1,
+    )
+    check_finite(table.data, "X")
     return table
 
 

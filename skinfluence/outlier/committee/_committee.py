@@ -1,0 +1,220 @@
+"""A committee: members that judge rows out of sample, and one prediction of all of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import is_regressor
+
+from skinfluence.gradients._skorch import is_net
+from skinfluence.nets._labels import Labels, class_labels
+from skinfluence.outlier.committee._inputs import InputViews, Seen
+from skinfluence.outlier.committee._members import (
+    Forest,
+    HalfNets,
+    Kernels,
+    Member,
+    Neighbors,
+    OutOfFold,
+    Perceptrons,
+    Targets,
+)
+from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
+from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._targets import check_class_labels, one_label_a_row
+from skinfluence.rows._threads import one_thread
+from skinfluence.trace._training_trace import TrainingTrace
+
+_EXPECTED = (
+    "Got committee={!r}, but expected 'auto', None or a list of 'perceptrons', 'forest', "
+    "'neighbors', 'kernels' and (name, estimator)."
+)
+BUILT_IN = ("perceptrons", "forest", "neighbors", "kernels")
+_WITH_NETS = (Perceptrons, HalfNets)
+# The median of the absolute value of a standard normal number.
+_MEDIAN_OF_NORMAL = 0.6745
+
+
+class Committee:
+    """Trained members and their weights; also what a trained net is to other methods."""
+
+    # The names that it has in common with `TrainedNet` mean the same.
+    can_predict_targets = True
+    key: str | None = None
+
+    def __init__(
+        self,
+        members: Sequence[str | tuple[str, Any]],
+        rows: Rows,
+        *,
+        checkpoints: int | str,
+        n_neighbors: int | None,
+        seed: int,
+    ) -> None:
+        assert rows.targets is not None
+        self.labels: Labels | None = None
+        kind = "numbers"
+        if not rows.is_numeric:
+            kind = "classes" if one_label_a_row(rows.targets) else "labels"
+        if kind == "classes":
+            self.labels = class_labels(rows.targets)
+        self._shape = rows.targets.shape[1:]
+        self._learn_unit(rows.targets, kind)
+        targets = Targets(self.encoded(rows.targets), kind)
+        X: Any = rows.inputs
+        with one_thread():
+            self._views = InputViews(X, seed)
+            seen = Seen(X, self._views)
+            self._members = _made(members, X, checkpoints, n_neighbors, seed)
+            outputs = np.concatenate([member.fit(seen, targets) for member in self._members])
+            self._pool = Pool.fit(outputs, targets.values, kind)
+            self.out_of_sample = self._pool.predict(outputs)
+        self.transitions = None
+        self._spread = np.ones(self.out_of_sample.shape[1])
+        if kind == "classes":
+            self.transitions = noise_transitions(self.out_of_sample, targets.values)
+        if kind == "numbers":
+            off = np.abs(self.out_of_sample - targets.values)
+            middle = np.median(off, axis=0) / _MEDIAN_OF_NORMAL
+            self._spread = np.where(middle > 0, middle, 1.0)
+        self.kind = kind
+        self._codes = targets.values
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the members, relative to the largest."""
+        names = [name for member in self._members for name in member.names]
+        weights = self._pool.weights / max(self._pool.weights.max(), np.finfo(float).tiny)
+        return dict(zip(names, weights.tolist(), strict=True))
+
+    @property
+    def net(self) -> Any:
+        """The perceptrons' net, or of images the nets of both halves; None without them."""
+        found = [member.trained for member in self._members if isinstance(member, _WITH_NETS)]
+        if not found:
+            return None
+        return [t.net for t in found[0]] if isinstance(found[0], list) else found[0].net
+
+    @property
+    def trace(self) -> TrainingTrace | list[TrainingTrace | None] | None:
+        """What was recorded of the training of `net`."""
+        found = [member.trained for member in self._members if isinstance(member, _WITH_NETS)]
+        if not found:
+            return None
+        return [t.trace for t in found[0]] if isinstance(found[0], list) else found[0].trace
+
+    def training_errors(self) -> NDArray[np.float64]:
+        """Give the gradients of the training rows, each by what was not trained on the row."""
+        return self._errors(self.out_of_sample, self._codes)
+
+    def errors(self, rows: ModelRows) -> NDArray[np.float64]:
+        """Give the gradients of other rows at their coded targets."""
+        return self._errors(self.pooled(rows.inputs), rows.targets)
+
+    def pooled(self, inputs: Any) -> NDArray[np.float64]:
+        """Predict other rows by all members: probabilities, or numbers in units of their spread."""
+        with one_thread():
+            seen = Seen(inputs, self._views)
+            return self._pool.predict(np.concatenate([m.predict(seen) for m in self._members]))
+
+    def encoded(self, targets: np.ndarray) -> np.ndarray:
+        """Turn targets as the user gives them into codes, or numbers in columns."""
+        if self.labels is not None:
+            return self.labels.encode(check_class_labels(targets)).reshape(-1)
+        columns = targets.reshape(len(targets), -1).astype(np.float64)
+        return np.asarray((columns - self._center) / self._scale)
+
+    def coded(self, rows: Rows) -> ModelRows:
+        """Put rows with given targets as `errors` takes them."""
+        return ModelRows(rows.inputs, self.encoded(rows.known_targets()))
+
+    def predicted_rows(self, inputs: Any) -> ModelRows:
+        """Put rows as `errors` takes them, with predicted targets for given ones."""
+        predicted = self.pooled(inputs)
+        if self.kind == "classes":
+            return ModelRows(inputs, predicted.argmax(1))
+        if self.kind == "labels":
+            return ModelRows(inputs, (predicted > 0.5).astype(np.float64))
+        off = np.sqrt(np.square(self.out_of_sample - self._codes).mean(0))
+        return ModelRows(inputs, predicted - off)  # at the prediction, the residual is zero
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Predict labels as the user names them, or numbers."""
+        predicted = self.pooled(inputs)
+        if self.labels is not None:
+            return self.labels.decode(predicted.argmax(1))
+        if self.kind == "labels":
+            return (predicted > 0.5).astype(np.int64)
+        return (self._center + self._scale * predicted).reshape(-1, *self._shape)
+
+    def likeliest_labels(self) -> np.ndarray:
+        """Give each training row's likeliest label, by what judges it and by the label given."""
+        assert self.labels is not None
+        errors = self.training_errors()
+        errors[np.arange(len(errors)), self._codes] += 1
+        return self.labels.decode(errors.argmax(1))
+
+    def class_probabilities(self, inputs: Any, trace: object = None) -> NDArray[np.float64]:
+        """Predict class probabilities of rows not trained on, in the order of the labels."""
+        return self.pooled(inputs)
+
+    def _errors(self, predicted: np.ndarray, targets: np.ndarray) -> NDArray[np.float64]:
+        return error_vectors(predicted, targets, self.kind, self.transitions, self._spread)
+
+    def _learn_unit(self, targets: np.ndarray, kind: str) -> None:
+        self._center, self._scale = np.zeros(1), np.ones(1)
+        if kind == "numbers":
+            columns = targets.reshape(len(targets), -1).astype(np.float64)
+            self._center, spread = columns.mean(0), columns.std(0)
+            self._scale = np.where(spread > 0, spread, 1.0)
+
+
+def check_members(members: object) -> None:
+    """Refuse what names no member, or holds a model that does not predict."""
+    if not isinstance(members, list | tuple) or not members:
+        raise TypeError(_EXPECTED.format(members))
+    names = []
+    for entry in members:
+        if isinstance(entry, str):
+            if entry not in BUILT_IN:
+                raise ValueError(_EXPECTED.format(members))
+            names.append(entry)
+            continue
+        pair = isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[0], str)
+        if not pair:
+            raise TypeError(_EXPECTED.format(members))
+        name, model = entry
+        names.append(name)
+        predicts = hasattr(model, "predict_proba") or is_regressor(model)
+        if isinstance(model, type) or is_net(model) or not hasattr(model, "fit") or not predicts:
+            raise TypeError(
+                f"Got {name}={model!r} in committee, but expected an instance of a scikit-learn "
+                "classifier with predict_proba, or of a regressor. A skorch net of your own goes "
+                "to net, with cv=5 to judge rows by nets that did not see them."
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"Got committee with the names {names}, but expected distinct ones.")
+
+
+def _made(
+    members: Sequence[str | tuple[str, Any]],
+    X: Any,
+    checkpoints: int | str,
+    n_neighbors: int | None,
+    seed: int,
+) -> list[Member]:
+    """Make the members of these names; images get nets of their own in place of perceptrons."""
+    made: list[Member] = []
+    for entry in members:
+        if not isinstance(entry, str):
+            made.append(OutOfFold(*entry, seed))
+        elif entry == "perceptrons":
+            made.append((HalfNets if X.ndim == 4 else Perceptrons)(checkpoints, seed))
+        elif entry == "forest":
+            made.append(Forest(seed))
+        elif entry == "kernels":
+            made.append(Kernels(seed))
+        elif n_neighbors is not None:
+            made.append(Neighbors(n_neighbors, seed))
+    return made

@@ -1,0 +1,63 @@
+"""Rows as the members of a committee take them."""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+from sklearn.decomposition import PCA, TruncatedSVD
+
+from skinfluence.rows._containers import center_and_scale
+
+# Tables with fewer entries than this share are of words or counts: columns keep their unit.
+_WORDS = 0.05
+# Perceptrons see no more columns than this.
+_MOST_COLUMNS = 64
+
+
+class InputViews:
+    """What trees, distances and perceptrons see of rows; learnt of the training rows alone."""
+
+    def __init__(self, X: Any, seed: int) -> None:
+        self._standardizes = not issparse(X) and np.count_nonzero(X) > _WORDS * X.size
+        if self._standardizes:
+            self._center, self._scale = center_and_scale(_flat(X))
+        scaled = self.scaled(X)
+        self._reduce: Any = None
+        if scaled.shape[1] > _MOST_COLUMNS:
+            kind = TruncatedSVD if issparse(scaled) else PCA
+            most = min(_MOST_COLUMNS, *(size - 1 for size in scaled.shape))
+            self._reduce = kind(max(1, most), random_state=seed).fit(scaled)
+        self._unit = 1.0
+        self._unit = float(self.reduced(scaled).std()) or 1.0
+
+    def scaled(self, X: Any) -> Any:
+        """Give rows with standardised columns; of words, as sparse rows of length one."""
+        if self._standardizes:
+            return (_flat(X) - self._center) / self._scale
+        rows = csr_array(_flat(X), dtype=np.float64)
+        lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
+        return rows.multiply(1 / np.where(lengths > 0, lengths, 1)[:, None]).tocsr()
+
+    def reduced(self, scaled: Any) -> np.ndarray:
+        """Give scaled rows by their first principal components, if there are many columns."""
+        columns = scaled if self._reduce is None else self._reduce.transform(scaled)
+        if issparse(columns):
+            columns = columns.toarray()
+        return np.ascontiguousarray(columns / self._unit, dtype=np.float32)
+
+
+class Seen:
+    """The views of some rows."""
+
+    def __init__(self, X: Any, views: InputViews) -> None:
+        self.given = X
+        self.flat = _flat(X)
+        self.scaled = views.scaled(X)
+        self.reduced = views.reduced(self.scaled)
+
+    def __len__(self) -> int:
+        return int(self.given.shape[0])
+
+
+def _flat(X: Any) -> Any:
+    return X if X.ndim == 2 else X.reshape(len(X), -1)

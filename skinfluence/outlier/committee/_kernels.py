@@ -1,0 +1,119 @@
+"""Kernel machines on some rows as landmarks: exact leave-one-out predictions of all rows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LANDMARKS = 500
+# Widths of the Gaussian kernels, in medians of the squared distances; None is the linear kernel.
+WIDTHS = (0.25, 1.0, 4.0, None)
+# Penalties that are tried, in parts of the largest eigenvalue.
+_PENALTIES = 10.0 ** np.arange(-5.5, 1, 0.5)
+_CHUNK = 8192
+# Features beyond so many bytes are computed again when they are needed.
+_KEPT = 2**28
+_SMALLEST = 1e-6
+
+
+class KernelMachine:
+    """Ridge regression on a kernel's features; of the penalties, the best out of sample."""
+
+    # With features z of unit length in the eigenbasis, e the eigenvalues and c the penalty, the
+    # prediction without the row itself is (f - h y) / (1 - h), h = sum z^2 / (e + c) + 1 / n.
+    def __init__(self, landmarks: Any, width: float | None) -> None:
+        self._landmarks, self._width = landmarks, width
+        products = _dense(landmarks @ landmarks.T)
+        self._squares = _squares(landmarks)
+        kernel = self._kernel(products, self._squares)
+        values, vectors = np.linalg.eigh(kernel)
+        kept = values > _SMALLEST * max(values.max(), np.finfo(float).tiny)
+        self._basis = vectors[:, kept] / np.sqrt(values[kept])
+
+    def fit(self, X: Any, targets: np.ndarray) -> NDArray[np.float64]:
+        """Fit on targets, (n_samples, n_outputs); predict each row without it."""
+        n_rows = X.shape[0]
+        self._mean_target = targets.mean(0)
+        y = targets - self._mean_target
+        chunks = self._chunks(X)
+        self._mean = sum(features.sum(0) for _, features in chunks()) / n_rows
+        width = self._basis.shape[1]
+        gram, moment = np.zeros((width, width)), np.zeros((width, y.shape[1]))
+        for rows, features in chunks():
+            centered = features - self._mean
+            gram, moment = gram + centered.T @ centered, moment + centered.T @ y[rows]
+        values, vectors = np.linalg.eigh(gram)
+        values = np.maximum(values, 0)
+        penalties = _PENALTIES * max(values.max(), np.finfo(float).tiny)
+        moment = vectors.T @ moment
+        errors = np.zeros(len(penalties))
+        for rows, features in chunks():
+            turned = (features - self._mean) @ vectors
+            for number, penalty in enumerate(penalties):
+                left_out = _left_out(turned, values + penalty, moment, y[rows], n_rows)
+                errors[number] += np.square(left_out - y[rows]).sum()
+        best = penalties[errors.argmin()] + values
+        self._weights = vectors @ (moment / best[:, None])
+        predicted = np.empty(y.shape)
+        for rows, features in chunks():
+            turned = (features - self._mean) @ vectors
+            predicted[rows] = _left_out(turned, best, moment, y[rows], n_rows)
+        return np.asarray(predicted + self._mean_target)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Predict targets of other rows: (n_rows, n_outputs)."""
+        parts = [(f - self._mean) @ self._weights for _, f in self._chunks(X)()]
+        return np.asarray(np.concatenate(parts) + self._mean_target)
+
+    def _chunks(self, X: Any) -> Callable[[], Iterator[tuple[slice, np.ndarray]]]:
+        slices = [slice(i, i + _CHUNK) for i in range(0, X.shape[0], _CHUNK)]
+        if X.shape[0] * self._basis.shape[1] * 8 > _KEPT:
+            return lambda: ((rows, self._features(X[rows])) for rows in slices)
+        kept = [(rows, self._features(X[rows])) for rows in slices]
+        return lambda: iter(kept)
+
+    def _features(self, X: Any) -> np.ndarray:
+        features: np.ndarray = (
+            self._kernel(_dense(X @ self._landmarks.T), _squares(X)) @ self._basis
+        )
+        return features
+
+    def _kernel(self, products: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        if self._width is None:
+            return products
+        distances = squares[:, None] + self._squares - 2 * products
+        kernel: np.ndarray = np.exp(-np.maximum(distances, 0) / self._width)
+        return kernel
+
+
+def draw_landmarks(X: Any, generator: np.random.Generator) -> Any:
+    """Draw rows as landmarks, without repetition."""
+    return X[np.sort(generator.permutation(X.shape[0])[:_LANDMARKS])]
+
+
+def median_distance(landmarks: Any) -> float:
+    """Give the median of squared distances between landmarks, as a unit of width."""
+    squares = _squares(landmarks)
+    distances = squares[:, None] + squares - 2 * _dense(landmarks @ landmarks.T)
+    apart = distances[np.triu_indices(len(squares), 1)]
+    middle = float(np.median(apart)) if len(apart) else 0.0
+    return middle if middle > 0 else 1.0
+
+
+def _left_out(
+    turned: np.ndarray, penalized: np.ndarray, moment: np.ndarray, y: np.ndarray, n_rows: int
+) -> np.ndarray:
+    fitted = turned @ (moment / penalized[:, None])
+    own = np.square(turned) @ (1 / penalized) + 1 / n_rows
+    left_out: np.ndarray = (fitted - own[:, None] * y) / np.maximum(1 - own, _SMALLEST)[:, None]
+    return left_out
+
+
+def _squares(X: Any) -> np.ndarray:
+    squared = X.multiply(X) if hasattr(X, "multiply") else X * X
+    return np.asarray(squared.sum(1)).ravel()
+
+
+def _dense(product: Any) -> np.ndarray:
+    return np.asarray(product.todense() if hasattr(product, "todense") else product)

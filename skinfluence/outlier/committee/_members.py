@@ -1,0 +1,259 @@
+"""Members of a committee: each predicts training rows by what was not trained on them."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.model_selection import KFold
+from sklearn.neighbors import NearestNeighbors
+
+from skinfluence.nets._stacked import PerceptronCommittee
+from skinfluence.nets._trained_net import TrainedNet, train_net
+from skinfluence.outlier.committee._inputs import Seen
+from skinfluence.outlier.committee._kernels import (
+    WIDTHS,
+    KernelMachine,
+    draw_landmarks,
+    median_distance,
+)
+from skinfluence.rows._folds import Fold, folds_of
+from skinfluence.rows._interrupts import fit_whole
+from skinfluence.rows._rows import Rows
+from skinfluence.rows._seeds import seeded, seeded_clone
+from skinfluence.trace._needs import TraceNeeds
+
+_TREES = 100
+# Of that many rows, drawn at random, neighbors are looked for.
+_REFERENCE = 20_000
+_FOLDS = 5
+
+
+class Targets:
+    """Coded targets: classes (n,), labels or numbers (n, n_outputs), all from zero."""
+
+    def __init__(self, values: np.ndarray, kind: str) -> None:
+        self.values, self.kind = values, kind
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Give one column a class, label or number."""
+        if self.kind != "classes":
+            return self.values.astype(np.float64)
+        columns = np.zeros((len(self.values), int(self.values.max()) + 1))
+        columns[np.arange(len(self.values)), self.values] = 1
+        return columns
+
+    def as_outputs(self, predicted: np.ndarray, n_votes: float) -> NDArray[np.float64]:
+        """Put probabilities, shares of so many votes, on the scale of logits; numbers stay."""
+        if self.kind == "numbers":
+            return np.asarray(predicted)
+        # one more vote, for all alike, so that no probability is zero
+        share = 1 / predicted.shape[1] if self.kind == "classes" else 0.5
+        smooth = (np.clip(predicted, 0, 1) * n_votes + share) / (n_votes + 1)
+        if self.kind == "classes":
+            return np.asarray(np.log(smooth))
+        return np.asarray(np.log(smooth) - np.log1p(-smooth))
+
+
+class Member(Protocol):
+    """What takes part in a committee; outputs are (n_parts, n_rows, n_outputs)."""
+
+    names: list[str]
+
+    def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]: ...
+
+    def predict(self, rows: Seen) -> NDArray[np.float64]: ...
+
+
+class Forest:
+    """A random forest, whose trees that did not draw a row judge it."""
+
+    def __init__(self, seed: int) -> None:
+        self.names = ["forest"]
+        self._seed = seed
+
+    def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
+        """Grow the trees and predict rows out of bag."""
+        self._targets = targets
+        classifies = targets.kind == "classes"
+        kind = RandomForestClassifier if classifies else RandomForestRegressor
+        forest = kind(_TREES, oob_score=True, random_state=self._seed)
+        y = targets.values if classifies else targets.columns
+        y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
+        self._forest: Any = fit_whole(forest, rows.flat, y)
+        found = forest.oob_decision_function_ if classifies else forest.oob_prediction_
+        # about a third of the trees did not draw a row
+        return self._outputs(found, _TREES / np.e)
+
+    def predict(self, rows: Seen) -> NDArray[np.float64]:
+        """Predict other rows by all trees."""
+        classifies = self._targets.kind == "classes"
+        ask = self._forest.predict_proba if classifies else self._forest.predict
+        return self._outputs(ask(rows.flat), _TREES)
+
+    def _outputs(self, found: np.ndarray, n_votes: float) -> NDArray[np.float64]:
+        return self._targets.as_outputs(found.reshape(len(found), -1), n_votes)[np.newaxis]
+
+
+class Neighbors:
+    """The nearest other rows, each with one vote."""
+
+    def __init__(self, n_neighbors: int, seed: int) -> None:
+        self.names = ["neighbors"]
+        self._n_neighbors, self._seed = n_neighbors, seed
+
+    def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
+        """Look for the neighbors of each row but itself."""
+        self._targets = targets
+        generator = np.random.default_rng(self._seed)
+        reference = np.sort(generator.permutation(len(rows))[:_REFERENCE])
+        self._columns = targets.columns[reference]
+        self._count = min(self._n_neighbors, len(reference) - 1)
+        self._search = NearestNeighbors().fit(rows.scaled[reference])
+        near = self._search.kneighbors(rows.scaled, self._count + 1, return_distance=False)
+        is_itself = reference[near] == np.arange(len(rows))[:, np.newaxis]
+        is_itself[:, -1] |= ~is_itself.any(1)  # without it, the last of the k + 1 is one too many
+        return self._outputs(near[~is_itself].reshape(len(rows), self._count))
+
+    def predict(self, rows: Seen) -> NDArray[np.float64]:
+        """Ask the nearest training rows of other rows."""
+        near = self._search.kneighbors(rows.scaled, self._count, return_distance=False)
+        return self._outputs(near)
+
+    def _outputs(self, near: np.ndarray) -> NDArray[np.float64]:
+        votes = self._columns[near].mean(1)
+        return self._targets.as_outputs(votes, self._count)[np.newaxis]
+
+
+class Kernels:
+    """Kernel machines of several widths, and a linear one; each row left out exactly."""
+
+    def __init__(self, seed: int) -> None:
+        self.names = ["linear" if width is None else f"kernel {width:g}" for width in WIDTHS]
+        self._seed = seed
+
+    def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
+        """Fit the machines and predict each row without it."""
+        self._base = 0.5 if targets.kind == "labels" else 0.0  # where both answers are as likely
+        landmarks = draw_landmarks(rows.scaled, np.random.default_rng(self._seed))
+        unit = median_distance(landmarks)
+        widths = [None if width is None else width * unit for width in WIDTHS]
+        self._machines = [KernelMachine(landmarks, width) for width in widths]
+        columns = targets.columns
+        return np.stack([m.fit(rows.scaled, columns) - self._base for m in self._machines])
+
+    def predict(self, rows: Seen) -> NDArray[np.float64]:
+        """Predict other rows."""
+        return np.stack([m.predict(rows.scaled) - self._base for m in self._machines])
+
+
+class Perceptrons:
+    """Small perceptrons, trained at once, each on a half of the rows."""
+
+    def __init__(self, checkpoints: int | str, seed: int) -> None:
+        self.names = ["perceptrons"]
+        self._checkpoints, self._seed = checkpoints, seed
+
+    def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
+        """Train, and predict each row by those that did not see it."""
+        self._targets = targets
+        y = targets.values if targets.kind == "classes" else targets.columns.astype(np.float32)
+        self.trained = PerceptronCommittee.fit(
+            rows.reduced, y, targets.kind, checkpoints=self._checkpoints, seed=self._seed
+        )
+        return self._outputs(self.trained.out_of_bag(rows.reduced), 0.5)
+
+    def predict(self, rows: Seen) -> NDArray[np.float64]:
+        """Predict other rows by all of them."""
+        return self._outputs(self.trained.predict(rows.reduced), 1.0)
+
+    def _outputs(self, found: np.ndarray, share: float) -> NDArray[np.float64]:
+        n_votes = share * self.trained.trains.shape[1] * len(self.trained.trace.checkpoints)
+        return self._targets.as_outputs(found, n_votes)[np.newaxis]
+
+
+class HalfNets:
+    """The default net, trained twice: each half of the rows is judged by the net of the other."""
+
+    def __init__(self, checkpoints: int | str, seed: int) -> None:
+        self.names = ["nets"]
+        self._checkpoints, self._seed = checkpoints, seed
+        self.trained: list[TrainedNet] = []
+
+    def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
+        """Train on each half and predict the other."""
+        self._targets = targets
+        numeric = targets.kind == "numbers"
+        strata = targets.values if targets.kind == "classes" else np.zeros(len(rows))
+        given = Rows(rows.given, targets.values, is_numeric=numeric)
+        needs = TraceNeeds(frozenset({self._checkpoints}))
+        found = np.empty(targets.columns.shape)
+        for train, held in _folds(strata, 2, self._seed):
+            self.trained.append(train_net(None, given.part(train), self._seed, needs=needs))
+            found[held] = self._ask(self.trained[-1], rows.given[held])
+        return self._outputs(found)
+
+    def predict(self, rows: Seen) -> NDArray[np.float64]:
+        """Predict other rows by both."""
+        return self._outputs(np.mean([self._ask(net, rows.given) for net in self.trained], axis=0))
+
+    def _ask(self, trained: TrainedNet, X: Any) -> np.ndarray:
+        if self._targets.kind == "classes":
+            found = np.zeros((len(X), self._targets.columns.shape[1]))
+            assert trained.labels is not None
+            known = trained.labels.classes  # codes to the committee
+            found[:, known] = trained.class_probabilities(X, trained.trace)[:, : len(known)]
+            return found
+        return np.asarray(trained.predict(X)).reshape(len(X), -1)
+
+    def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
+        return self._targets.as_outputs(found, _TREES)[np.newaxis]
+
+
+class OutOfFold:
+    """Any scikit-learn model, trained without each fifth of the rows."""
+
+    def __init__(self, name: str, estimator: Any, seed: int) -> None:
+        self.names = [name]
+        self._estimator, self._seed = estimator, seed
+
+    def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
+        """Train on four of five parts and predict the other."""
+        self._targets = targets
+        classifies = targets.kind == "classes"
+        strata = targets.values if classifies else np.zeros(len(rows))
+        y = targets.values if classifies else targets.columns
+        y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
+        self._models = []
+        found = np.zeros(targets.columns.shape)
+        for train, held in _folds(strata, _FOLDS, self._seed):
+            with seeded(self._seed):
+                model = seeded_clone(clone(self._estimator), self._seed)
+                self._models.append(fit_whole(model, rows.flat[train], y[train]))
+            found[held] = self._ask(self._models[-1], rows.flat[held])
+        return self._outputs(found)
+
+    def predict(self, rows: Seen) -> NDArray[np.float64]:
+        """Predict other rows by the models of all folds."""
+        return self._outputs(np.mean([self._ask(m, rows.flat) for m in self._models], axis=0))
+
+    def _ask(self, model: Any, X: Any) -> np.ndarray:
+        found = np.zeros((X.shape[0], self._targets.columns.shape[1]))
+        if self._targets.kind == "classes":
+            found[:, model.classes_] = model.predict_proba(X)
+        else:
+            found[:] = np.asarray(model.predict(X)).reshape(len(found), -1)
+        return found
+
+    def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
+        return self._targets.as_outputs(found, _TREES)[np.newaxis]
+
+
+def _folds(strata: np.ndarray, n_folds: int, seed: int) -> list[Fold]:
+    """Split rows into folds with all classes, or as chance has it if one is too small for that."""
+    n_folds = min(n_folds, len(strata))
+    if np.unique(strata, return_counts=True)[1].min() >= n_folds:
+        return folds_of(strata, cv=n_folds, seed=seed)
+    return list(KFold(n_folds, shuffle=True, random_state=seed).split(strata))

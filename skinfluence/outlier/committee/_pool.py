@@ -1,0 +1,125 @@
+"""One prediction of many: weights by what members say of rows that they were not trained on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, nnls
+from scipy.special import expit, softmax
+
+# Keeps weights of members that say the same from growing against each other.
+_RIDGE = 1e-2
+# Residuals beyond so many medians count less in the fit of a numeric target (Huber).
+_HUBER = 1.5
+_HUBER_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Weights of members, which add up their outputs: (n_members, n_rows, n_outputs) to two axes.
+
+    Of classes and labels, outputs are on the scale of logits, so that the weighted sum is the
+    last layer of one net: its softmax is the normalised product of the members' probabilities.
+    """
+
+    kind: str  # "classes", "labels" or "numbers"
+    weights: NDArray[np.float64]  # (n_members,), not negative
+
+    @classmethod
+    def fit(cls, outputs: np.ndarray, targets: np.ndarray, kind: str) -> "Pool":
+        """Choose weights that make the targets given likeliest, of outputs out of sample."""
+        if kind == "numbers":
+            return cls(kind, _robust_weights(outputs, targets))
+        outputs = _centered(outputs, kind)
+        spread = np.sqrt(np.square(outputs).mean((1, 2)))
+        spread[spread == 0] = 1  # a member that says the same of all
+        weights = _likeliest_weights(outputs / spread[:, None, None], targets, kind)
+        return cls(kind, weights / spread)
+
+    def predict(self, outputs: np.ndarray) -> NDArray[np.float64]:
+        """Pool outputs: probabilities, or numbers, (n_rows, n_outputs)."""
+        pooled = np.tensordot(self.weights, _centered(outputs, self.kind), 1)
+        if self.kind == "numbers":
+            return np.asarray(pooled)
+        return np.asarray(softmax(pooled, axis=1) if self.kind == "classes" else expit(pooled))
+
+
+def _centered(outputs: np.ndarray, kind: str) -> np.ndarray:
+    return outputs - outputs.mean(2, keepdims=True) if kind == "classes" else outputs
+
+
+def _likeliest_weights(outputs: np.ndarray, targets: np.ndarray, kind: str) -> np.ndarray:
+    n_members, n_rows, _ = outputs.shape
+    if kind == "classes":
+        given = np.zeros(outputs.shape[1:])
+        given[np.arange(n_rows), targets] = 1
+    else:
+        given = targets.astype(np.float64)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        pooled = np.tensordot(weights, outputs, 1)
+        if kind == "classes":
+            top = pooled.max(1, keepdims=True)
+            norm = np.log(np.exp(pooled - top).sum(1, keepdims=True)) + top
+            value, error = (norm[:, 0] - (given * pooled).sum(1)).mean(), np.exp(pooled - norm)
+        else:
+            value = (np.logaddexp(0, pooled) - given * pooled).sum(1).mean()
+            error = expit(pooled)
+        slope = np.tensordot(outputs, error - given, 2) / n_rows
+        return value + _RIDGE * (weights @ weights), slope + 2 * _RIDGE * weights
+
+    start = np.full(n_members, 1 / n_members)
+    bounds = [(0, None)] * n_members
+    found: np.ndarray = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return found
+
+
+def _robust_weights(outputs: np.ndarray, targets: np.ndarray) -> NDArray[np.float64]:
+    """Fit by least squares, again and again with less say for rows that are far off."""
+    columns, flat = outputs.reshape(len(outputs), -1).T, targets.ravel()
+    weights, _ = nnls(columns, flat)
+    for _ in range(_HUBER_STEPS):
+        off = np.abs(columns @ weights - flat)
+        bound = _HUBER * np.median(off)
+        say = np.sqrt(np.minimum(1, bound / np.maximum(off, np.finfo(float).tiny)))
+        if not say.any():
+            break
+        weights, _ = nnls(columns * say[:, None], flat * say)
+    found: NDArray[np.float64] = weights
+    return found
+
+
+def noise_transitions(probabilities: np.ndarray, codes: np.ndarray) -> NDArray[np.float64]:
+    """Estimate how likely a row of each class is given each label: (n_classes, n_classes)."""
+    # Half-way between counts of predicted classes against labels given, and noise that makes no
+    # difference between classes: with few rows, counts are as much errors of the prediction.
+    n_classes = probabilities.shape[1]
+    counts = np.zeros((n_classes, n_classes))
+    np.add.at(counts, (probabilities.argmax(1), codes), 1)
+    of_class = counts.sum(1, keepdims=True)
+    np.fill_diagonal(counts, 0)
+    rate = min(max(counts.sum() / len(codes), 1 / (len(codes) + 1)), 1 - 1 / n_classes)
+    even = np.full((n_classes, n_classes), 1.0) - np.eye(n_classes)
+    noisy = counts + even * np.maximum(of_class * rate, 1) / (n_classes - 1)
+    transitions: NDArray[np.float64] = rate * noisy / noisy.sum(1, keepdims=True)
+    np.fill_diagonal(transitions, 1 - rate)
+    return transitions
+
+
+def error_vectors(
+    predicted: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    transitions: np.ndarray | None = None,
+    scale: np.ndarray | float = 1.0,
+) -> NDArray[np.float64]:
+    """Give the gradient of each row's loss at the pooled outputs: (n_rows, n_outputs)."""
+    # Of classes, P(class | row, label given) - onehot(label given): outputs are shifted by how
+    # likely rows of each class are given that label.
+    if kind != "classes":
+        return np.asarray((predicted - targets) / scale)
+    assert transitions is not None
+    errors: np.ndarray = predicted * transitions[:, targets].T
+    errors /= errors.sum(1, keepdims=True)
+    errors[np.arange(len(targets)), targets] -= 1
+    return errors
