@@ -8,6 +8,8 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks.data import add_data_argument
+
 
 def main(arguments=None):
     options = _parser().parse_args(arguments)
@@ -25,11 +27,7 @@ def _parser():
     run.add_argument("--methods", nargs="+", help="names, or groups: ours, peer, control")
     run.add_argument("--seeds", type=int, nargs="+", default=[0])
     run.add_argument("--out", type=Path, required=True, help="CSV, gone on with if it is there")
-    run.add_argument(
-        "--data",
-        default=os.environ.get("SKINFLUENCE_DATA"),
-        help="folder of the sets that scikit-learn does not ship (or SKINFLUENCE_DATA)",
-    )
+    add_data_argument(run)
     run.add_argument("--threads", type=int, default=1)
     run.add_argument("--timeout", type=float, help="seconds that a method may take for a set")
     run.add_argument("--redo", action="store_true", help="drop the lines of these methods first")
@@ -49,7 +47,7 @@ def _parser():
 
 
 def _run(options):
-    # before anything that starts threads is imported, here and in the processes that measure
+    # the processes that measure inherit it
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
     from benchmarks.batteries import BATTERIES
     from benchmarks.measuring import measure_alone

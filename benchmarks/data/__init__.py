@@ -6,7 +6,16 @@
 ((178, 13), 36)
 """
 
+from benchmarks.data.files import add_data_argument
 from benchmarks.data.problem import Problem, SetUnavailable
-from benchmarks.data.sets import SETS, load
+from benchmarks.data.sets import CLEAN, SETS, clean_table, load
 
-__all__ = ["SETS", "Problem", "SetUnavailable", "load"]
+__all__ = [
+    "CLEAN",
+    "SETS",
+    "Problem",
+    "SetUnavailable",
+    "add_data_argument",
+    "clean_table",
+    "load",
+]

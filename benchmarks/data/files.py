@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,14 @@ ADULT = [
     *("relationship", "race", "sex", "capital-gain", "capital-loss", "hours-per-week"),
     *("native-country", "income"),
 ]
+
+
+def add_data_argument(parser):
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("SKINFLUENCE_DATA"),
+        help="folder of the sets that scikit-learn does not ship (or SKINFLUENCE_DATA)",
+    )
 
 
 def path_of(folder, name):

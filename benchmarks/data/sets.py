@@ -65,6 +65,20 @@ def _drawn(n, n_rows, seed):
     return np.random.default_rng(seed).permutation(n)[:n_rows]
 
 
+# --- clean labels, whole -------------------------------------------------------------------------
+CLEAN = ("digits", "letter", "satellite", "mnist10k")
+
+
+def clean_table(name, folder=None):
+    """Give all rows of a set as a table, and their labels coded from 0."""
+    if name == "digits":
+        X, y = datasets.load_digits(return_X_y=True)
+    else:
+        stored = files.arrays(folder, name)
+        X, y = stored["X"], stored["y"]
+    return X.reshape(len(X), -1).astype(np.float32), _codes(y)
+
+
 # --- shipped by scikit-learn ---------------------------------------------------------------------
 def _shipped(loader, seed, folder):
     X, y = loader(return_X_y=True)
@@ -79,10 +93,9 @@ add("iris", partial(_shipped, datasets.load_iris))
 
 # --- clean labels in files -----------------------------------------------------------------------
 def _table(name, n_rows, seed, folder):
-    stored = files.arrays(folder, name)
-    rows = _drawn(len(stored["y"]), n_rows, seed)
-    X = stored["X"][rows].reshape(len(rows), -1)
-    return X.astype(np.float32), _codes(stored["y"])[rows]
+    X, y = clean_table(name, folder)
+    rows = _drawn(len(y), n_rows, seed)
+    return X[rows], y[rows]
 
 
 for _name in ("letter", "satellite", "mnist10k"):
