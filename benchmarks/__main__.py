@@ -28,6 +28,7 @@ def _parser():
     run.add_argument("--seeds", type=int, nargs="+", default=[0])
     run.add_argument("--out", type=Path, required=True, help="CSV, gone on with if it is there")
     add_data_argument(run)
+    run.add_argument("--scores", type=Path, help="folder to write the scores of all rows to")
     run.add_argument("--threads", type=int, default=1)
     run.add_argument("--timeout", type=float, help="seconds that a method may take for a set")
     run.add_argument("--redo", action="store_true", help="drop the lines of these methods first")
@@ -79,6 +80,7 @@ def _run(options):
         methods,
         results,
         folder=options.data,
+        scores_folder=options.scores,
         measure=measure,
         show=show_now,
     )
@@ -86,7 +88,7 @@ def _run(options):
 
 def _command(options):
     """Write down how the run was started, without the folders of this machine."""
-    names = {options.data: "DIR", str(options.out): options.out.name}
+    names = {options.data: "DIR", str(options.scores): "SCORES", str(options.out): options.out.name}
     return shlex.join(["python", "-m", "benchmarks", *(names.get(a, a) for a in sys.argv[1:])])
 
 

@@ -28,6 +28,7 @@ class ResultsFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._cut_half_a_line()
+            self._check_columns()
         else:
             self._write([COLUMNS])
         self.done = {tuple(line) for line in read(self.path)[KEY].itertuples(index=False)}
@@ -37,6 +38,11 @@ class ResultsFile:
         with self.path.open("r+b") as file:
             whole = file.read()
             file.truncate(whole.rfind(b"\n") + 1)
+
+    def _check_columns(self):
+        columns = self.path.open().readline().strip().split(",")
+        if columns != COLUMNS:
+            raise ValueError(f"{self.path} has columns {columns}; name another file")
 
     def _write(self, lines):
         with self.path.open("a", newline="") as file:

@@ -2,13 +2,26 @@
 
 import sys
 import time
+from pathlib import Path
+
+import numpy as np
 
 from benchmarks.data import SETS, SetUnavailable, load
 from benchmarks.measuring import measure_alone
 from benchmarks.results_file import commit
 
 
-def run(cells, seeds, methods, results, *, folder=None, measure=measure_alone, show=print):
+def run(
+    cells,
+    seeds,
+    methods,
+    results,
+    *,
+    folder=None,
+    scores_folder=None,
+    measure=measure_alone,
+    show=print,
+):
     """Do what the results lack: all `cells`, pairs of a set and a noise, seed after seed."""
     todo = [
         (name, noise, seed, missing)
@@ -33,6 +46,8 @@ def run(cells, seeds, methods, results, *, folder=None, measure=measure_alone, s
             found = measure(method.name, problem, seed)
             spent = time.perf_counter() - start
             show(f"[{number}/{total}, {spent:.0f} s] {name}, {noise}, seed {seed}")
+            if scores_folder and not isinstance(found, str):
+                _keep_scores(Path(scores_folder), f"{name}, {noise}, {seed}, {method.name}", found)
             for line in _lines(method, found):
                 key = (name, noise, seed, line["method"])
                 if key not in results.done:
@@ -48,6 +63,13 @@ def _missing(name, noise, seed, methods, results):
         if method.takes(SETS[name])
         and any((name, noise, seed, line) not in results.done for line in method.lines)
     ]
+
+
+def _keep_scores(folder, name, found):
+    """Write the scores of all rows, for mixes of methods that are tried later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = {line: values["scores"].astype(np.float32) for line, values in found.items()}
+    np.savez(folder / f"{name}.npz", **scores)
 
 
 def _lines(method, found):

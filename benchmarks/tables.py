@@ -54,10 +54,17 @@ def means(lines, column="auroc"):
 
 
 def _ranked(lines):
-    """Order the methods by their mean AUROC, those that miss cells behind."""
+    """Order the methods by their mean AUROC, behind them those that miss cells and the controls."""
     auroc = means(lines)
-    order = pd.DataFrame({"missing": auroc.isna().sum(axis=1), "mean": -auroc.mean(axis=1)})
-    return list(order.sort_values(["missing", "mean"]).index)
+    order = pd.DataFrame(
+        {
+            "control": auroc.index.isin(CONTROLS),
+            "missing": auroc.isna().sum(axis=1),
+            "mean": -auroc.mean(axis=1),
+        },
+        index=auroc.index,
+    )
+    return list(order.sort_values(["control", "missing", "mean"]).index)
 
 
 def scores(lines):

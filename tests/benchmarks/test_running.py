@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.__main__ import main
 from benchmarks.data import load
@@ -84,11 +85,18 @@ def test_half_a_line_is_done_again(tmp_path):
 
 
 def test_a_method_with_parts_is_done_once(tmp_path):
-    counted = Counted()
-    lines, _ = do(tmp_path / "r.csv", ["logistic out of fold"], counted, seeds=[0])
+    counted, kept = Counted(), tmp_path / "scores"
+    name = "logistic out of fold"
+    lines, _ = do(tmp_path / "r.csv", [name], counted, seeds=[0], scores_folder=kept)
     assert len(counted.calls) == 2
     assert set(lines["method"]) == set(METHODS["logistic out of fold"].lines)
     assert (lines["trainings"] == 5).all()
+    scores = np.load(kept / f"iris, symmetric 10 %, 0, {name}.npz")
+    is_error = load("iris", "symmetric 10 %", 0).is_error
+    auroc = lines.set_index(["set", "method"])["auroc"]
+    for line in METHODS[name].lines:
+        expected = pytest.approx(auroc["iris", line], abs=1e-4)
+        assert roc_auc_score(is_error, scores[line]) == expected
 
 
 def test_failures_are_lines_with_a_reason(tmp_path, monkeypatch):

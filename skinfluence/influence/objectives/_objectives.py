@@ -110,8 +110,8 @@ class DemographicParity(Objective):
     What to expect, from ``benchmarks/studies/fairness.py`` (Adult, sex, 4,000 training rows, mean
     of 5 seeds): retraining without the 2 % most detrimental rows shrank the gap in decisions on the
     test set from .185 to .162 with `InnerProductInfluence` and to .159 with `InfluenceFunction`, at
-    .1 points of accuracy; random rows did nothing. That is an eighth or so, not a cure, and the test
-    loss rose from .365 to .40. Both gaps shrank more by `EqualOpportunity`.
+    .1 points of accuracy; random rows did nothing. That is an eighth or so, not a cure, and the
+    test loss rose from .365 to .40. Both gaps shrank more by `EqualOpportunity`.
     """
 
     needs_groups = True
