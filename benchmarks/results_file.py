@@ -40,7 +40,7 @@ class ResultsFile:
             file.truncate(whole.rfind(b"\n") + 1)
 
     def _check_columns(self):
-        columns = self.path.open().readline().strip().split(",")
+        columns = list(pd.read_csv(self.path, nrows=0).columns)
         if columns != COLUMNS:
             raise ValueError(f"{self.path} has columns {columns}; name another file")
 

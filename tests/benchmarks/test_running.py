@@ -84,6 +84,12 @@ def test_half_a_line_is_done_again(tmp_path):
     assert list(lines["auroc"]) == list(whole["auroc"])
 
 
+def test_a_file_of_other_columns_is_left_alone(tmp_path):
+    (tmp_path / "r.csv").write_text("set,score\niris,1\n")
+    with pytest.raises(ValueError, match=r"r\.csv has columns \['set', 'score'\]"):
+        ResultsFile(tmp_path / "r.csv")
+
+
 def test_a_method_with_parts_is_done_once(tmp_path):
     counted, kept = Counted(), tmp_path / "scores"
     name = "logistic out of fold"
