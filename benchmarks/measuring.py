@@ -53,7 +53,7 @@ def _peak():
 def _judged(problem, scores):
     scores, is_error = np.asarray(scores)[problem.scored], problem.is_error[problem.scored]
     if not np.isfinite(scores).all():
-        raise ValueError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite")
+        return {"failure": f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite"}
     return {
         "auroc": roc_auc_score(is_error, scores),
         "average_precision": average_precision_score(is_error, scores),

@@ -1,6 +1,6 @@
 """What a set gives to a method, and what the scores are held against."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Problem:
     y: np.ndarray  # class codes, or numbers
     is_error: np.ndarray  # (n,) bool
     # The rows that scores are judged on: all, unless only some were reviewed.
-    scored: np.ndarray = field(default=None)
+    scored: np.ndarray | None = None
     is_regression: bool = False
     # False where columns share a unit that must stay, as words do.
     needs_scaling: bool = True

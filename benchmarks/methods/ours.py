@@ -64,4 +64,4 @@ estimator(
 estimator("loss, 5 folds", lambda seed: LossScore(cv=5, random_state=seed), tasks=(NUMBERS,))
 estimator("GraNd", lambda seed: GraNd(random_state=seed))
 estimator("CG-score", lambda seed: ComplexityGap(random_state=seed))
-estimator("KNN-Shapley", lambda seed: KNNShapley(random_state=seed))
+estimator("KNN-Shapley", lambda seed: KNNShapley(random_state=seed), tasks=(CLASSES,))

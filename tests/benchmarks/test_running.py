@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_failures_are_lines_with_a_reason(tmp_path, monkeypatch):
     lines, _ = do(tmp_path / "r.csv", ["refuses", "diverges"], measured, [0], CELLS[:1])
     assert list(lines["failure"]) == [
         "ValueError: a class is too small,\nby far",
-        "ValueError: 150 of 150 scores are not finite",
+        "150 of 150 scores are not finite",
     ]
     assert lines["auroc"].isna().all()
     again = Counted()
@@ -156,6 +157,22 @@ def test_a_process_of_its_own():
     assert measure_alone("default", problem, 0, timeout=0.001) == "took more than 0.001 s"
     reason = measure_alone("forest out of bag", problem, seed="zero")
     assert reason.startswith("InvalidParameterError: The 'random_state' parameter")
+
+
+def test_a_module_of_ones_own_adds_methods(tmp_path, monkeypatch):
+    (tmp_path / "own_entries.py").write_text(
+        "from benchmarks.methods import method\n"
+        "@method('constant', group='mine')\n"
+        "def score(problem, seed):\n"
+        "    return problem.y * 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("benchmarks.measuring.measure_alone", lambda *a, **k: measure(*a))
+    out = tmp_path / "results.csv"
+    arguments = ["run", "--battery", "tables", "--sets", "wine", "--methods", "mine"]
+    with mock.patch.dict(METHODS):
+        main([*arguments, "--plugin", "own_entries", "--out", str(out)])
+    assert list(read(out)["auroc"]) == [0.5] * 5
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):
