@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 from functools import partial
 from importlib import import_module
@@ -119,4 +120,6 @@ def _list(options):
 
 
 if __name__ == "__main__":
+    # a run that is ended takes the process that measures with it, as by Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main()
