@@ -45,9 +45,9 @@ wheel: $(READY)  ## build the wheel, install it in a clean venv, import it
 	rm -rf .venv-wheel
 
 bench: $(READY)  ## speed and memory of the gradient core, as ratios
-	$(BIN)/python benchmarks/gradient_speed.py
-	$(BIN)/python benchmarks/gradient_memory.py
-	$(BIN)/python benchmarks/row_checks.py
+	$(BIN)/python -m benchmarks.costs.gradient_speed
+	$(BIN)/python -m benchmarks.costs.gradient_memory
+	$(BIN)/python -m benchmarks.costs.row_checks
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .venv-wheel dist build output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -129,7 +129,7 @@ def test_a_planted_import_of_a_test_is_found(planted):
 
 def test_the_tests_mirror_the_rooms():
     folders = {path.name for path in TESTS.iterdir() if path.is_dir()}
-    assert folders - {"__pycache__"} <= {*ROOMS, "_shared"}
+    assert folders - {"__pycache__"} <= {*ROOMS, "_shared", "benchmarks"}
 
 
 def test_import_does_not_load_what_a_first_line_does_not_need():

@@ -149,8 +149,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     ``transform(X)`` scores rows at their predicted labels, because a pipeline passes none; it
     differs from `detrimentality_` wherever a given label disagrees with the net.
 
-    The defaults were chosen by measurement (``benchmarks/detection.py``, where the losses are
-    listed too). The paper's own setting is one trained net and the detector on its gradients:
+    The defaults were chosen by measurement (``benchmarks/results/detection.md``, where the losses
+    are listed too). The paper's own setting is one trained net and the detector on its gradients:
     ``checkpoints="last", normalize=None, n_neighbors=None`` with ``detector=IForest()`` or
     ``NormDetector(ord=1)`` or ``NormDetector(ord=2)``.
 

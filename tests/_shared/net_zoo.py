@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from resnet18 import ResNet18
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
+
+from benchmarks.costs.resnet18 import ResNet18
 
 N_CLASSES = 3
 

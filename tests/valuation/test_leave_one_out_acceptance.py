@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from leave_one_out import Logistic, Perceptron, evaluate
 
+from benchmarks.studies.leave_one_out import Logistic, Perceptron, evaluate
 from skinfluence import InnerProductInfluence, SGDInfluence
 
 pytestmark = pytest.mark.slow

@@ -71,9 +71,10 @@ class AdversarialLoss(Objective):
 
     Notes
     -----
-    In ``benchmarks/fairness.py`` (Adult, eps .05), removing the 2 % most detrimental rows raised
-    the accuracy on the attacked test set from .15 to .23 and lowered its loss from 3.6 to 3.4
-    (`InnerProductInfluence`) and 3.3 (`InfluenceFunction`); accuracy on clean rows did not fall.
+    In ``benchmarks/studies/fairness.py`` (Adult, eps .05), removing the 2 % most detrimental rows
+    raised the accuracy on the attacked test set from .15 to .23 and lowered its loss from 3.6 to
+    3.4 (`InnerProductInfluence`) and 3.3 (`InfluenceFunction`); accuracy on clean rows did not
+    fall.
 
     References
     ----------
@@ -106,11 +107,11 @@ class DemographicParity(Objective):
 
     Notes
     -----
-    What to expect, from ``benchmarks/fairness.py`` (Adult, sex, 4,000 training rows, mean of 5
-    seeds): retraining without the 2 % most detrimental rows shrank the gap in decisions on the test
-    set from .185 to .162 with `InnerProductInfluence` and to .159 with `InfluenceFunction`, at .1
-    points of accuracy; random rows did nothing. That is an eighth or so, not a cure, and the test
-    loss rose from .365 to .40. Both gaps shrank more by `EqualOpportunity`.
+    What to expect, from ``benchmarks/studies/fairness.py`` (Adult, sex, 4,000 training rows, mean
+    of 5 seeds): retraining without the 2 % most detrimental rows shrank the gap in decisions on the
+    test set from .185 to .162 with `InnerProductInfluence` and to .159 with `InfluenceFunction`, at
+    .1 points of accuracy; random rows did nothing. That is an eighth or so, not a cure, and the
+    test loss rose from .365 to .40. Both gaps shrank more by `EqualOpportunity`.
     """
 
     needs_groups = True

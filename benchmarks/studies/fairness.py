@@ -5,7 +5,7 @@ trained before and after removing 2 % of the training rows, with the same initia
 rows and the rows most detrimental to the validation loss are controls. Objectives see validation
 rows only.
 
-    python benchmarks/fairness.py --data DIR     (or SKINFLUENCE_DATA=DIR)
+    python -m benchmarks.studies.fairness --data DIR     (or SKINFLUENCE_DATA=DIR)
 
 DIR holds adult-train.csv.gz and adult-test.csv.gz.
 """

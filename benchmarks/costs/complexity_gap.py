@@ -1,8 +1,8 @@
 """Complexity gaps: speed and memory against the published loop, and what they find.
 
-    python benchmarks/complexity_gap.py speed [--rows 5000] [--naive-rows 500 1000]
-    python benchmarks/complexity_gap.py low-rank [--rows 60000] [--landmarks 1000]
-    python benchmarks/complexity_gap.py detect --data DIR
+    python -m benchmarks.costs.complexity_gap speed [--rows 5000] [--naive-rows 500 1000]
+    python -m benchmarks.costs.complexity_gap low-rank [--rows 60000] [--landmarks 1000]
+    python -m benchmarks.costs.complexity_gap detect --data DIR
 
 speed: ten classes one against all, rows of 784 numbers, float64. The naive loop makes one kernel
 matrix and one inverse a class, and for each row of the class copies the inverse without that row

@@ -1,6 +1,6 @@
 """Test accuracy of nets trained on what a method keeps, beside an oracle and random removal.
 
-    python benchmarks/cleaning.py --data DIR --out cleaning.json [--seeds 10] [--sets digits ...]
+    python -m benchmarks.studies.cleaning --data DIR --out cleaning.json [--seeds 10]
 
 A seed draws up to 3,000 training rows and up to 4,000 others to test on. Twenty per cent of the
 training labels are flipped (pair or instance noise, or none); test labels are clean. Every arm
@@ -19,10 +19,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from labelled_data import DATASETS, add_data_argument, load
 from scipy.stats import t
 from sklearn.base import clone
 
+from benchmarks.data import CLEAN, add_data_argument, clean_table
 from skinfluence import CleanedClassifier, OutlierGradientDetector
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.nets import default_net
@@ -35,7 +35,7 @@ WORTHWHILE = 2.0
 
 
 def split(name, noise, seed, folder):
-    X, y = load(name, folder)
+    X, y = clean_table(name, folder)
     rows = np.random.default_rng(seed).permutation(len(y))
     n_train = min(N_TRAIN, int(0.7 * len(y)))
     train, test = rows[:n_train], rows[n_train : n_train + N_TEST]
@@ -139,7 +139,7 @@ def main():
     add_data_argument(parser)
     parser.add_argument("--out", type=Path, default=Path("cleaning.json"))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--sets", nargs="+", choices=DATASETS, default=DATASETS)
+    parser.add_argument("--sets", nargs="+", choices=CLEAN, default=CLEAN)
     parser.add_argument("--noises", nargs="+", choices=NOISES, default=NOISES)
     parser.add_argument("--table", nargs="+", type=Path, help="print the table of these files")
     options = parser.parse_args()

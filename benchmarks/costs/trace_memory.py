@@ -1,6 +1,6 @@
 """Peak memory of SGD-influence's walk back through a training, which rows and steps must not grow.
 
-    python benchmarks/trace_memory.py [--gib 3] [--folder DIR]
+    python -m benchmarks.costs.trace_memory [--gib 3] [--folder DIR]
 
 Every line is a process of its own. The first table retraces as many steps of as many rows from
 more and more rows; peaks are beyond what the process takes after two steps of the same walk, so

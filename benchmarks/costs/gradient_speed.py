@@ -1,6 +1,6 @@
 """Speed and memory of the gradient core, as ratios to training in the same run.
 
-    python benchmarks/gradient_speed.py [--threads N] [--repeats 5]
+    python -m benchmarks.costs.gradient_speed [--threads N] [--repeats 5]
 
 Two yardsticks, both one forward and one backward pass over the same rows, no optimiser step:
 

@@ -1,6 +1,6 @@
 """Test accuracy after removing what SGD-influence says is detrimental, by how much is removed.
 
-    python benchmarks/sgd_cleaning.py --data DIR [--seeds 10] [--first-seed 10]
+    python -m benchmarks.studies.sgd_cleaning --data DIR [--seeds 10] [--first-seed 10]
 
 mnist10k, of which a seed draws 5,000 training rows with 20 % pair noise and 5,000 clean ones: 1,000
 for the validation loss that influence is of, 1,000 to choose the budget by, 3,000 to test. The net
@@ -15,12 +15,12 @@ with 95 % intervals over paired seeds. The settings of the net were chosen on se
 import argparse
 
 import numpy as np
-from labelled_data import add_data_argument, load
 from scipy.stats import t
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import LinearLR
 
+from benchmarks.data import add_data_argument, clean_table
 from skinfluence import SGDInfluence, TraceRecorder
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.nets import sgd_net
@@ -36,7 +36,7 @@ RANDOM = "random rows"
 
 
 def split(seed, folder):
-    X, y = load("mnist10k", folder)
+    X, y = clean_table("mnist10k", folder)
     rows = np.random.default_rng(seed).permutation(len(X))
     parts = np.split(rows, [5000, 6000, 7000])
     X /= 255

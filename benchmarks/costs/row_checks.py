@@ -1,6 +1,6 @@
 """What it costs to check that results follow their rows, against a pass over 10,000 rows.
 
-    python benchmarks/row_checks.py [--threads N] [--repeats 5]
+    python -m benchmarks.costs.row_checks [--threads N] [--repeats 5]
 
 The checks: reading the rows that are tried, their losses in two batches, every layer's route held
 against a backward pass, and the results of a pass held against those of a batch alone. A pass: one

@@ -1,6 +1,6 @@
 """How a trajectory lies on disk: the package's own streams against formats of libraries.
 
-    python benchmarks/trace_formats.py [--folder DIR]
+    python -m benchmarks.costs.trace_formats [--folder DIR]
 
 Every line is a process of its own that writes the states of a training with steps="all" as they
 come, brings them onto the disk at the end of every epoch of 100 steps, as a resumable training

@@ -1,6 +1,6 @@
 """What `memory` saves a grid search over detectors, as a ratio in one run.
 
-    python benchmarks/search_speed.py [--images]
+    python -m benchmarks.costs.search_speed [--images]
 
 `GridSearchCV` over 6 detectors, 3 contaminations and 5 folds of `CleanedClassifier` with logistic
 regression, on the digits with 10 % flipped labels; the method's net is the default one, a

@@ -1,6 +1,6 @@
 """What methods along the training cost, as ratios to the training itself in the same run.
 
-    python benchmarks/trajectory_speed.py [--repeats 5]
+    python -m benchmarks.costs.trajectory_speed [--repeats 5]
 
 An MLP 784-256-256-10 on 4,096 rows, batches of 64, one thread, processor time, medians:
 

@@ -1,6 +1,6 @@
 """Peak memory of the gradient core on a ResNet-18, beside that of one training step.
 
-    python benchmarks/gradient_memory.py [--rows 2000] [--batch-size 128]
+    python -m benchmarks.costs.gradient_memory [--rows 2000] [--batch-size 128]
 
 Every line is a process of its own, because a process's peak never falls. Reported is the peak
 beyond what data and net take; the training step is one forward and backward pass and one step of
@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 import torch
-from resnet18 import ResNet18
 from skorch import NeuralNetClassifier
 from torch import nn
 
+from benchmarks.costs.resnet18 import ResNet18
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._directional import inner_products, split_direction
 from skinfluence.gradients._passes import start

@@ -1,6 +1,6 @@
 """How many wrong labels are expected among the worst rows, and how many there are.
 
-    python benchmarks/calibration.py --data DIR --seeds 5 6 7
+    python -m benchmarks.studies.calibration --data DIR --seeds 5 6 7
 
 Six data sets (at most 4,000 rows) as they are and with two kinds of planted noise. Printed for
 `OutlierGradientDetector` and `SelfConfidence`, in percent of all rows, at budgets of 2, 5, 10, 20
@@ -14,9 +14,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from labelled_data import add_data_argument, load
 from sklearn.datasets import load_breast_cancer, load_wine
 
+from benchmarks.data import add_data_argument, clean_table
 from skinfluence import CalibratedDetrimentality, OutlierGradientDetector, SelfConfidence
 from skinfluence.datasets import make_noisy_labels
 
@@ -35,7 +35,7 @@ def rows_of(name, folder):
         X, y = (load_wine if name == "wine" else load_breast_cancer)(return_X_y=True)
         return X.astype(np.float32), y
     if name != "adult":
-        return load(name, folder)
+        return clean_table(name, folder)
     import pandas as pd
 
     table = pd.read_csv(Path(folder) / "adult-train.csv.gz")

@@ -1,6 +1,6 @@
 """Which estimates rank rows as really leaving them out does, and what they need stored.
 
-    python benchmarks/leave_one_out.py --data DIR [--seeds 5]
+    python -m benchmarks.studies.leave_one_out --data DIR [--seeds 5]
 
 The truth is training again without each row's loss, with the same initial parameters and the same
 batches, and the change of the validation loss. Four small sets (200 training, 200 validation rows:
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labelled_data import add_data_argument
 from scipy.stats import kendalltau
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
 
+from benchmarks.data import add_data_argument
 from skinfluence import (
     InfluenceFunction,
     InnerProductInfluence,

@@ -1,0 +1,1 @@
+"""What scores are good for beside finding errors: scripts, each with an answer of its own."""
