@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive", UserWarning)
 
 project = "skinfluence"
-author = copyright = "The skinfluence developers"  # noqa: A001
+author = copyright = "The skinfluence developers"
 version = release = skinfluence.__version__
 
 extensions = [
@@ -54,7 +54,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     # The Adult table does not come with the repository; its page shows a picture that was kept.
     "filename_pattern": r"/plot_(?!adult)",
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "gallery.Order",
+    "thumbnail_size": (480, 336),
     "doc_module": ("skinfluence",),
     "backreferences_dir": "api/generated/backreferences",
     "remove_config_comments": True,
@@ -66,6 +67,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),
     "image_scrapers": ("matplotlib",),
     "show_signature": False,
+    "write_computation_times": False,
 }
 
 # Pages
@@ -75,14 +77,17 @@ html_static_path = ["_static"]
 html_css_files = ["skinfluence.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": [], "changelog": [], "references": []}
+# Pages without pages below them need no list of these.
+html_sidebars = {page: [] for page in (*(path.stem for path in HERE.glob("*.*")), "search")}
+html_context = {"default_mode": "auto"}
+toc_object_entries_show_parents = "hide"
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "navbar_end": ["theme-switcher"],
     "back_to_top_button": False,
 }

@@ -18,7 +18,9 @@ def public_names(known):
     for room in ROOMS:
         module = import_module(f"skinfluence.{room}")
         for name in getattr(module, "__all__", []):
-            full = next(f for f in (f"skinfluence.{name}", f"skinfluence.{room}.{name}") if f in known)
+            full = next(
+                f for f in (f"skinfluence.{name}", f"skinfluence.{room}.{name}") if f in known
+            )
             names[f"{room}.{name}"] = full
     for full in known:
         names.setdefault(full.rpartition(".")[2], full)
