@@ -67,6 +67,15 @@ def test_every_api_page_is_in_the_index():
     assert pages == set(re.findall(r"^   (\w+)$", (DOCS / "api" / "index.rst").read_text(), re.M))
 
 
+def test_every_method_is_in_the_chooser():
+    text = (DOCS / "choosing.rst").read_text()
+    base = skinfluence.BaseDetrimentality
+    for name in skinfluence.__all__:
+        value = getattr(skinfluence, name)
+        if inspect.isclass(value) and issubclass(value, base) and value is not base:
+            assert f"`{name}`" in text, name
+
+
 def test_every_page_is_in_the_contents():
     pages = {page.stem for suffix in ("rst", "md") for page in DOCS.glob(f"*.{suffix}")} - {"index"}
     listed = re.findall(r"^   ([\w/]+)$", (DOCS / "index.rst").read_text(), re.MULTILINE)

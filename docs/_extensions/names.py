@@ -9,6 +9,8 @@ from importlib import import_module
 
 from sphinx.util.nodes import make_refnode
 
+# Names of classes that are not ours, and of bases that are not exported.
+OTHERS = {"ConvergenceWarning", "FrozenEstimator", "Objective", "Solver"}
 ROOMS = ["datasets", "exceptions", "gradients", "influence", "metrics", "nets"]
 
 
@@ -39,7 +41,8 @@ def resolve(app, env, node, contnode):
     full = names.get(target) or names.get(owner)
     if full is None:
         ours = target.startswith(("skinfluence.", *(f"{room}." for room in ROOMS)))
-        return None if ours else contnode
+        is_class = re.fullmatch("[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", target)
+        return None if ours or (is_class and target not in OTHERS) else contnode
     full = f"{full}.{attribute}" if f"{full}.{attribute}" in objects else full
     entry = objects[full]
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, full)
