@@ -64,8 +64,9 @@ for other in ("random removal", "all rows, robust loss"):
 # %%
 # Which rows were removed
 # -----------------------
-# A small target that is tripled looks like others do; only the large ones stand out. What the
-# picture shows is that the rows that went are those far above what their inputs let expect.
+# A small target that is tripled looks like others do, and some of these stayed. In their place
+# went rows whose right target is far from what their inputs let expect: rare is not wrong, but to
+# a gradient it looks alike.
 
 predicted = models["cleaned"].predict(X)
 figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")

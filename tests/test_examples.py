@@ -28,7 +28,7 @@ import runpy, sys, warnings
 import matplotlib.pyplot as plt
 
 warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive", UserWarning)
-runpy.run_path(sys.argv[1], run_name="__main__")
+runpy.run_path(sys.argv.pop(), run_name="__main__")
 for number in plt.get_fignums():
     plt.figure(number).savefig(f"{number}.png")
 """

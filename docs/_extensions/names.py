@@ -49,7 +49,9 @@ def resolve(app, env, node, contnode):
 
 
 def skip_foreign(app, what, name, obj, skip, options):
-    """Leave out what scikit-learn's base classes bring: every estimator has it."""
+    """Leave out what scikit-learn's base classes bring, and the fields of named tuples."""
+    if (obj.__doc__ or "").startswith("Alias for field number"):
+        return True
     module = getattr(getattr(obj, "fget", obj), "__module__", None) or "skinfluence"
     return True if not module.startswith("skinfluence") else None
 
