@@ -20,8 +20,6 @@ manual is built. Give the folder that holds ``adult-train.csv.gz`` and ``adult-t
 argument or in the environment variable ``SKINFLUENCE_DATA``.
 """
 
-# sphinx_gallery_thumbnail_path = '_static/adult.png'
-
 # %%
 # The table, and a tenth of its labels flipped
 # --------------------------------------------
@@ -105,7 +103,7 @@ for name, scores in accuracy.items():
 # %%
 # What each gains
 # ---------------
-# Half of the removed rows carry the label they came with. Where classes overlap, a flipped label
+# Many of the removed rows carry the label they came with. Where classes overlap, a flipped label
 # looks like an unlikely one: read the list before you delete from it.
 
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -121,4 +119,5 @@ for kind, (mark, color) in marks.items():
 axis.set_xlabel("accuracy on test rows with the labels they came with")
 axis.legend(loc="lower left")
 axis.margins(y=0.15)
+# sphinx_gallery_thumbnail_path = '_static/adult.png'
 plt.show()
