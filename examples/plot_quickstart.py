@@ -3,8 +3,7 @@ Which training samples hurt my model?
 =====================================
 
 A tenth of the labels of two real data sets is flipped, and the flips are looked for again: by
-the loss gradients of the rows, beside three plain scores that every method must be held against.
-The 24 worst digits are drawn with the label given and the label the net predicts.
+the loss gradients of the rows, beside the plain scores that every method must be held against.
 
 Higher score = more detrimental, throughout.
 """
@@ -15,12 +14,9 @@ Higher score = more detrimental, throughout.
 # scikit-learn's handwritten digits and breast cancer set; in each, 10 % of the labels are changed
 # to another class at random.
 
-import argparse
+import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from pyod.models.iforest import IForest
@@ -48,15 +44,47 @@ def plant_flips(load):
     return X, *make_noisy_labels(y, rate=0.1, random_state=SEED)
 
 
+X, y, is_noisy = plant_flips(load_digits)
+
 # %%
-# Scores
-# ------
-# The pipeline trains a net on the noisy labels, takes the gradient of every row's loss along the
-# training and before it, and scores the row by it. The same trained net then serves the setting
-# of the paper (the last gradient alone, and a detector on it) and the plain scores.
+# The worst digits
+# ----------------
+# The pipeline trains a small net on the noisy labels and scores every row by the gradient of its
+# loss. Over each digit stand the label it was given and the one the net predicts; red labels were
+# flipped.
+
+pipeline = make_pipeline(StandardScaler(), OutlierGradientDetector(random_state=SEED))
+scores = pipeline.fit_transform(X, y)[:, 0]
 
 
-def scores_of(X, y):
+def draw_worst(pipeline, X, y, scores):
+    worst = np.argsort(-scores, kind="stable")[:24]
+    scaler, method = pipeline
+    inputs = scaler.transform(X[worst]).astype(np.float32)
+    predicted = method.classes_[method.net_.predict(inputs)]
+    figure, axes = plt.subplots(3, 8, figsize=(8.4, 4.2), layout="constrained")
+    for axis, row, label in zip(axes.flat, worst, predicted, strict=True):
+        axis.imshow(X[row].reshape(8, 8), cmap="gray_r")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        color = "tab:red" if is_noisy[row] else "black"
+        axis.set_title(f"given {y[row]}, net {label}", fontsize=9, color=color)
+    n_wrong = is_noisy[worst].sum()
+    figure.suptitle(f"The 24 most detrimental of {len(X):,} digits: {n_wrong} labels were flipped")
+    return figure
+
+
+figure = draw_worst(pipeline, X, y, scores)
+plt.show()
+
+# %%
+# Beside plain scores
+# -------------------
+# The same trained net serves the setting of the paper (the last gradient alone, and a detector on
+# it), the loss and the confidence in the label.
+
+
+def all_scores(X, y):
     pipeline = make_pipeline(StandardScaler(), OutlierGradientDetector(random_state=SEED))
     scores = {"outlier gradients (default)": pipeline.fit_transform(X, y)[:, 0]}
     scaled = pipeline[0].transform(X).astype(np.float32)
@@ -74,55 +102,24 @@ def scores_of(X, y):
     }
     for name, method in methods.items():
         scores[name] = method.fit(scaled, codes).detrimentality_
-    predicted = pipeline[-1].classes_[net.estimator.predict(scaled)]
-    return scores, predicted
+    return scores
 
 
-def print_table(name, scores, is_noisy):
-    print(f"\n{name}: {is_noisy.sum()} of {len(is_noisy)} labels flipped")
-    print(f"  {'score':<38}{'AUROC':>8}{'average precision':>20}")
-    for label, score in scores.items():
-        auroc = roc_auc_score(is_noisy, score)
-        precision = average_precision_score(is_noisy, score)
-        print(f"  {label:<38}{auroc:>8.3f}{precision:>20.3f}")
-
+print(f"{'AUROC / average precision':<36}{'digits':>16}{'breast cancer':>18}")
+cancer, given, is_wrong = plant_flips(load_breast_cancer)
+rows = zip(all_scores(X, y).items(), all_scores(cancer, given).values(), strict=True)
+for (name, of_digits), of_cancer in rows:
+    print(f"{name:<36}", end="")
+    for truth, score, width in [(is_noisy, of_digits, 8), (is_wrong, of_cancer, 10)]:
+        area, precision = roc_auc_score(truth, score), average_precision_score(truth, score)
+        print(f"{area:>{width}.3f} / {precision:.3f}", end="")
+    print()
 
 # %%
-# The worst digits
-# ----------------
+# Given a file name, the script keeps the picture; ``make demo`` does so.
 
-
-def draw_worst(X, y, predicted, is_noisy, *, score):
-    worst = np.argsort(-score, kind="stable")[:24]
-    figure, axes = plt.subplots(4, 6, figsize=(8.4, 6.6), layout="constrained")
-    for axis, row in zip(axes.flat, worst, strict=True):
-        axis.imshow(X[row].reshape(8, 8), cmap="gray_r")
-        axis.set_xticks([])
-        axis.set_yticks([])
-        color = "tab:red" if is_noisy[row] else "black"
-        axis.set_title(f"given {y[row]}, net {predicted[row]}", fontsize=10, color=color)
-    figure.suptitle(
-        f"The 24 most detrimental digits: {is_noisy[worst].sum()} labels were flipped (red)"
-    )
-    return figure
-
-
-def main(output):
-    X, y, is_noisy = plant_flips(load_digits)
-    scores, predicted = scores_of(X, y)
-    print_table("digits", scores, is_noisy)
-    figure = draw_worst(X, y, predicted, is_noisy, score=scores["outlier gradients (default)"])
-
-    X, y, is_noisy = plant_flips(load_breast_cancer)
-    print_table("breast cancer", scores_of(X, y)[0], is_noisy)
-
-    output.mkdir(exist_ok=True)
-    path = output / "worst_digits.png"
+if len(sys.argv) > 1:
+    path = Path(sys.argv[1])
+    path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)
     print(f"\nThe 24 worst digits: {path}")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("output"))
-    main(parser.parse_args().output)

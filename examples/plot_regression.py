@@ -12,12 +12,6 @@ cleaning.
 # Cleaning, its control, and its rival
 # ------------------------------------
 
-import argparse
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import t
@@ -47,48 +41,41 @@ def models_of(seed):
     return models | {"all rows, robust loss": HuberRegressor(max_iter=1000)}
 
 
-def draw(y_wrong, predicted, removed, is_wrong):
-    figure, axis = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
-    colors = np.where(is_wrong, "tab:red", "tab:blue")
-    axis.scatter(predicted, y_wrong, s=16, c=colors, label="training rows (red: tripled)")
-    circle = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
-    axis.scatter(predicted[removed], y_wrong[removed], s=70, **circle, label="removed")
-    axis.set_xlabel("prediction of the cleaned model")
-    axis.set_ylabel("target given")
-    axis.legend()
-    return figure
+scores, shares_found = {}, []
+for seed in reversed(range(N_SEEDS)):  # what is left for the picture is seed 0
+    X, y, y_wrong, is_wrong, X_test, y_test = corrupted(seed)
+    models = models_of(seed)
+    for name, model in models.items():
+        scores.setdefault(name, []).append(model.fit(X, y_wrong).score(X_test, y_test))
+    best = Ridge().fit(X, y).score(X_test, y_test)
+    scores.setdefault("targets never corrupted", []).append(best)
+    removed = models["cleaned"].removed_indices_
+    shares_found.append(is_wrong[removed].sum() / is_wrong.sum())
 
+print(f"{np.mean(shares_found):.0%} of the tripled targets removed; R2 on right ones:")
+for name, values in scores.items():
+    print(f"  {name:<28}{np.mean(values):>8.3f}")
+for other in ("random removal", "all rows, robust loss"):
+    gains = np.subtract(scores["cleaned"], scores[other])
+    half = t.ppf(0.975, N_SEEDS - 1) * gains.std(ddof=1) / np.sqrt(N_SEEDS)
+    clear = "" if abs(gains.mean()) > half else ": no clear difference"
+    print(f"cleaned against {other}: {gains.mean():+.3f} +- {half:.3f}{clear}")
 
-def main(output):
-    scores = {}
-    for seed in range(N_SEEDS):
-        X, y, y_wrong, is_wrong, X_test, y_test = corrupted(seed)
-        models = models_of(seed)
-        for name, model in models.items():
-            scores.setdefault(name, []).append(model.fit(X, y_wrong).score(X_test, y_test))
-        best = Ridge().fit(X, y).score(X_test, y_test)
-        scores.setdefault("targets never corrupted", []).append(best)
-        removed = models["cleaned"].removed_indices_
-        if seed == 0:
-            figure = draw(y_wrong, models["cleaned"].predict(X), removed, is_wrong)
-        print(f"seed {seed}: {is_wrong[removed].sum()} of {is_wrong.sum()} tripled targets removed")
+# %%
+# Which rows were removed
+# -----------------------
+# A small target that is tripled looks like others do, and some of these stayed. In their place
+# went rows whose right target is far from what their inputs let expect: rare is not wrong, but to
+# a gradient it looks alike.
 
-    print(f"\nR2 on right targets, mean of {N_SEEDS} seeds")
-    for name, values in scores.items():
-        print(f"  {name:<28}{np.mean(values):>8.3f}")
-    for other in ("all rows", "random removal", "all rows, robust loss"):
-        gains = np.subtract(scores["cleaned"], scores[other])
-        half = t.ppf(0.975, N_SEEDS - 1) * gains.std(ddof=1) / np.sqrt(N_SEEDS)
-        clear = "" if abs(gains.mean()) > half else ": no clear difference"
-        print(f"cleaned against {other}: {gains.mean():+.3f} +- {half:.3f}{clear}")
-
-    output.mkdir(exist_ok=True)
-    path = output / "regression.png"
-    figure.savefig(path, dpi=120)
-    print(f"\nWhich targets were removed: {path}")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("output"))
-    main(parser.parse_args().output)
+predicted = models["cleaned"].predict(X)
+figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+for wrong, color, label in [(False, "tab:blue", "as recorded"), (True, "tab:red", "tripled")]:
+    axis.scatter(
+        predicted[is_wrong == wrong], y_wrong[is_wrong == wrong], s=16, c=color, label=label
+    )
+circle = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8}
+axis.scatter(predicted[removed], y_wrong[removed], s=70, **circle, label="removed")
+axis.set(xlabel="prediction of the cleaned model", ylabel="target given")
+axis.legend()
+plt.show()

@@ -205,7 +205,7 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
         The labels.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     See Also
@@ -304,7 +304,7 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
         As there, with the training of `estimator_`.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     See Also

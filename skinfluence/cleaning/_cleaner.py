@@ -70,7 +70,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         How often the method was fitted and models were trained.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises

@@ -111,7 +111,7 @@ class LossScore(CheckpointMean):
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     See Also

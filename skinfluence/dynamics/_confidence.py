@@ -84,7 +84,7 @@ class SelfConfidence(ClassScore):
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises
@@ -171,7 +171,7 @@ class NormalizedMargin(ClassScore):
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises
@@ -259,7 +259,7 @@ class ConfidenceWeightedEntropy(ClassScore):
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises
@@ -348,7 +348,7 @@ class EL2N(ClassScore):
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises

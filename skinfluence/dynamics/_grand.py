@@ -73,7 +73,7 @@ class GraNd(BaseDetrimentality):
         With `cv`, one fitted on each fold's training rows; `net_` is a list then.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises

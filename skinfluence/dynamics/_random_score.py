@@ -29,7 +29,7 @@ class RandomScore(BaseDetrimentality):
         Row numbers, most detrimental first.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     See Also

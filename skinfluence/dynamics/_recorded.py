@@ -90,7 +90,7 @@ class AreaUnderMargin(RecordedMargins):
         The labels.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises
@@ -176,7 +176,7 @@ class ForgettingEvents(RecordedMargins):
         The labels.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises

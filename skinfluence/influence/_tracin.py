@@ -88,7 +88,7 @@ class TracIn(InfluenceQueries):
         Where rows were split, one for each part; `net_` and `trace_` are lists then.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     See Also

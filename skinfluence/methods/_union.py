@@ -98,7 +98,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         The labels, if any method classifies.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises

@@ -136,7 +136,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         the detectors are theirs.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     See Also

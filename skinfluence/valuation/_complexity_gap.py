@@ -100,7 +100,7 @@ class ComplexityGap(BaseDetrimentality):
         The labels, unless the target is numeric.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises

@@ -111,7 +111,7 @@ class KNNShapley(BaseDetrimentality):
         The labels.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises

@@ -97,7 +97,7 @@ class DataShapley(BaseDetrimentality):
         The labels, for a classifier.
     n_features_in_ : int
         For arrays and data frames.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         For data frames with string column names.
 
     Raises
