@@ -369,7 +369,8 @@ class OutlierGradientDetector(BaseDetrimentality):
                 "class_conditional=True needs a classifier and labels given as y; got "
                 f"{type(self.net_).__name__} and y of type {type(rows.targets).__name__}."
             )
-        return self._trained.labels.decode(rows.targets)
+        labels: np.ndarray = self._trained.labels.decode(rows.targets)
+        return labels
 
     def _training_features(self, rows: ModelRows) -> TrainingFeatures:
         def compute() -> TrainingFeatures:

@@ -67,9 +67,10 @@ class Committee:
             self._views = InputViews(X, seed)
             seen = Seen(X, self._views)
             self._members = _made(members, X, checkpoints, n_neighbors, seed)
-            outputs = np.concatenate([member.fit(seen, targets) for member in self._members])
-            self._pool = Pool.fit(outputs, targets.values, kind)
-            self.out_of_sample = self._pool.predict(outputs)
+            outputs = [member.fit(seen, targets) for member in self._members]
+            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
+            judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
+            self.out_of_sample = self._pool.predict(np.concatenate(judging))
         self.transitions = None
         self._spread = np.ones(self.out_of_sample.shape[1])
         if kind == "classes":

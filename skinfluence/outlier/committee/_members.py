@@ -64,10 +64,20 @@ class Member(Protocol):
 
     def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]: ...
 
+    def judge(self, out_of_sample: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
     def predict(self, rows: Seen) -> NDArray[np.float64]: ...
 
 
-class Forest:
+class _OutOfSample:
+    """Judges training rows by its predictions out of sample, which also give it its weight."""
+
+    def judge(self, out_of_sample: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give the outputs by which training rows are judged."""
+        return out_of_sample
+
+
+class Forest(_OutOfSample):
     """A random forest, whose trees that did not draw a row judge it."""
 
     def __init__(self, seed: int) -> None:
@@ -97,7 +107,7 @@ class Forest:
         return self._targets.as_outputs(found.reshape(len(found), -1), n_votes)[np.newaxis]
 
 
-class Neighbors:
+class Neighbors(_OutOfSample):
     """The nearest other rows, each with one vote."""
 
     def __init__(self, n_neighbors: int, seed: int) -> None:
@@ -127,7 +137,7 @@ class Neighbors:
         return self._targets.as_outputs(votes, self._count)[np.newaxis]
 
 
-class Kernels:
+class Kernels(_OutOfSample):
     """Kernel machines of several widths, and a linear one; each row left out exactly."""
 
     def __init__(self, seed: int) -> None:
@@ -149,7 +159,7 @@ class Kernels:
         return np.stack([m.predict(rows.scaled) - self._base for m in self._machines])
 
 
-class Perceptrons:
+class Perceptrons(_OutOfSample):
     """Small perceptrons, trained at once, each on a half of the rows."""
 
     def __init__(self, checkpoints: int | str, seed: int) -> None:
@@ -175,7 +185,12 @@ class Perceptrons:
 
 
 class HalfNets:
-    """The default net, trained twice: each half of the rows is judged by the net of the other."""
+    """The default net on all rows, and on each half of them to judge the other.
+
+    Images are learnt from many rows, and slowly by heart: along the training, a net on all of them
+    says more of a row than one on half of them, though it has seen the row. The weight is that of
+    the halves; rows are judged by both.
+    """
 
     def __init__(self, checkpoints: int | str, seed: int) -> None:
         self.names = ["nets"]
@@ -193,10 +208,16 @@ class HalfNets:
         for train, held in _folds(strata, 2, self._seed):
             self.trained.append(train_net(None, given.part(train), self._seed, needs=needs))
             found[held] = self._ask(self.trained[-1], rows.given[held])
+        self.trained.append(train_net(None, given, self._seed, needs=needs))
+        self._in_sample = self._outputs(self._ask(self.trained[-1], rows.given))
         return self._outputs(found)
 
+    def judge(self, out_of_sample: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give the outputs by which training rows are judged."""
+        return (out_of_sample + self._in_sample) / 2
+
     def predict(self, rows: Seen) -> NDArray[np.float64]:
-        """Predict other rows by both."""
+        """Predict other rows by all three."""
         return self._outputs(np.mean([self._ask(net, rows.given) for net in self.trained], axis=0))
 
     def _ask(self, trained: TrainedNet, X: Any) -> np.ndarray:
@@ -212,7 +233,7 @@ class HalfNets:
         return self._targets.as_outputs(found, _TREES)[np.newaxis]
 
 
-class OutOfFold:
+class OutOfFold(_OutOfSample):
     """Any scikit-learn model, trained without each fifth of the rows."""
 
     def __init__(self, name: str, estimator: Any, seed: int) -> None:
