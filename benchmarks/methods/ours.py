@@ -24,10 +24,12 @@ from skinfluence import (
     TracIn,
 )
 
-PAPER = {"checkpoints": "last", "normalize": None, "n_neighbors": None}
+ONE_NET = {"committee": None}
+PAPER = {**ONE_NET, "checkpoints": "last", "normalize": None, "n_neighbors": None}
 
 OF_ANY_TARGET = {
-    "gradients, no neighbors": OutlierGradientDetector(n_neighbors=None),
+    "gradients and neighbors, one net": OutlierGradientDetector(**ONE_NET),
+    "gradients, no neighbors": OutlierGradientDetector(**ONE_NET, n_neighbors=None),
     "gradients, isolation forest (paper)": OutlierGradientDetector(detector=IForest(), **PAPER),
     "gradients, L2 norm (paper)": OutlierGradientDetector(detector=NormDetector(2), **PAPER),
     "loss, last": LossScore(),
