@@ -38,7 +38,10 @@ from tests._shared.problems import blobs, classifier, fitted_classifier, noisy_b
 DETECTORS = [
     OutlierGradientDetector(random_state=0),
     OutlierGradientDetector(detector=NormDetector(), random_state=0),
-    OutlierGradientDetector(detector=NormDetector(ord=1), layers="all", random_state=0),
+    OutlierGradientDetector(
+        committee=None, detector=NormDetector(ord=1), layers="all", random_state=0
+    ),
+    OutlierGradientDetector(committee=None, random_state=0),
     OutlierGradientDetector(classifier(), detector=KNN(), random_state=0),
 ]
 BRIEF = classifier(max_epochs=12)

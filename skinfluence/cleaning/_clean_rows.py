@@ -138,8 +138,9 @@ def trajectory_labels(method: Any, inputs: Inputs) -> np.ndarray:
             "contamination."
         )
     trained = getattr(method, "_trained", None)
-    if trained is not None and trained.labels is not None and hasattr(trained, "out_of_sample"):
-        found: np.ndarray = trained.likeliest_labels()
+    judges = getattr(trained, "labels_out_of_sample", None)
+    if judges is not None and trained is not None and trained.labels is not None:
+        found: np.ndarray = judges()
         return found
     if trained is None or isinstance(method.net_, list) or trained.labels is None:
         raise ValueError(

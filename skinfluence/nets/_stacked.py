@@ -23,7 +23,7 @@ from skinfluence.trace._training_trace import TrainingTrace
 # So many steps show which labels are easy to learn; more of them learn wrong ones by heart.
 _STEPS = 400
 _BATCH_SIZE = 128
-_MIN_EPOCHS = 5
+_MIN_EPOCHS, _MAX_EPOCHS = 5, 200
 _MEMBERS = 8
 # Rows that are put through the net at once.
 _CHUNK = 4096
@@ -121,7 +121,7 @@ class PerceptronCommittee:
             optimizer=torch.optim.Adam,
             lr=4e-3,
             batch_size=_BATCH_SIZE,
-            max_epochs=max(_MIN_EPOCHS, round(_STEPS * _BATCH_SIZE / len(X))),
+            max_epochs=int(np.clip(_STEPS * _BATCH_SIZE // len(X), _MIN_EPOCHS, _MAX_EPOCHS)),
             iterator_train=BatchLoader,
             iterator_train__random_state=seed,
             train_split=None,

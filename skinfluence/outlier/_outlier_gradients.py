@@ -52,19 +52,29 @@ class OutlierGradientDetector(BaseDetrimentality):
     """Score training rows by how outlying their loss gradients are.
 
     Answers: is this row mislabelled, corrupted or atypical? It says little about whether
-    removing the row would lower a validation loss. A net is trained, the gradient of every row's
+    removing the row would lower a validation loss. Models are trained, the gradient of every row's
     loss is taken at the label given, and an outlier detector judges the gradients: no Hessian and
-    no validation rows are needed.
+    no validation rows are needed. Without a net of your own, a committee of models judges each row
+    by those that were not trained on it; with one, its gradients along the training are judged.
 
     Parameters
     ----------
     net : NeuralNet, FrozenEstimator or None, default=None
-        As for `GradientEmbedding`: an unfitted skorch net, a frozen fitted one, or None for
-        `skinfluence.nets.default_net`.
+        As for `GradientEmbedding`: an unfitted skorch net, or a frozen fitted one. None for the
+        `committee`, or without one for `skinfluence.nets.default_net`.
     detector : detector, optional
         A PyOD or scikit-learn outlier detector, `NormDetector`, or a Pipeline that ends in one;
         None for ``NormDetector(ord=2)``. It is cloned; a `random_state` it leaves unset is set from
         `random_state`.
+    committee : "auto", None or list, default="auto"
+        The models that judge rows which they were not trained on, if `net` is None: "auto" for
+        "perceptrons" (eight small ones, trained at once as one skorch net, each on a half of the
+        rows; of images, the default net on each half and on all), "forest" (out of bag),
+        "neighbors" (the nearest other rows) and "kernels" (kernel machines, three of Gaussian
+        kernels and a linear one, each row left out exactly). A list names some of them and adds
+        models of your own, as (name, estimator): scikit-learn classifiers with `predict_proba`, or
+        regressors, trained five times without a fifth of the rows. None trains one default net on
+        all rows.
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks. It does not change the
         scores. The detector's own contamination counts for nothing here.
@@ -77,13 +87,17 @@ class OutlierGradientDetector(BaseDetrimentality):
         Fit the detector on the gradients of `X_val` at `y_val`, rows that are trusted, instead of
         on those of the training rows.
     layers : "last", "all", or sequence of str, default="last"
-        Layers whose gradients count; see `GradientEmbedding`.
+        Layers whose gradients count; see `GradientEmbedding`. Of a committee it is the pooled
+        last layer, and this cannot be set.
     checkpoints : "last", "all" or int, default=10
-        Take the mean gradient over these points of the training; see `GradientEmbedding`.
+        Take the mean gradient over these points of the training; see `GradientEmbedding`. Of a
+        committee, the mean prediction of the perceptrons.
     normalize : {None, "activations", "gradient"}, default="activations"
-        Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`.
+        Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`. It cannot be
+        set with a committee.
     n_neighbors : int or None, default=15
-        Add to each row's gradient how its gradient before training differs from the mean of those
+        Of a committee, how many of the nearest rows vote; None leaves them out. Of one net, add to
+        each row's gradient how its gradient before training differs from the mean of those
         of the k training rows most like it, by inputs and by what the trained net makes of them:
         a label unlike those of similar rows shows there even if the net has learnt it by heart.
         None leaves it out.
@@ -123,14 +137,19 @@ class OutlierGradientDetector(BaseDetrimentality):
         The fitted detector; with `class_conditional`, one a class in its `by_class_`.
     projection_seed_ : int
         Seed of the random projection.
+    committee_ : Committee
+        The trained models: `weights`, by their names, relative to the largest; `predict(X)`, labels
+        or numbers; `out_of_sample`, what they predict of the training rows, of shape (n_samples,
+        n_outputs). Not with a net of your own, or None.
     net_ : NeuralNet
-        The trained net.
+        The trained net; of a committee the perceptrons', which takes rows in a form of its own, a
+        list for images, None without perceptrons.
     trace_ : TrainingTrace
         The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)
         The labels, for a classifier.
     strategy_ : dict of str to str
-        The route each layer's gradients took.
+        The route each layer's gradients took; not of a committee.
     folds_ : list of OutlierGradientDetector
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then, and
         the detectors are theirs.
@@ -151,10 +170,21 @@ class OutlierGradientDetector(BaseDetrimentality):
 
     The defaults were chosen by measurement (``benchmarks/results/detection.md``, where the losses
     are listed too). The paper's own setting is one trained net and the detector on its gradients:
-    ``checkpoints="last", normalize=None, n_neighbors=None`` with ``detector=IForest()`` or
-    ``NormDetector(ord=1)`` or ``NormDetector(ord=2)``.
+    ``committee=None, checkpoints="last", normalize=None, n_neighbors=None`` with
+    ``detector=IForest()`` or ``NormDetector(ord=1)`` or ``NormDetector(ord=2)``.
 
-    With unit activations, the norm of the last layer's mean gradient is nearly that of the mean
+    A committee's outputs z_m of a row, on the scale of logits and out of sample, are added up with
+    weights w_m >= 0 that make the labels given likeliest: p = softmax(sum w_m z_m), the last layer
+    of one net whose body are the members. The gradient of a row's loss at these outputs, which is
+    what the detector sees, is ``P(class | row, label) - onehot(label)`` with P proportional to
+    ``p[class] T[class, label]``: T, how likely a row of a class is given a label, is estimated from
+    the predictions, half-way to noise that makes no difference between classes. Of numbers, weights
+    are those of robust least squares and the gradient is the residual in units of its spread; of
+    several labels, each has a logit. Tables may be sparse (CSR) and are never made dense; columns
+    are standardised unless nearly all entries are zero, as those of words are. Rows that were not
+    trained on are judged by all members.
+
+    Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of the mean
     error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it is the
     contrast with neighbors. In the paper's setting the L1 norm of a row's gradient is
     ``2 (1 - p_y) (||h||_1 + 1)`` for cross-entropy, with p_y the confidence in the given label and
@@ -168,14 +198,21 @@ class OutlierGradientDetector(BaseDetrimentality):
     SOD). Detectors are fitted and asked with seeds of `random_state`, and no global generator is
     changed; fits in threads take turns at these.
 
-    Cost: one training; for every checkpoint, one forward pass over the rows for the last layer;
-    the detector. With `cv`, all that for every fold.
+    Cost: with a committee, about 400 steps of eight small perceptrons (at least 5 epochs), a forest
+    of 100 trees, the nearest rows, and kernel machines on 500 landmarks, linear in the number of
+    rows; on one thread, since small products are slower on several. With one net, its training
+    and, for every checkpoint, one forward pass over the rows for the last layer. Then the detector.
+    With `cv`, all that for every fold.
 
     References
     ----------
     Chhabra, Li, Chen, Mohapatra, Liu. "Outlier Gradient Analysis: Efficiently Identifying
     Detrimental Training Samples for Deep Learning Models". ICML 2025, arXiv 2405.03869,
     algorithm 1.
+
+    Wolpert. "Stacked Generalization". Neural Networks 5, 1992 (the weights). Patrini, Rozza,
+    Menon, Nock, Qu. "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
+    Approach". CVPR 2017, section 4 (the transitions).
 
     Examples
     --------

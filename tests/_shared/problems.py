@@ -65,7 +65,8 @@ def regressor(module=SmallMlp, **kwargs):
 
 def paper_method(*args, **kwargs):
     """The paper's setting: one trained net, and a detector on its gradients."""
-    settings = {"checkpoints": "last", "normalize": None, "n_neighbors": None}
+    one_net = {"committee": None, "checkpoints": "last"}
+    settings = {**one_net, "normalize": None, "n_neighbors": None}
     return OutlierGradientDetector(*args, **{**settings, **kwargs})
 
 

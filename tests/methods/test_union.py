@@ -30,7 +30,7 @@ from tests._shared.problems import SmallMlp, classifier, noisy_blobs
 METHODS = [
     ("loss", LossScore()),
     ("confidence", SelfConfidence(checkpoints=3)),
-    ("gradients", OutlierGradientDetector(checkpoints=6)),
+    ("gradients", OutlierGradientDetector(committee=None, checkpoints=6)),
     ("margin", AreaUnderMargin()),
 ]
 

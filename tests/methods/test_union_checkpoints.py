@@ -95,7 +95,10 @@ def test_a_net_that_trains_in_two_calls_is_read_alike():
 
 
 def test_gradients_and_their_detectors_read_alike():
-    methods = [OutlierGradientDetector(checkpoints=k, n_neighbors=2) for k in ("last", 2, 3)]
+    methods = [
+        OutlierGradientDetector(committee=None, checkpoints=k, n_neighbors=2)
+        for k in ("last", 2, 3)
+    ]
     union = assert_each_scores_as_alone(net_of(7), *methods)
     assert epochs_of(union.methods_["method0"]) == [2, 4, 5, 7]
 

@@ -149,12 +149,10 @@ class Committee:
             return (predicted > 0.5).astype(np.int64)
         return (self._center + self._scale * predicted).reshape(-1, *self._shape)
 
-    def likeliest_labels(self) -> np.ndarray:
-        """Give each training row's likeliest label, by what judges it and by the label given."""
+    def labels_out_of_sample(self) -> np.ndarray:
+        """Predict each training row's label by what judges it."""
         assert self.labels is not None
-        errors = self.training_errors()
-        errors[np.arange(len(errors)), self._codes] += 1
-        return self.labels.decode(errors.argmax(1))
+        return self.labels.decode(self.out_of_sample.argmax(1))
 
     def class_probabilities(self, inputs: Any, trace: object = None) -> NDArray[np.float64]:
         """Predict class probabilities of rows not trained on, in the order of the labels."""
