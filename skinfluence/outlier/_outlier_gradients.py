@@ -184,9 +184,9 @@ class OutlierGradientDetector(BaseDetrimentality):
     are standardised unless nearly all entries are zero, as those of words are. Rows that were not
     trained on are judged by all members.
 
-    Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of the mean
-    error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it is the
-    contrast with neighbors. In the paper's setting the L1 norm of a row's gradient is
+    Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of
+    the mean error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it
+    is the contrast with neighbors. In the paper's setting the L1 norm of a row's gradient is
     ``2 (1 - p_y) (||h||_1 + 1)`` for cross-entropy, with p_y the confidence in the given label and
     h the layer's input: compare every result with plain loss and self-confidence. Detectors that
     look for isolated rows (LOF, KNN) can miss noise that is systematic, such as one class
