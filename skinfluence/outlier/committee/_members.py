@@ -25,6 +25,8 @@ from skinfluence.rows._seeds import seeded, seeded_clone
 from skinfluence.trace._needs import TraceNeeds
 
 _TREES = 100
+# Of many rows, a tree draws so many.
+_ROWS_OF_A_TREE = 20_000
 # Of that many rows, drawn at random, neighbors are looked for.
 _REFERENCE = 20_000
 _FOLDS = 5
@@ -89,13 +91,14 @@ class Forest(_OutOfSample):
         self._targets = targets
         classifies = targets.kind == "classes"
         kind = RandomForestClassifier if classifies else RandomForestRegressor
-        forest = kind(_TREES, oob_score=True, random_state=self._seed)
+        drawn = min(len(rows), _ROWS_OF_A_TREE)
+        forest = kind(_TREES, max_samples=drawn, oob_score=True, random_state=self._seed)
         y = targets.values if classifies else targets.columns
         y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
         self._forest: Any = fit_whole(forest, rows.flat, y)
         found = forest.oob_decision_function_ if classifies else forest.oob_prediction_
-        # about a third of the trees did not draw a row
-        return self._outputs(found, _TREES / np.e)
+        # so many of the trees, on the mean, did not draw a row
+        return self._outputs(found, _TREES * np.exp(-drawn / len(rows)))
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows by all trees."""
