@@ -4,16 +4,17 @@ A table of mixed types: who gains by cleaning, and who does not
 
 The Adult census table has numbers, categories and missing values, and its classes overlap: no
 model tells all incomes by what is known of a person. A tenth of the training labels is flipped.
-One pipeline encodes the columns and trains on what a net's gradients keep; the last step is any
-classifier.
+One pipeline encodes the columns and trains on what a :doc:`committee </committee>` of small models
+keeps; the last step is any classifier.
 
 .. figure:: /_static/adult.png
    :alt: Accuracy of five classifiers on all rows, cleaned rows, and rows without the flips
 
    A single tree and the nearest neighbors learn wrong labels by heart, and cleaning gives back
-   most of what the flips cost. Boosted trees and logistic regression average over many rows and
-   lose next to nothing to random flips: even taking out exactly the flipped rows, which nobody
-   can, would gain them a point at most. Cleaning cannot gain what was not lost.
+   what the flips cost; the tree gains even more, because right labels that are unlikely go, too.
+   Boosted trees and logistic regression average over many rows and lose little to random flips:
+   taking out exactly the flipped rows, which nobody can, gains them a point at most. Cleaning
+   cannot gain what was not lost.
 
 The table (UCI Adult, no header) does not come with the examples, so this page is not run when the
 manual is built. Give the folder that holds ``adult-train.csv.gz`` and ``adult-test.csv.gz`` as
@@ -61,7 +62,7 @@ y_noisy, is_noisy = make_noisy_labels(y, rate=RATE, random_state=SEED)
 # %%
 # One pipeline, five classifiers
 # ------------------------------
-# The net that looks for wrong labels is trained once: ``memory`` keeps it for the other
+# The committee that looks for wrong labels is trained once: ``memory`` keeps it for the other
 # classifiers.
 
 columns = make_column_transformer(
@@ -103,7 +104,7 @@ for name, scores in accuracy.items():
 # %%
 # What each gains
 # ---------------
-# Many of the removed rows carry the label they came with. Where classes overlap, a flipped label
+# A third of the removed rows carry the label they came with. Where classes overlap, a flipped label
 # looks like an unlikely one: read the list before you delete from it.
 
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")

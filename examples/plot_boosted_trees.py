@@ -1,15 +1,15 @@
 """
-Boosted trees on what a net's gradients keep
-============================================
+Boosted trees on what other models keep
+=======================================
 
-Trees have no gradients with respect to parameters, but a small net has, and wrong labels are
-wrong for both: rows that a net finds detrimental are taken out, and boosted trees are trained on
-the rest. A fifth of the digits' training labels is wrong; the test labels are right.
+Wrong labels are wrong for all models. Rows that a :doc:`committee </committee>` of small models
+finds detrimental are taken out, and boosted trees, which are not among them, are trained on the
+rest. A fifth of the digits' training labels is wrong; the test labels are right.
 """
 
 # %%
-# The net chooses, the trees are trained
-# --------------------------------------
+# The committee chooses, the trees are trained
+# --------------------------------------------
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits

@@ -81,8 +81,8 @@ plt.show()
 # Beside plain scores
 # -------------------
 # ``committee=None`` trains one net, and reads its gradients along the training and the labels of
-# similar rows. The same net serves the setting of the paper (the last gradient alone, and a detector
-# on it), the loss and the confidence in the label.
+# similar rows. The same net serves the setting of the paper (the last gradient alone, and a
+# detector on it), the loss and the confidence in the label.
 
 
 def all_scores(X, y):

@@ -3,9 +3,9 @@ Corrupted targets of a regression
 =================================
 
 In a tenth of the training rows of scikit-learn's diabetes set the target is tripled, as if it
-were recorded in another unit. `CleanedRegressor` trains on what a net's gradients keep. It is held
-against random removal of as many rows, and against a robust loss on all rows, which needs no
-cleaning.
+were recorded in another unit. `CleanedRegressor` trains on the rows whose gradients, the
+residuals of models that did not see them, are small. It is held against random removal of as many
+rows, and against a robust loss on all rows, which needs no cleaning.
 """
 
 # %%

@@ -27,7 +27,7 @@ NOISES = {
     "pair 20 %": ("pair", 0.2),
 }
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)
-METHODS = {"gradients": OutlierGradientDetector(), "confidence": SelfConfidence()}
+METHODS = {"gradients": OutlierGradientDetector(committee=None), "confidence": SelfConfidence()}
 
 
 def rows_of(name, folder):

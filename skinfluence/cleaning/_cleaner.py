@@ -31,7 +31,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         5, 10, 20, 30 and 40 % by cross-validation: of those whose loss on held-out rows is within
         one standard error of the lowest, the smallest. "disagreement" needs no further training:
         it takes the rows whose label is not the one that the method's net predicts on the mean of
-        its checkpoints.
+        its checkpoints, or its committee out of sample.
     action : {"remove", "relabel"}, default="remove"
         Drop the rows, or give them the label that `estimator`, trained on the other rows,
         predicts. Relabelling is for classes.

@@ -359,7 +359,7 @@ class EL2N(ClassScore):
     See Also
     --------
     GraNd : The norm of the gradient, to which this is an approximation.
-    OutlierGradientDetector : With ``NormDetector()`` and ``normalize="activations"`` nearly this.
+    OutlierGradientDetector : With one net and ``n_neighbors=None`` nearly this.
 
     Notes
     -----

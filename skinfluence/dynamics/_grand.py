@@ -84,7 +84,7 @@ class GraNd(BaseDetrimentality):
     See Also
     --------
     EL2N : The norm of the error, which needs no gradient.
-    OutlierGradientDetector : With ``NormDetector()``, the norm at the end of training.
+    OutlierGradientDetector : With a net, gradients along its whole training.
 
     Notes
     -----

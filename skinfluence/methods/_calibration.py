@@ -174,13 +174,13 @@ class CalibratedDetrimentality(BaseDetrimentality):
         wrong labels that the net has learnt to repeat do not count. A net at the end of training
         is more confident than it should be: record checkpoints (``checkpoints=10``).
 
-        Measured with ``OutlierGradientDetector()`` (``benchmarks/results/calibration.txt``, mean of
-        two seeds), inspecting 30 % of the rows: where 10 % were planted, 9.0 % were expected in
-        digits, 9.4 % in letter, 12.9 % in satellite; of 18.5 % in wine (pair noise) 22.2 %; with
-        none planted 0.3 %, 2.7 % and 4.0 %. On Adult, which nets cannot fit, 9.1 % were expected
-        where none were planted, and 18.2 % where 10 % were. The two-groups model of the p-values
-        (Storey 2002) counted nearly every row that the held-out net gets wrong: 14.6 % in digits,
-        24.7 % in letter.
+        Measured with ``OutlierGradientDetector(committee=None)``
+        (``benchmarks/results/calibration.txt``, mean of two seeds), inspecting 30 % of the rows:
+        where 10 % were planted, 9.0 % were expected in digits, 9.4 % in letter, 12.9 % in
+        satellite; of 18.5 % in wine (pair noise) 22.2 %; with none planted 0.3 %, 2.7 % and 4.0 %.
+        On Adult, which nets cannot fit, 9.1 % were expected where none were planted, and 18.2 %
+        where 10 % were. The two-groups model of the p-values (Storey 2002) counted nearly every row
+        that the held-out net gets wrong: 14.6 % in digits, 24.7 % in letter.
         """
         check_is_fitted(self)
         n_rows = len(self.ranking_)
