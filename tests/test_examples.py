@@ -16,7 +16,7 @@ ENDS = {
     "plot_boosted_trees.py": r"removing 20%: \+0\.0\d+ \[\+",
     "plot_grid_search.py": r"chosen 0\.9\d\d: better",
     "plot_imblearn.py": r"cleaned against no cleaning: \+0\.\d+ .*, clear",
-    "plot_quickstart.py": r"committee \(default\) +0\.9",
+    "plot_quickstart.py": r"committee \(default\) +(0\.9|1\.0)",
     "plot_regression.py": r"cleaned against random removal: \+0\.\d+ \+- 0\.\d+$",
 }
 NEEDS = {"plot_imblearn.py": "imblearn"}

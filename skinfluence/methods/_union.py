@@ -58,7 +58,8 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         that a grid search reaches them; a method is replaced as `name`. Methods without a net of
         their own share the union's, trained once with all that any of them needs recorded. Those
         that have one, need a special one (such as SGD), or split the rows for `cv` or in want of
-        X_val, train their own.
+        X_val, train their own, and so does `OutlierGradientDetector` its committee; with
+        ``committee=None`` it shares.
     net : NeuralNet, FrozenEstimator or None, default=None
         The net to share, as for `GradientEmbedding`.
     aggregate : {"rank_mean", "vote", None}, default="rank_mean"

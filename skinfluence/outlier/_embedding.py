@@ -101,7 +101,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     See Also
     --------
-    OutlierGradientDetector : Scores of the training rows from this embedding.
+    OutlierGradientDetector : Scores of the training rows, from gradients of a net or a committee.
     skinfluence.gradients.per_sample_gradients : The same of a fitted net, as a function.
 
     Notes

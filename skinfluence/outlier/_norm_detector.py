@@ -21,9 +21,9 @@ class NormDetector(BaseEstimator):
     """Call rows outlying by the norm of their features.
 
     On a gradient embedding it is the norm threshold of outlier gradient analysis. Inside
-    `OutlierGradientDetector` the norms are read off the factors of the gradients, so that no
-    matrix is built and ``layers="all"`` costs little. It has the methods and attributes of a
-    PyOD detector.
+    `OutlierGradientDetector` with a net and ``n_neighbors=None``, the norms are read off the
+    factors of the gradients, so that no matrix is built and ``layers="all"`` costs little. It has
+    the methods and attributes of a PyOD detector.
 
     Parameters
     ----------
