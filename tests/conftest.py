@@ -5,7 +5,8 @@ import os
 import pytest
 from hypothesis import settings
 
-from skinfluence.nets import _default
+from skinfluence.nets import _default, _stacked
+from skinfluence.outlier.committee import _members
 
 pytest.register_assert_rewrite("tests._shared")
 # Hypothesis draws the same examples on every machine.
@@ -24,3 +25,6 @@ def brief_nets(monkeypatch):
     """Train default nets for three epochs, where a test is not about what they learn."""
     monkeypatch.setattr(_default, "_MIN_EPOCHS", 3)
     monkeypatch.setattr(_default, "_MAX_EPOCHS", 3)
+    monkeypatch.setattr(_stacked, "_MIN_EPOCHS", 3)
+    monkeypatch.setattr(_stacked, "_MAX_EPOCHS", 3)
+    monkeypatch.setattr(_members, "_TREES", 20)
