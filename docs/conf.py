@@ -83,7 +83,7 @@ html_context = {"default_mode": "auto"}
 toc_object_entries_show_parents = "hide"
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 4,
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],

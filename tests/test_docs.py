@@ -131,3 +131,33 @@ def test_the_house_is_drawn_as_it_stands():
     package = Path(skinfluence.__file__).parent
     rooms = {path.name.removesuffix(".py") for path in package.iterdir()}
     assert sorted(drawn) == sorted(rooms - {"__init__", "__pycache__", "py.typed"})
+
+
+MEASURED = re.compile(r"<!-- measured: (\S+) -->(.*?)<!-- end -->", re.DOTALL)
+FIGURE = re.compile(r"(?<![\w./])\d+\.\d+(?![\w/])")
+
+
+def unfounded(readme):
+    """List the figures of a text that are not marked, or not in the file named, rounded."""
+    for path, block in MEASURED.findall(readme):
+        found = [float(each) for each in re.findall(r"\d+\.\d+", (ROOT / path).read_text())]
+        for figure in FIGURE.findall(block):
+            n_digits = len(figure.partition(".")[2])
+            if figure not in {f"{each:.{n_digits}f}" for each in found}:
+                yield figure
+    rest = re.sub(r"Python 3\.11|\[[^]]*\]\([^)]*\)|```.*?```", "", readme, flags=re.DOTALL)
+    yield from FIGURE.findall(MEASURED.sub("", rest))
+
+
+def test_figures_of_the_readme_were_measured():
+    readme = (ROOT / "README.md").read_text()
+    assert len(MEASURED.findall(readme)) >= 2
+    assert not list(unfounded(readme))
+
+
+@pytest.mark.parametrize("change", [("0.930", "0.931234"), ("gains 8.6", "gains 8.5")])
+def test_a_figure_that_was_not_measured_is_found(change):
+    readme = (ROOT / "README.md").read_text()
+    assert change[0] in readme
+    assert list(unfounded(readme.replace(*change)))
+    assert list(unfounded(readme + "\nIt takes 3.7 seconds."))
