@@ -231,7 +231,8 @@ def seen(X, seed=0):
 def test_trees_that_drew_a_row_do_not_judge_it():
     forest = Forest(3)
     found = forest.fit(seen(X), Targets(Y, "classes"))
-    plain = RandomForestClassifier(100, oob_score=True, random_state=3).fit(X, Y)
+    scaled = seen(X).scaled
+    plain = RandomForestClassifier(100, oob_score=True, random_state=3).fit(scaled, Y)
     np.testing.assert_allclose(
         softmax(found[0], axis=1),
         (plain.oob_decision_function_ * 100 / np.e + 1 / 3) / (100 / np.e + 1),
@@ -537,6 +538,24 @@ def test_columns_that_do_not_vary_and_rows_of_zeros():
     few[3] = 0
     words = sparse.csr_matrix(few)
     assert np.isfinite(fitted(words, Y).detrimentality_).all()
+
+
+def test_rows_that_are_all_alike_have_the_others_targets():
+    method = fitted(np.ones((30, 3)), np.arange(30) % 3)
+    assert np.ptp(method.detrimentality_) < 0.2
+    y = np.arange(30.0)[:, np.newaxis]
+    for width in (1.0, None):
+        alike = np.zeros((30, 3))
+        found = KernelMachine(alike[:10], width).fit(alike, y)
+        np.testing.assert_allclose(found, (y.sum() - y) / 29)
+
+
+@pytest.mark.parametrize("far", [1.7e9, -4e12])
+def test_a_column_far_from_zero_counts_as_near(far):
+    near, away = X - 0.5, X.astype(np.float64) - 0.5
+    away[:, 0] += far
+    expected = fitted(near.astype(np.float64), Y).detrimentality_
+    np.testing.assert_allclose(fitted(away, Y).detrimentality_, expected, atol=0.02)
 
 
 def test_one_thread_within_and_as_many_as_before_after(monkeypatch):

@@ -18,8 +18,8 @@ class InputViews:
     """What trees, distances and perceptrons see of rows; learnt of the training rows alone."""
 
     def __init__(self, X: Any, seed: int) -> None:
-        self._standardizes = not issparse(X) and np.count_nonzero(X) > _WORDS * X.size
-        if self._standardizes:
+        self.standardizes = not issparse(X) and np.count_nonzero(X) > _WORDS * X.size
+        if self.standardizes:
             self._center, self._scale = center_and_scale(_flat(X))
         scaled = self.scaled(X)
         self._reduce: Any = None
@@ -32,7 +32,7 @@ class InputViews:
 
     def scaled(self, X: Any) -> Any:
         """Give rows with standardised columns; of words, as sparse rows of length one."""
-        if self._standardizes:
+        if self.standardizes:
             return (_flat(X) - self._center) / self._scale
         rows = csr_array(_flat(X), dtype=np.float64)
         lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
@@ -54,6 +54,8 @@ class Seen:
         self.flat = _flat(X)
         self.scaled = views.scaled(X)
         self.reduced = views.reduced(self.scaled)
+        # trees round to single precision, where a time in seconds has no digits left
+        self.for_trees = self.scaled if views.standardizes else self.flat
 
     def __len__(self) -> int:
         return int(self.given.shape[0])

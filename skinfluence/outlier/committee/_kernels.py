@@ -30,6 +30,8 @@ class KernelMachine:
         values, vectors = np.linalg.eigh(kernel)
         kept = values > _SMALLEST * max(values.max(), np.finfo(float).tiny)
         self._basis = vectors[:, kept] / np.sqrt(values[kept])
+        if not kept.any():  # all rows are alike: what is left is the mean of the others' targets
+            self._basis = np.zeros((len(values), 1))
 
     def fit(self, X: Any, targets: np.ndarray) -> NDArray[np.float64]:
         """Fit on targets, (n_samples, n_outputs); predict each row without it."""
@@ -45,7 +47,7 @@ class KernelMachine:
             gram, moment = gram + centered.T @ centered, moment + centered.T @ y[rows]
         values, vectors = np.linalg.eigh(gram)
         values = np.maximum(values, 0)
-        penalties = _PENALTIES * max(values.max(), np.finfo(float).tiny)
+        penalties = _PENALTIES * (values.max() or 1.0)
         moment = vectors.T @ moment
         errors = np.zeros(len(penalties))
         for rows, features in chunks():

@@ -95,7 +95,7 @@ class Forest(_OutOfSample):
         forest = kind(_TREES, max_samples=drawn, oob_score=True, random_state=self._seed)
         y = targets.values if classifies else targets.columns
         y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
-        self._forest: Any = fit_whole(forest, rows.flat, y)
+        self._forest: Any = fit_whole(forest, rows.for_trees, y)
         found = forest.oob_decision_function_ if classifies else forest.oob_prediction_
         # so many of the trees, on the mean, did not draw a row
         return self._outputs(found, _TREES * np.exp(-drawn / len(rows)))
@@ -104,7 +104,7 @@ class Forest(_OutOfSample):
         """Predict other rows by all trees."""
         classifies = self._targets.kind == "classes"
         ask = self._forest.predict_proba if classifies else self._forest.predict
-        return self._outputs(ask(rows.flat), _TREES)
+        return self._outputs(ask(rows.for_trees), _TREES)
 
     def _outputs(self, found: np.ndarray, n_votes: float) -> NDArray[np.float64]:
         return self._targets.as_outputs(found.reshape(len(found), -1), n_votes)[np.newaxis]
