@@ -407,7 +407,7 @@ def search_in_a_script(folder, n_jobs, n_folds, cached="cached"):
     [
         pytest.param(1, 5, marks=pytest.mark.slow),
         pytest.param(2, 5, marks=pytest.mark.slow),
-        (2, 2),
+        (1, 2),
     ],
 )
 def test_a_grid_search_trains_one_net_a_fold(tmp_path, n_jobs, n_folds):
