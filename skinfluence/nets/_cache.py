@@ -95,7 +95,14 @@ def _remembered(memory: Any, key: str, compute: Callable[[], Any]) -> Any:
     def outcome() -> NDArray[np.uint8]:
         # joblib reads and writes all but arrays by Python's slow pickler
         file = io.BytesIO()
-        _TensorPickler(file, protocol=5).dump(compute())
+        found = compute()
+        try:
+            _TensorPickler(file, protocol=5).dump(found)
+        except (AttributeError, pickle.PicklingError, TypeError) as error:
+            raise ValueError(
+                f"What was trained cannot be kept in memory={folder}: {error}. Define the classes "
+                "that it uses at the top of a module, or set memory=None."
+            ) from error
         return np.frombuffer(file.getbuffer(), dtype=np.uint8)
 
     folder = Path(memory.location)

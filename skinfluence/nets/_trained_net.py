@@ -190,7 +190,8 @@ def check_are_arrays(rows: Rows, *, sparse: bool = False) -> None:
     if rows.targets is None or not is_table:
         raise ValueError(
             f"Got X of type {type(rows.inputs).__name__} and no net; the default net takes arrays. "
-            "Pass a skorch net whose module takes these inputs."
+            "Pass a skorch net whose module takes these inputs; to a cleaner, an estimator that "
+            "does."
         )
 
 

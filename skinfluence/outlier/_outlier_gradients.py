@@ -32,6 +32,7 @@ from skinfluence.outlier._norm_detector import (
     score_threshold,
 )
 from skinfluence.outlier.committee._committee import BUILT_IN, Committee, check_members
+from skinfluence.rows._overlap import check_separate
 from skinfluence.rows._parameters import check_contamination, check_positive_integer
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.trace._needs import TraceNeeds
@@ -71,10 +72,10 @@ class OutlierGradientDetector(BaseDetrimentality):
         "perceptrons" (eight small ones, trained at once as one skorch net, each on a half of the
         rows; of images, the default net on each half and on all), "forest" (out of bag),
         "neighbors" (the nearest other rows) and "kernels" (kernel machines, three of Gaussian
-        kernels and a linear one, each row left out exactly). A list names some of them and adds
-        models of your own, as (name, estimator): scikit-learn classifiers with `predict_proba`, or
-        regressors, trained five times without a fifth of the rows. None trains one default net on
-        all rows.
+        kernels and a linear one; given the penalty, each row is left out exactly). A list names
+        some of them and adds models of your own, as (name, estimator): scikit-learn classifiers
+        with `predict_proba`, or regressors, trained five times without a fifth of the rows. None
+        trains one default net on all rows.
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks. It does not change the
         scores. The detector's own contamination counts for nothing here.
@@ -340,8 +341,11 @@ class OutlierGradientDetector(BaseDetrimentality):
         self.trace_ = committee.trace
         if committee.labels is not None:
             self.classes_ = committee.labels.classes
-        trusted = None if validation is None else committee.coded(validation)
-        return committee.coded(rows), trusted
+        if validation is None:
+            return committee.coded(rows), None
+        if rows.has_arrays:
+            check_separate(rows.inputs, validation.inputs)
+        return committee.coded(rows), committee.coded(validation)
 
     def _trace_needs(self) -> TraceNeeds | None:
         if self.n_neighbors is not None:  # the state before training is in every trace
@@ -402,9 +406,10 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _labels_of(self, rows: ModelRows) -> np.ndarray:
         """Name the class of each row as the user does."""
         if self._trained.labels is None or rows.targets is None:
+            kind = "a committee" if self._has_committee() else type(self.net_).__name__
             raise ValueError(
-                "class_conditional=True needs a classifier and labels given as y; got "
-                f"{type(self.net_).__name__} and y of type {type(rows.targets).__name__}."
+                f"class_conditional=True needs a classifier and labels given as y; got {kind} and "
+                "targets that are no classes, or none at all."
             )
         labels: np.ndarray = self._trained.labels.decode(rows.targets)
         return labels

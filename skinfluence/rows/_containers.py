@@ -96,6 +96,9 @@ def _checked_sparse(estimator: object, X: Any, *, reset: bool) -> Any:
         ensure_min_samples=2 if reset else 1,
     )
     check_finite(table.data, "X")
+    if table.indices.dtype == np.int64 and max(table.shape[1], table.nnz) < 2**31:
+        narrow = table.indices.astype(np.int32), table.indptr.astype(np.int32)
+        table = type(table)((table.data, *narrow), shape=table.shape)  # trees take no others
     return table
 
 
@@ -150,7 +153,9 @@ def _dtypes_of(X: Any) -> dict[Any, Any]:
 def select(X: Container, rows: np.ndarray) -> Container:
     """Take rows of any container, as one of the same kind; a data set's as a Subset."""
     taken: Any
-    if isinstance(X, Mapping):
+    if issparse(X):  # of its kinds, few can be indexed
+        taken = X.tocsr()[rows]  # type: ignore[attr-defined]
+    elif isinstance(X, Mapping):
         taken = type(X)(**{name: np.asarray(value)[rows] for name, value in X.items()})
     elif hasattr(X, "dataset") and hasattr(X, "idx"):  # skorch's view of a data set
         taken = X[rows]  # type: ignore[index]

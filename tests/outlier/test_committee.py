@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.optimize import check_grad, nnls
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_friedman1
+from sklearn.datasets import load_digits, load_iris, make_friedman1, make_regression
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
@@ -38,6 +38,7 @@ from skinfluence.outlier.committee._kernels import (
 )
 from skinfluence.outlier.committee._members import Forest, Kernels, Neighbors, OutOfFold, Targets
 from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
+from skinfluence.rows._threads import one_thread
 from tests._shared.problems import classifier, noisy_blobs
 
 X, Y, IS_NOISY = noisy_blobs(n=120)
@@ -577,3 +578,118 @@ def test_iris_without_flips_looks_clean():
     X, y = load_iris(return_X_y=True)
     method = OutlierGradientDetector(random_state=0).fit(X, y)
     assert np.median(method.detrimentality_) < 0.01
+
+
+@pytest.mark.parametrize("far", [1e4, 1e6, 1e9])
+def test_one_number_far_off_does_not_hide_the_others(far):
+    X, y = make_regression(200, 5, noise=5, random_state=0)
+    rng = np.random.default_rng(0)
+    wrong = rng.permutation(200)[:20]
+    y[wrong] += 200
+    others = np.setdiff1d(np.arange(200), wrong)
+    y[others[0]] = far
+    scores = fitted(X, y).detrimentality_
+    assert scores.argmax() == others[0]
+    rest = np.arange(200) != others[0]
+    assert roc_auc_score(np.isin(np.arange(200), wrong)[rest], scores[rest]) > 0.95
+
+
+def test_a_committee_that_knows_nothing_names_no_label():
+    X = np.random.default_rng(0).normal(size=(90, 4))
+    y = np.repeat(list("bca"), 30)
+    method = fitted(X, y, committee=["kernels"])
+    committee = method.committee_
+    committee.out_of_sample[:] = 1 / 3
+    np.testing.assert_array_equal(committee.labels_out_of_sample(), y)
+
+
+def test_the_container_of_a_table_does_not_count():
+    counts = np.random.default_rng(0).poisson(np.where(Y, 6, 2)[:, np.newaxis], (len(Y), 6))
+    for table in (X, counts, np.hstack([counts, np.zeros((len(Y), 400))])):
+        smooth = ["neighbors", "kernels"]
+        dense = fitted(table, Y, committee=smooth).detrimentality_
+        for kind in (sparse.csr_matrix, sparse.coo_array):
+            found = fitted(kind(table), Y, committee=smooth).detrimentality_
+            np.testing.assert_allclose(found, dense, atol=1e-6)
+
+
+def test_columns_of_zeros_do_not_make_words_of_numbers():
+    smooth = ["neighbors", "kernels"]
+    plain = fitted(X, Y, committee=smooth).detrimentality_
+    wide = np.hstack([X, np.zeros((len(X), 400))])
+    np.testing.assert_allclose(fitted(wide, Y, committee=smooth).detrimentality_, plain, atol=1e-6)
+
+
+def test_indices_of_eight_bytes_are_taken():
+    rows = sparse.csr_array(X)
+    rows.indices, rows.indptr = rows.indices.astype(np.int64), rows.indptr.astype(np.int64)
+    assert fitted(rows, Y).detrimentality_.shape == Y.shape
+
+
+@pytest.mark.parametrize("kind", [sparse.dok_array, sparse.lil_array, sparse.bsr_array])
+def test_cleaners_take_rows_of_any_sparse_kind(kind):
+    cleaner = DetrimentalSampleCleaner(
+        OutlierGradientDetector(committee=CHEAP), contamination=4, random_state=0
+    )
+    assert cleaner.fit_resample(kind(X), Y)[0].shape == (len(X) - 4, X.shape[1])
+
+
+def test_trusted_rows_must_be_other_rows():
+    with pytest.raises(ValueError, match="are training rows"):
+        OutlierGradientDetector(committee=CHEAP, semi_supervised=True).fit(X, Y, X, Y)
+
+
+def test_blocks_of_one_thread_that_overlap_leave_the_threads_as_they_were():
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        found = [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+        return found, torch.get_num_threads()
+
+    torch_before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        before = threads()
+        first, second = one_thread(), one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert threads()[1] == 1
+        second.__exit__(None, None, None)
+        assert threads() == before
+    finally:
+        torch.set_num_threads(torch_before)
+
+
+@pytest.mark.parametrize(
+    ("members", "y", "message"),
+    [
+        ([("ridge", Ridge())], Y, "a classifier with predict_proba is needed"),
+        ([("linear model", LogisticRegression())], X[:, 0], "a regressor is needed"),
+    ],
+)
+def test_models_of_the_other_kind_are_refused(members, y, message):
+    with pytest.raises(TypeError, match=message):
+        fitted(X, y, committee=members)
+
+
+def test_a_committee_without_members_is_refused():
+    with pytest.raises(ValueError, match="leaves no member"):
+        fitted(X, Y, committee=["neighbors"], n_neighbors=None)
+    with pytest.raises(ValueError, match="expected distinct ones, and none of"):
+        fitted(X, Y, committee=["kernels", ("linear", LogisticRegression())])
+
+
+def test_a_class_of_one_row_among_two():
+    labels = np.zeros(len(X), dtype=int)
+    labels[3] = 1
+    method = fitted(X, labels, committee=[("model", LogisticRegression())])
+    assert np.isfinite(method.detrimentality_).all()
+
+
+def test_classes_that_cannot_be_kept_are_named(tmp_path):
+    class Local(LogisticRegression):
+        pass
+
+    with pytest.raises(ValueError, match="cannot be kept in memory="):
+        fitted(X, Y, committee=[("local", Local())], memory=str(tmp_path))

@@ -20,7 +20,12 @@ from skinfluence.outlier.committee._members import (
     Perceptrons,
     Targets,
 )
-from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
+from skinfluence.outlier.committee._pool import (
+    Pool,
+    error_vectors,
+    likeliest,
+    noise_transitions,
+)
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels, one_label_a_row
 from skinfluence.rows._threads import one_thread
@@ -31,7 +36,11 @@ _EXPECTED = (
     "'neighbors', 'kernels' and (name, estimator)."
 )
 BUILT_IN = ("perceptrons", "forest", "neighbors", "kernels")
+# What parts of members are called.
+_RESERVED = ("kernel 0.25", "kernel 1", "kernel 4", "linear", "nets")
 _WITH_NETS = (Perceptrons, HalfNets)
+# Targets further from their median, in units of their spread, are moved so near for training.
+_FARTHEST = 10.0
 # The median of the absolute value of a standard normal number.
 _MEDIAN_OF_NORMAL = 0.6745
 
@@ -67,7 +76,10 @@ class Committee:
             self._views = InputViews(X, seed)
             seen = Seen(X, self._views)
             self._members = _made(members, X, checkpoints, n_neighbors, seed)
-            outputs = [member.fit(seen, targets) for member in self._members]
+            _check_fit_targets(self._members, kind)
+            # one number far off must not decide what all others are held against
+            bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
+            outputs = [member.fit(seen, bounded) for member in self._members]
             self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(judging))
@@ -137,8 +149,8 @@ class Committee:
             return ModelRows(inputs, predicted.argmax(1))
         if self.kind == "labels":
             return ModelRows(inputs, (predicted > 0.5).astype(np.float64))
-        off = np.sqrt(np.square(self.out_of_sample - self._codes).mean(0))
-        return ModelRows(inputs, predicted - off)  # at the prediction, the residual is zero
+        # at the prediction, the residual is zero
+        return ModelRows(inputs, predicted - self._spread)
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Predict labels as the user names them, or numbers."""
@@ -152,7 +164,7 @@ class Committee:
     def labels_out_of_sample(self) -> np.ndarray:
         """Predict each training row's label by what judges it."""
         assert self.labels is not None
-        return self.labels.decode(self.out_of_sample.argmax(1))
+        return self.labels.decode(likeliest(self.out_of_sample, self._codes))
 
     def class_probabilities(self, inputs: Any, trace: object = None) -> NDArray[np.float64]:
         """Predict class probabilities of rows not trained on, in the order of the labels."""
@@ -165,7 +177,9 @@ class Committee:
         self._center, self._scale = np.zeros(1), np.ones(1)
         if kind == "numbers":
             columns = targets.reshape(len(targets), -1).astype(np.float64)
-            self._center, spread = columns.mean(0), columns.std(0)
+            self._center = np.median(columns, axis=0)
+            spread = np.median(np.abs(columns - self._center), axis=0) / _MEDIAN_OF_NORMAL
+            spread = np.where(spread > 0, spread, columns.std(0))
             self._scale = np.where(spread > 0, spread, 1.0)
 
 
@@ -192,8 +206,11 @@ def check_members(members: object) -> None:
                 "classifier with predict_proba, or of a regressor. A skorch net of your own goes "
                 "to net, with cv=5 to judge rows by nets that did not see them."
             )
-    if len(set(names)) < len(names):
-        raise ValueError(f"Got committee with the names {names}, but expected distinct ones.")
+    if len({*names, *_RESERVED}) < len(names) + len(_RESERVED):
+        raise ValueError(
+            f"Got committee with the names {names}, but expected distinct ones, and none of "
+            f"{list(_RESERVED)}."
+        )
 
 
 def _made(
@@ -216,4 +233,29 @@ def _made(
             made.append(Kernels(seed))
         elif n_neighbors is not None:
             made.append(Neighbors(n_neighbors, seed))
+    if not made:
+        raise ValueError(
+            "Got committee=['neighbors'] and n_neighbors=None, which leaves no member. Set "
+            "n_neighbors, or name another member."
+        )
     return made
+
+
+def _check_fit_targets(members: list[Member], kind: str) -> None:
+    """Refuse models of the other kind than the targets."""
+    for member in members:
+        if not isinstance(member, OutOfFold):
+            continue
+        model = member.estimator
+        fits = hasattr(model, "predict_proba") if kind == "classes" else is_regressor(model)
+        if not fits:
+            wanted = "a classifier with predict_proba" if kind == "classes" else "a regressor"
+            raise TypeError(
+                f"Got {member.names[0]}={model!r} in committee, but y holds {kind}, for which "
+                f"{wanted} is needed. Set task= if y is taken for what it is not."
+            )
+
+
+def _bounded(numbers: np.ndarray) -> np.ndarray:
+    bounded: np.ndarray = np.clip(numbers, -_FARTHEST, _FARTHEST)
+    return bounded

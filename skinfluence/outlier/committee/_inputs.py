@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from skinfluence.rows._containers import center_and_scale
 
-# Tables with fewer entries than this share are of words or counts: columns keep their unit.
+# Tables of many columns with fewer entries than this share are of words or counts: columns keep
+# their unit.
 _WORDS = 0.05
+_FEWEST_WORDS = 100
 # Perceptrons see no more columns than this.
 _MOST_COLUMNS = 64
 
@@ -18,9 +21,10 @@ class InputViews:
     """What trees, distances and perceptrons see of rows; learnt of the training rows alone."""
 
     def __init__(self, X: Any, seed: int) -> None:
-        self.standardizes = not issparse(X) and np.count_nonzero(X) > _WORDS * X.size
+        flat = _flat(X)
+        self.standardizes = not _holds_words(flat)
         if self.standardizes:
-            self._center, self._scale = center_and_scale(_flat(X))
+            self._center, self._scale = _center_and_scale(flat)
         scaled = self.scaled(X)
         self._reduce: Any = None
         if scaled.shape[1] > _MOST_COLUMNS:
@@ -33,6 +37,8 @@ class InputViews:
     def scaled(self, X: Any) -> Any:
         """Give rows with standardised columns; of words, as sparse rows of length one."""
         if self.standardizes:
+            if issparse(X):  # where the center lies does not count for distances
+                return X.multiply(1 / self._scale).tocsr()
             return (_flat(X) - self._center) / self._scale
         rows = csr_array(_flat(X), dtype=np.float64)
         lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
@@ -59,6 +65,20 @@ class Seen:
 
     def __len__(self) -> int:
         return int(self.given.shape[0])
+
+
+def _holds_words(table: Any) -> bool:
+    """Tell tables of words or counts, whose columns have one unit, from others."""
+    n_entries = table.count_nonzero(axis=0) if issparse(table) else np.count_nonzero(table, axis=0)
+    used = n_entries[n_entries > 0]
+    return len(used) >= _FEWEST_WORDS and used.sum() < _WORDS * len(used) * table.shape[0]
+
+
+def _center_and_scale(table: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not issparse(table):
+        return center_and_scale(table)
+    _, variance = mean_variance_axis(csr_array(table, dtype=np.float64), axis=0)
+    return np.zeros(table.shape[1]), np.where(variance > 0, np.sqrt(variance), 1.0)
 
 
 def _flat(X: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
@@ -241,7 +241,7 @@ class OutOfFold(_OutOfSample):
 
     def __init__(self, name: str, estimator: Any, seed: int) -> None:
         self.names = [name]
-        self._estimator, self._seed = estimator, seed
+        self.estimator, self._seed = estimator, seed
 
     def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
         """Train on four of five parts and predict the other."""
@@ -254,7 +254,9 @@ class OutOfFold(_OutOfSample):
         found = np.zeros(targets.columns.shape)
         for train, held in _folds(strata, _FOLDS, self._seed):
             with seeded(self._seed):
-                model = seeded_clone(clone(self._estimator), self._seed)
+                model = seeded_clone(self.estimator, self._seed)
+                if classifies and len(np.unique(y[train])) < 2:  # of a class too small for folds
+                    model = DummyClassifier()
                 self._models.append(fit_whole(model, rows.flat[train], y[train]))
             found[held] = self._ask(self._models[-1], rows.flat[held])
         return self._outputs(found)

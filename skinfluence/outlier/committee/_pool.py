@@ -12,6 +12,8 @@ _RIDGE = 1e-2
 # Residuals beyond so many medians count less in the fit of a numeric target (Huber).
 _HUBER = 1.5
 _HUBER_STEPS = 10
+# Probabilities that differ by less are as likely.
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,19 @@ def _robust_weights(outputs: np.ndarray, targets: np.ndarray) -> NDArray[np.floa
     return found
 
 
+def likeliest(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Predict classes; where none is likelier than the one given, as by no weight at all, that."""
+    own = probabilities[np.arange(len(codes)), codes]
+    return np.where(own >= probabilities.max(1) - _TIE, codes, probabilities.argmax(1))
+
+
 def noise_transitions(probabilities: np.ndarray, codes: np.ndarray) -> NDArray[np.float64]:
     """Estimate how likely a row of each class is given each label: (n_classes, n_classes)."""
     # Half-way between counts of predicted classes against labels given, and noise that makes no
     # difference between classes: with few rows, counts are as much errors of the prediction.
     n_classes = probabilities.shape[1]
     counts = np.zeros((n_classes, n_classes))
-    np.add.at(counts, (probabilities.argmax(1), codes), 1)
+    np.add.at(counts, (likeliest(probabilities, codes), codes), 1)
     of_class = counts.sum(1, keepdims=True)
     np.fill_diagonal(counts, 0)
     rate = min(max(counts.sum() / len(codes), 1 / (len(codes) + 1)), 1 - 1 / n_classes)
