@@ -182,7 +182,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     the predictions, half-way to noise that makes no difference between classes. Of numbers, weights
     are those of robust least squares and the gradient is the residual in units of its spread; of
     several labels, each has a logit. Tables may be sparse (CSR) and are never made dense; columns
-    are standardised unless nearly all entries are zero, as those of words are. Rows that were not
+    are standardised unless they are a hundred or more and nearly all entries are zero, as those of
+    words are. Rows that were not
     trained on are judged by all members.
 
     Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of
