@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.costs.gradient_speed import Mlp
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._numbered import batches_in_order
 from skinfluence.gradients._passes import start
@@ -35,15 +36,6 @@ from skinfluence.gradients._trial import (
 
 BATCH_SIZE = 256
 N_ROWS = 10_000
-
-
-class Mlp(nn.Sequential):
-    """784-256-256-10."""
-
-    def __init__(self):
-        super().__init__(
-            nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
-        )
 
 
 class SmallMlp(nn.Sequential):
