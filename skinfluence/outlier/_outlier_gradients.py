@@ -74,8 +74,8 @@ class OutlierGradientDetector(BaseDetrimentality):
         "neighbors" (the nearest other rows) and "kernels" (kernel machines, three of Gaussian
         kernels and a linear one; given the penalty, each row is left out exactly). A list names
         some of them and adds models of your own, as (name, estimator): scikit-learn classifiers
-        with `predict_proba`, or regressors, trained five times without a fifth of the rows. None
-        trains one default net on all rows.
+        with `predict_proba`, regressors, or skorch nets of either kind, trained five times without
+        a fifth of the rows. None trains one default net on all rows.
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks. It does not change the
         scores. The detector's own contamination counts for nothing here.
@@ -92,7 +92,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         last layer, and this cannot be set.
     checkpoints : "last", "all" or int, default=10
         Take the mean gradient over these points of the training; see `GradientEmbedding`. Of a
-        committee, the mean prediction of the perceptrons.
+        committee, the mean prediction of the perceptrons, or of the nets among its members.
     normalize : {None, "activations", "gradient"}, default="activations"
         Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`. It cannot be
         set with a committee.
@@ -291,8 +291,8 @@ class OutlierGradientDetector(BaseDetrimentality):
             if self.net is not None:
                 raise ValueError(
                     f"Got net={type(self.net).__name__}(...) and a committee of your own, but a "
-                    "committee trains its own models. Leave one of them out; to have your net "
-                    "judge rows it was not trained on, set cv=5."
+                    "committee trains its own models. Leave one of them out; a net can be a "
+                    "member of the committee, as (name, net)."
                 )
         elif self.committee != "auto":
             raise ValueError(

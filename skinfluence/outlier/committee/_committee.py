@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
+from sklearn.frozen import FrozenEstimator
 
-from skinfluence.gradients._skorch import is_net
+from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.nets._labels import Labels, class_labels
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import (
@@ -200,11 +201,12 @@ def check_members(members: object) -> None:
         name, model = entry
         names.append(name)
         predicts = hasattr(model, "predict_proba") or is_regressor(model)
-        if isinstance(model, type) or is_net(model) or not hasattr(model, "fit") or not predicts:
+        is_fitted = isinstance(model, FrozenEstimator)
+        if isinstance(model, type) or is_fitted or not hasattr(model, "fit") or not predicts:
             raise TypeError(
                 f"Got {name}={model!r} in committee, but expected an instance of a scikit-learn "
-                "classifier with predict_proba, or of a regressor. A skorch net of your own goes "
-                "to net, with cv=5 to judge rows by nets that did not see them."
+                "classifier with predict_proba, of a regressor, or a skorch net of these kinds. It "
+                "is trained five times without a fifth of the rows, so it may not be frozen."
             )
     if len({*names, *_RESERVED}) < len(names) + len(_RESERVED):
         raise ValueError(
@@ -224,7 +226,7 @@ def _made(
     made: list[Member] = []
     for entry in members:
         if not isinstance(entry, str):
-            made.append(OutOfFold(*entry, seed))
+            made.append(OutOfFold(*entry, checkpoints, seed))
         elif entry == "perceptrons":
             made.append((HalfNets if X.ndim == 4 else Perceptrons)(checkpoints, seed))
         elif entry == "forest":
@@ -247,8 +249,10 @@ def _check_fit_targets(members: list[Member], kind: str) -> None:
         if not isinstance(member, OutOfFold):
             continue
         model = member.estimator
-        fits = hasattr(model, "predict_proba") if kind == "classes" else is_regressor(model)
-        if not fits:
+        classifies = hasattr(model, "predict_proba")
+        if is_net(model):
+            classifies = kind_of(model) in {"classes", "binary"}
+        if not (classifies if kind == "classes" else is_regressor(model)):
             wanted = "a classifier with predict_proba" if kind == "classes" else "a regressor"
             raise TypeError(
                 f"Got {member.names[0]}={model!r} in committee, but y holds {kind}, for which "
