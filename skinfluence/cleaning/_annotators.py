@@ -5,9 +5,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_consistent_length, validate_data
 
-from skinfluence.cleaning._dawid_skene import Annotations, Consensus, dawid_skene, qualities
+from skinfluence.cleaning._dawid_skene import (
+    Annotations,
+    Consensus,
+    dawid_skene,
+    qualities,
+    vote_shares,
+)
 from skinfluence.rows._containers import first_rows, n_samples_of, select
 from skinfluence.rows._folds import check_cv, folds_of
 from skinfluence.rows._interrupts import fit_whole
@@ -120,6 +127,13 @@ class AnnotatorConsensus(BaseEstimator):
         self.cv = cv
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        if self.estimator is not None:
+            tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
+
     def fit(
         self,
         X: Any,
@@ -151,19 +165,24 @@ class AnnotatorConsensus(BaseEstimator):
         ------
         ValueError
             If a row has no label, an annotator labels a row twice, a row's number lies outside of
-            X, or an estimator is set without X.
+            X, an estimator is set without X, or no row has two labels and no estimator is set.
         TypeError
             If the estimator has no `predict_proba`.
         """
         self._check_parameters(X)
         given = self._parse(X, y, rows, annotators)
-        found = dawid_skene(given, pooling=self.pooling)
+        if X is not None:  # what it looks like is for the estimator to check
+            validate_data(self, X, skip_check_array=True)
+        probabilities = vote_shares(given)
+        if _overlap(given):  # labels alone tell who errs
+            found = dawid_skene(given, probabilities, pooling=self.pooling)
+            probabilities = found.probabilities
         if self.estimator is not None:
             seed = draw_seeds(self.random_state, 1)[0]
             for _ in range(_ROUNDS):
-                prior = self._predicted(X, found.probabilities, seed)
-                start = found.probabilities
-                found = dawid_skene(given, pooling=self.pooling, prior=prior, start=start)
+                prior = self._predicted(X, probabilities, seed)
+                found = dawid_skene(given, probabilities, pooling=self.pooling, prior=prior)
+                probabilities = found.probabilities
         self._keep(given, found, y)
         return self
 
@@ -183,6 +202,8 @@ class AnnotatorConsensus(BaseEstimator):
             raise ValueError("Got X=None with an estimator, which is trained on X. Pass the rows.")
 
     def _parse(self, X: Any, y: Any, rows: Any, annotators: Any) -> Annotations:
+        if y is None:
+            check_targets(y, 0)  # raises what every estimator does
         if (rows is None) != (annotators is None):
             raise ValueError(
                 "Got one of rows and annotators, but labels in one column need both; a matrix of "
@@ -202,6 +223,11 @@ class AnnotatorConsensus(BaseEstimator):
         self.annotators_ = names
         given = Annotations(numbers, codes, coded, (n_rows, len(names), len(self.classes_)))
         _check_rows(given, names)
+        if self.estimator is None and not _overlap(given):
+            raise ValueError(
+                "No row has labels of two annotators, so these cannot be held against each other. "
+                "Set estimator, which judges labels by X."
+            )
         return given
 
     def _predicted(self, X: Any, probabilities: np.ndarray, seed: int) -> NDArray[np.float64]:
@@ -236,12 +262,18 @@ class AnnotatorConsensus(BaseEstimator):
             self.annotation_detrimentality_[given.rows, given.annotators] = wrong
 
 
+def _overlap(given: Annotations) -> bool:
+    """Tell whether any row has labels of two annotators."""
+    return len(given.rows) > given.shape[0]
+
+
 def _of_matrix(y: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     """Give where a matrix holds labels, these, and the names of its columns."""
     names = np.asarray(y.columns) if hasattr(y, "columns") else None
     table = np.asarray(y)
     if np.ma.isMaskedArray(y):
-        table = np.where(np.ma.getmaskarray(y), None, table)
+        table = table.astype(object)
+        table[np.ma.getmaskarray(y)] = None
     if table.ndim == 1:
         table = table[:, np.newaxis]
     if table.ndim != 2 or not table.size:

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 # Stands for labels that nobody gave, so that no confusion is impossible.
 _UNSEEN = 0.01
 _MAX_ITER = 1000
-_TOL = 1e-6
+_TOL = 1e-5
 # So many labels' worth of the mean annotator's quality is added to each in its interval.
 _PRIOR_LABELS = 2.0
 
@@ -42,21 +42,26 @@ class Consensus(NamedTuple):
     confusions: NDArray[np.float64]  # P(label given | true class), (n_annotators, n_classes, same)
 
 
+def vote_shares(given: Annotations) -> NDArray[np.float64]:
+    """Count the votes for each class of a row, as shares of its votes: (n_rows, n_classes)."""
+    _, n_annotators, n_classes = given.shape
+    votes = given.table @ np.tile(np.eye(n_classes), (n_annotators, 1))
+    shares: NDArray[np.float64] = votes / votes.sum(1, keepdims=True)
+    return shares
+
+
 def dawid_skene(
     given: Annotations,
+    probabilities: NDArray[np.float64],
     *,
     pooling: float,
     prior: np.ndarray | None = None,
-    start: np.ndarray | None = None,
 ) -> Consensus:
     """Find likely true classes and confusions by expectation and maximisation, in turn."""
-    # `prior`: what else is known of each row's class, (n_rows, n_classes); else the classes' shares
+    # `probabilities`: where to begin; `prior`: what else is known of each row's class; both
+    # (n_rows, n_classes). Without a prior, it is the shares of the classes.
     table = given.table
-    _, n_annotators, n_classes = given.shape
-    if start is None:  # the shares of votes
-        votes = table @ np.tile(np.eye(n_classes), (n_annotators, 1))
-        start = votes / votes.sum(1, keepdims=True)
-    probabilities: NDArray[np.float64] = start
+    n_classes = given.shape[2]
     confusions = _confusions(table, probabilities, pooling)
     for _ in range(_MAX_ITER):
         earlier = probabilities

@@ -248,6 +248,7 @@ BARE = np.vstack([MATRIX, [None] * MATRIX.shape[1]])  # a row without a label
             ValueError,
             "integers from 0 on",
         ),
+        ({}, None, ["a", "b"], {}, ValueError, "No row has labels of two annotators"),
         ({}, None, np.array([[0.5, 0.2]]), {}, ValueError, "numbers with a fraction"),
         ({}, None, np.array([["a", 1]], dtype=object), {}, ValueError, "mixes labels of types"),
     ],
