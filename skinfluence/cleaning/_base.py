@@ -20,7 +20,6 @@ from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._parts import fit_part
 from skinfluence.nets._models import translator_of
 from skinfluence.nets._task import settled_task
-from skinfluence.rows._containers import takes_sparse
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seed_unset
@@ -106,9 +105,6 @@ class BaseCleaner(BaseEstimator):
         self.sample_indices_, self.removed_indices_ = cleaned.kept, cleaned.removed
         self.relabelled_ = cleaned.relabelled
         return cleaned, data
-
-    def _accepts_sparse(self) -> bool:
-        return takes_sparse(self.method)
 
     def _check_parameters(self, y: object) -> None:
         if y is None:

@@ -249,7 +249,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 normalize=self.normalize,
             ),
         )
-        return settings.gather(self.net_, rows)
+        with self._trained.threads():
+            return settings.gather(self.net_, rows)
 
     @property
     def _n_features_out(self) -> int:
@@ -259,6 +260,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]  # the default net's own
         return tags
 

@@ -313,13 +313,10 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _trains_net(self) -> bool:
         return not self._has_committee()
 
-    def _accepts_sparse(self) -> bool:
-        return self._has_committee()
-
     def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         if not self._has_committee():
             return super()._prepare(rows, validation)
-        check_are_arrays(rows, sparse=True)
+        check_are_arrays(rows)
         check_shape(rows.inputs)
         members = BUILT_IN if self.committee == "auto" else self.committee
         seed = self._seeds[0]

@@ -245,7 +245,7 @@ class DataShapley(BaseDetrimentality):
             scoring = "r2" if classes is None else "accuracy"
         estimator = self.estimator
         if estimator is None:
-            estimator = default_estimator(regression=classes is None)
+            estimator = default_estimator(rows.inputs, regression=classes is None)
         given, judging = (
             ModelRows(r.inputs, as_given(self, r.targets)) for r in (rows, validation)
         )
