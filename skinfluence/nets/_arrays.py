@@ -35,11 +35,11 @@ def initialized_copy(net: Net, seed: int) -> Net:
 
 def cast_inputs(net: Net, X: Inputs) -> Inputs:
     """Cast inputs to what a net's module computes in; in a mapping, integers stay as they are."""
-    if isinstance(X, Mapping):
+    if issparse(X):  # a dict of keys among them
+        X = csr_matrix(X)  # skorch's own data set takes rows of no other kind
+    elif isinstance(X, Mapping):
         floats = {k: v for k, v in X.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
         return type(X)(**{**X, **{name: cast_inputs(net, v) for name, v in floats.items()}})
-    if issparse(X):
-        X = csr_matrix(X)  # skorch's own data set takes rows of no other kind
     elif not isinstance(X, np.ndarray):
         return X
     if X.dtype.kind in "iu" and takes_integers(net.module_):

@@ -10,39 +10,39 @@ from threadpoolctl import threadpool_limits
 
 
 class _OneThread:
-    """Counts the blocks that last: BLAS has one number for the process, torch one a thread."""
+    """Keeps what blocks of several threads found: BLAS has one number for all, torch one each."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._depth = 0
-        self._found = 1  # by the first block
-        self._limits: Any = None
         self._here = threading.local()
+        self._owner: int | None = None  # the thread that limits BLAS, which it alone can undo
+        self._limits: Any = None
+        self._found = 1
 
     def begin(self) -> None:
         """Set one thread for whoever asks."""
         with self._lock:
-            found = torch.get_num_threads()
-            if not self._depth:
-                self._found = found
-                self._limits = threadpool_limits(1, user_api="blas")
-            self._depth += 1
             depth = getattr(self._here, "depth", 0)
             if not depth:
+                found = torch.get_num_threads()
+                if self._owner is None:
+                    self._owner, self._found = threading.get_ident(), found
+                    self._limits = threadpool_limits(1, user_api="blas")
                 # a thread that is new to torch begins with what another one's block has set
                 self._here.found = self._found if found == 1 else found
                 torch.set_num_threads(1)
             self._here.depth = depth + 1
 
     def end(self) -> None:
-        """Set what was found, where this is the last block."""
+        """Set what was found, if this is the thread's last block."""
         with self._lock:
-            self._depth -= 1
-            if not self._depth:
-                self._limits.restore_original_limits()
             self._here.depth -= 1
-            if not self._here.depth:
-                torch.set_num_threads(self._here.found)
+            if self._here.depth:
+                return
+            if self._owner == threading.get_ident():
+                self._owner = None
+                self._limits.restore_original_limits()
+            torch.set_num_threads(self._here.found)
 
 
 _BLOCKS = _OneThread()
