@@ -184,7 +184,7 @@ def test_nothing_but_a_batch_is_made_dense(kind, monkeypatch, brief_nets):
 @pytest.mark.parametrize(
     ("n", "n_columns", "bound"),
     [
-        (400, 20_000, 2**24),
+        (1_500, 20_000, 2**26),
         pytest.param(20_000, 50_000, 2**28, marks=pytest.mark.slow),
     ],
 )
@@ -206,6 +206,7 @@ def test_memory_does_not_grow_with_rows_times_columns(n, n_columns, bound, brief
         assert peak < bound < n * n_columns * 4, method
 
 
+@pytest.mark.slow
 def test_wrong_labels_of_texts_are_found():
     generator = np.random.default_rng(0)
     y = np.arange(300) % 2

@@ -84,7 +84,8 @@ class BaseDetrimentality(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Numbers of any dtype; or a dict of arrays, a skorch SliceDict, or a torch data set.
+            Numbers of any dtype; a table may be a sparse matrix of scipy's. Or a dict of arrays, a
+            skorch SliceDict, or a torch data set.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any kind, or numbers. None only for a data set that holds its targets.
         X_val, y_val : like X and y, optional

@@ -148,7 +148,7 @@ def removal_curve(
     estimator : estimator
         A scikit-learn model, pipeline, or skorch net; cloned for every training.
     X : data frame, array, sparse matrix, mapping of arrays, or torch data set
-        Training rows, as the estimator takes them; sparse rows reach it as CSR.
+        Training rows, as the estimator takes them; sparse ones reach it as CSR.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Their targets, wrong ones among them.
     detrimentality : array-like of shape (n_samples,)

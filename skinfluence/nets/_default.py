@@ -134,7 +134,11 @@ def default_net(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, height, width)
-        A table gets a perceptron (64-64), images a small convolutional net.
+        A table gets a perceptron (64-64), images a small convolutional net. A table may be a sparse
+        matrix; the net takes its rows batch by batch. Of a table of words or counts, dense or
+        sparse (a hundred columns or more, fewer than one entry in twenty not zero), the net sees at
+        most 64 principal components of rows of length one: it puts rows so itself, by its `dataset`
+        and `dataset__components`.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Classes get cross-entropy, a numeric target squared error, and a two-dimensional
         indicator of labels binary cross-entropy. Floats with a fraction, or with more than 20
@@ -151,6 +155,8 @@ def default_net(
 
     Raises
     ------
+    TypeError
+        If `X` is a sparse frame or tensor.
     ValueError
         If `X` is neither a table nor images, `y` is neither classes nor numbers, or `task` is
         another word.

@@ -120,8 +120,8 @@ def check_is_dense(X: Any, name: str = "X") -> None:
         return
     fewer = "" if name == "y" else ", or make fewer columns of it first, as TruncatedSVD does"
     raise TypeError(
-        f"Got {name} as a sparse {type(X).__name__} of shape {tuple(X.shape)}, but nets take dense "
-        f"rows. Call {way_out}{fewer}."
+        f"Got {name} as a sparse {type(X).__name__} of shape {tuple(X.shape)}, but only X may be "
+        f"sparse, and as a table of scipy's. Call {way_out}{fewer}."
     )
 
 

@@ -51,7 +51,8 @@ class ComplexityGap(BaseDetrimentality):
     kernel : "ntk" or callable, default="ntk"
         "ntk" is the paper's: the kernel of an infinitely wide two-layer ReLU net on rows scaled
         to length 1. A callable gives ``kernel(A, B)`` of shape (n_a, n_b) for rows that are not
-        scaled, such as `sklearn.metrics.pairwise.rbf_kernel`; positive definite.
+        scaled, such as `sklearn.metrics.pairwise.rbf_kernel`; positive definite. Sparse rows
+        reach it as CSR.
     jitter : float, default=0.01
         Added to the diagonal of H, whose entries are 1/2 for "ntk". The paper has none, which
         near duplicates turn into noise and exact ones into a division by zero; with it, equal

@@ -180,6 +180,7 @@ def _values(kernel: Kernel, A: Table, B: Table) -> np.ndarray:
 
 
 def dense(values: Any) -> np.ndarray:
+    """Make an array of rows, or of a kernel of them, that may be sparse."""
     return np.asarray(values.toarray() if issparse(values) else values)
 
 

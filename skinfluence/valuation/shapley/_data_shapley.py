@@ -43,7 +43,8 @@ class DataShapley(BaseDetrimentality):
     ----------
     estimator : estimator or None, default=None
         A scikit-learn classifier or regressor, a Pipeline that ends in one, or a skorch net; it
-        is cloned. None for a logistic or ridge regression on standardised features.
+        is cloned. None for a logistic or ridge regression on standardised features,
+        which are only scaled if sparse; of words (`default_net`), on rows of length one.
     method : {"tmc", "beta"}, default="tmc"
         "tmc": Shapley values, by truncated Monte Carlo. "beta": Beta Shapley, whose weights stress
         subsets of some sizes.
