@@ -181,6 +181,7 @@ def test_nothing_but_a_batch_is_made_dense(kind, monkeypatch, brief_nets):
     assert max(n for n, width in shapes if width == X.shape[1]) <= 256
 
 
+@pytest.mark.filterwarnings("ignore::skinfluence.exceptions.ApproximationWarning")
 @pytest.mark.parametrize(
     ("n", "n_columns", "bound"),
     [

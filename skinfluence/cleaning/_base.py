@@ -16,6 +16,7 @@ from skinfluence.cleaning._auto import (
     losses_of_shares,
 )
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
+from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._parts import fit_part
 from skinfluence.nets._models import translator_of
@@ -130,6 +131,11 @@ class BaseCleaner(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
+        model = getattr(self, "estimator", None)
+        takes_sparse = model is None or is_net(model)
+        if not takes_sparse and _has_tags(model):
+            takes_sparse = get_tags(model).input_tags.sparse
+        tags.input_tags.sparse = takes_sparse
         return tags
 
 
