@@ -26,6 +26,8 @@ def check_separate(training: Inputs, validation: Inputs) -> None:
         digests = _digests_of_entries
     rows, given = Counter(digests(training)), Counter(digests(validation))
     n_given = given.total()
+    if not n_given:
+        return
     shared = sum(count for digest, count in given.items() if digest in rows)
     distinct = len(rows) >= _DISTINCT * rows.total()
     if given == rows or (distinct and shared == n_given):
@@ -48,10 +50,12 @@ def _digests(X: Inputs) -> list[int]:
 
 
 def _digests_of_entries(X: Inputs) -> list[int]:
-    """Do what `_digests` does for tables of which one is sparse."""
+    """Do what `_digests` does for tables of which one is sparse, but for rows of zeros."""
+    # of which there are many, such as texts without a word that is known, by no mistake
     table = csr_matrix(X, dtype=np.float64)
     parts = [np.split(a, table.indptr[1:-1]) for a in (table.indices.astype(np.int64), table.data)]
-    return [hash((where.tobytes(), what.tobytes())) for where, what in zip(*parts, strict=True)]
+    rows = zip(*parts, strict=True)
+    return [hash((where.tobytes(), what.tobytes())) for where, what in rows if len(where)]
 
 
 def _row(X: Inputs, i: int) -> object:
