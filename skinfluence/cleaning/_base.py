@@ -16,11 +16,11 @@ from skinfluence.cleaning._auto import (
     losses_of_shares,
 )
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
+from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._parts import fit_part
 from skinfluence.nets._models import translator_of
 from skinfluence.nets._task import settled_task
-from skinfluence.rows._containers import takes_sparse
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seed_unset
@@ -107,9 +107,6 @@ class BaseCleaner(BaseEstimator):
         self.relabelled_ = cleaned.relabelled
         return cleaned, data
 
-    def _accepts_sparse(self) -> bool:
-        return takes_sparse(self.method)
-
     def _check_parameters(self, y: object) -> None:
         if y is None:
             check_targets(None, 0)  # says what is missing
@@ -134,6 +131,11 @@ class BaseCleaner(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
+        model = getattr(self, "estimator", None)
+        takes_sparse = model is None or is_net(model)
+        if not takes_sparse and _has_tags(model):
+            takes_sparse = get_tags(model).input_tags.sparse
+        tags.input_tags.sparse = takes_sparse
         return tags
 
 

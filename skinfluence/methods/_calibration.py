@@ -20,7 +20,7 @@ from skinfluence.methods._p_values import (
 )
 from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.nets._predictions import check_given_net_has_classes
-from skinfluence.rows._containers import check_finite, takes_sparse
+from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
 from skinfluence.rows._rows import ModelRows, Rows
@@ -302,9 +302,6 @@ class CalibratedDetrimentality(BaseDetrimentality):
         if hasattr(self.folds_[0], "trace_"):
             self.trace_ = [fold.trace_ for fold in self.folds_]
         return 1 - self.p_values_
-
-    def _accepts_sparse(self) -> bool:
-        return takes_sparse(self.method)
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError

@@ -181,10 +181,9 @@ class OutlierGradientDetector(BaseDetrimentality):
     ``p[class] T[class, label]``: T, how likely a row of a class is given a label, is estimated from
     the predictions, half-way to noise that makes no difference between classes. Of numbers, weights
     are those of robust least squares and the gradient is the residual in units of its spread; of
-    several labels, each has a logit. Tables may be sparse (CSR) and are never made dense; columns
-    are standardised unless they are a hundred or more and nearly all entries are zero, as those of
-    words are. Rows that were not
-    trained on are judged by all members.
+    several labels, each has a logit. Sparse tables are never made dense; columns are standardised
+    unless they are a hundred or more and nearly all entries are zero, as those of words are. Rows
+    that were not trained on are judged by all members.
 
     Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of
     the mean error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it
@@ -313,13 +312,10 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _trains_net(self) -> bool:
         return not self._has_committee()
 
-    def _accepts_sparse(self) -> bool:
-        return self._has_committee()
-
     def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         if not self._has_committee():
             return super()._prepare(rows, validation)
-        check_are_arrays(rows, sparse=True)
+        check_are_arrays(rows)
         check_shape(rows.inputs)
         members = BUILT_IN if self.committee == "auto" else self.committee
         seed = self._seeds[0]
