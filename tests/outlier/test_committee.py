@@ -583,6 +583,12 @@ def test_a_column_far_from_zero_counts_as_near(far):
     np.testing.assert_allclose(fitted(away, Y).detrimentality_, expected, atol=0.02)
 
 
+class ThreadCounter(LogisticRegression):
+    def fit(self, X, y):
+        self.threads_ = torch.get_num_threads()
+        return super().fit(X, y)
+
+
 def test_one_thread_within_and_as_many_as_before_after(monkeypatch):
     found, fit = [], Kernels.fit
     before = torch.get_num_threads()
@@ -591,11 +597,13 @@ def test_one_thread_within_and_as_many_as_before_after(monkeypatch):
         Kernels, "fit", lambda *args: found.append(torch.get_num_threads()) or fit(*args)
     )
     try:
-        fitted(X, Y)
+        method = fitted(X, Y, committee=["kernels", ("own", ThreadCounter())])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert found == [1]
+    # models of one's own choose their threads themselves
+    assert {model.threads_ for model in method.committee_._members[1]._models} == {2}
 
 
 def test_iris_without_flips_looks_clean():

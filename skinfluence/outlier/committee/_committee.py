@@ -1,6 +1,7 @@
 """A committee: members that judge rows out of sample, and one prediction of all of them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -73,14 +74,18 @@ class Committee:
         self._learn_unit(rows.targets, kind)
         targets = Targets(self.encoded(rows.targets), kind)
         X: Any = rows.inputs
+        self._members = _made(members, X, checkpoints, n_neighbors, seed)
+        _check_fit_targets(self._members, kind)
         with one_thread():
             self._views = InputViews(X, seed)
             seen = Seen(X, self._views)
-            self._members = _made(members, X, checkpoints, n_neighbors, seed)
-            _check_fit_targets(self._members, kind)
-            # one number far off must not decide what all others are held against
-            bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
-            outputs = [member.fit(seen, bounded) for member in self._members]
+        # one number far off must not decide what all others are held against
+        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
+        outputs = []
+        for member in self._members:
+            with _threads_of(member):
+                outputs.append(member.fit(seen, bounded))
+        with one_thread():
             self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(judging))
@@ -130,7 +135,11 @@ class Committee:
         """Predict other rows by all members: probabilities, or numbers in units of their spread."""
         with one_thread():
             seen = Seen(inputs, self._views)
-            return self._pool.predict(np.concatenate([m.predict(seen) for m in self._members]))
+        outputs = []
+        for member in self._members:
+            with _threads_of(member):
+                outputs.append(member.predict(seen))
+        return self._pool.predict(np.concatenate(outputs))
 
     def encoded(self, targets: np.ndarray) -> np.ndarray:
         """Turn targets as the user gives them into codes, or numbers in columns."""
@@ -241,6 +250,11 @@ def _made(
             "n_neighbors, or name another member."
         )
     return made
+
+
+def _threads_of(member: Member) -> AbstractContextManager[None]:
+    """Let members compute on one thread, but for nets, which go by their size, and own models."""
+    return nullcontext() if isinstance(member, HalfNets | OutOfFold) else one_thread()
 
 
 def _check_fit_targets(members: list[Member], kind: str) -> None:
