@@ -5,7 +5,7 @@
 
 Public names by stage:
 
-* nets: `nets.default_net`
+* nets: `nets.default_net`, `nets.from_torch`
 * gradients: `gradients.per_sample_gradients`, `gradients.gradient_norms`,
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `gradients.Projection`
