@@ -40,6 +40,8 @@ ACCEPTED = {
         rf"Score every row by a net that was not trained on it, and by a detector .* {HELD_OUT} .*",
         # folds of p-values, which every method has
         r"Number of folds, stratified by the given label, or what has scikit-learn's `split`, .*",
+        # folds of a classifier that is no method's net
+        r"How rows are held out of the estimator's training, which needs `X`\.",
         # folds that choose how much to remove
         r'Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups .*',
     ],
