@@ -21,7 +21,8 @@ Public names by stage:
 * several methods on one training: `DetrimentalityUnion`
 * one unit for all methods: `CalibratedDetrimentality`
 * validation rows in a search: `ValidationRows`
-* what people look at: `display.issues_frame`, `display.DetrimentalityDisplay` and its like
+* what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
+  `display.DetrimentalityDisplay` and its like
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * labels of several annotators: `AnnotatorConsensus`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,

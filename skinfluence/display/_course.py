@@ -64,51 +64,58 @@ def learnt_at(epochs: NDArray[np.intp], is_predicted: NDArray[np.bool_]) -> int 
     return int(epochs[missed[-1] + 1 if len(missed) else 0])
 
 
-def course_of(method: Any, rows: Rows) -> Course:
-    """Follow the training of a method: what was recorded, or what its checkpoints say of rows."""
+def course_of(method: Any, rows: Rows, only: NDArray[np.intp] | None = None) -> Course:
+    """Follow the training of a method, by what it recorded; of all rows or of some."""
+    lacking = lacks_course(method)
+    if lacking:
+        raise ValueError(lacking)
+    some = np.arange(len(rows)) if only is None else only
+    if hasattr(method, "committee_"):
+        epochs, found = method.committee_.along_training(rows.inputs)
+        return Course(np.array(epochs), found[:, some], method.classes_, out_of_sample=True)
+    trained, trace = method._trained, method.trace_
+    if trace.logits is not None:
+        tables = [_probabilities(method.net_, table[some]) for table in trace.logits]
+        epochs = list(range(1, len(tables) + 1))
+    else:
+        inputs = rows.inputs if only is None else rows.part(only).inputs
+        tables = [trained.probabilities_at(inputs, [point.state]) for point in trace.checkpoints]
+        epochs = [point.epoch for point in trace.checkpoints]
+    probabilities = np.stack(tables)[:, :, trained.labels.codes]
+    return Course(np.array(epochs), probabilities, trained.labels.classes, out_of_sample=False)
+
+
+def lacks_course(method: Any) -> str:
+    """Say why the training of a method cannot be followed; nothing if it can."""
     name = type(method).__name__
-    trained = getattr(method, "_trained", None)
-    if not hasattr(method, "classes_") or hasattr(method, "folds_") or trained is None:
-        raise ValueError(
+    alone = hasattr(method, "_trained") and not hasattr(method, "folds_")
+    if not alone or not hasattr(method, "classes_"):
+        return (
             f"{name}, as it was fitted, follows no one training of a classifier. Use "
             "OutlierGradientDetector(), or a method with cv=None and a classifier."
         )
+    trace = getattr(method, "trace_", None)
     if hasattr(method, "committee_"):
-        found = method.committee_.along_training(rows.inputs)
-        if found is None:
-            raise ValueError(
+        if trace is None:
+            return (
                 f"The committee of {name} has no member whose training is followed. Add "
                 "'perceptrons' to it."
             )
-        epochs, probabilities = found
-        _check_long_enough(len(epochs), name)
-        return Course(np.array(epochs), probabilities, method.classes_, out_of_sample=True)
-    trace = getattr(method, "trace_", None)
-    codes = trained.labels.codes
-    if trace is not None and trace.logits is not None:
-        tables = [_probabilities(method.net_, table) for table in trace.logits]
-        epochs = list(range(1, len(tables) + 1))
-    else:
-        points = [] if trace is None else trace.checkpoints
-        _check_long_enough(len(points), name)
-        tables = [trained.probabilities_at(rows.inputs, [point.state]) for point in points]
-        epochs = [point.epoch for point in points]
-    probabilities = np.stack(tables)[:, :, codes]
-    return Course(np.array(epochs), probabilities, trained.labels.classes, out_of_sample=False)
+        trace = trace[0] if isinstance(trace, list) else trace
+    has_logits = trace is not None and trace.logits is not None and len(trace.logits) > 1
+    n_points = 0 if trace is None else len(trace.checkpoints)
+    if not has_logits and n_points < 2:
+        return (
+            f"{name} recorded {n_points} points of its training, as it is set, but at least two "
+            "are needed. Set its checkpoints to 10, or use a method that records more, such as "
+            "AreaUnderMargin()."
+        )
+    return ""
 
 
 def codes_in(classes: np.ndarray, labels: np.ndarray) -> NDArray[np.intp]:
     """Code labels by their places among the classes."""
     return Labels(classes, np.arange(len(classes))).encode(labels)
-
-
-def _check_long_enough(n_points: int, name: str) -> None:
-    if n_points < 2:
-        raise ValueError(
-            f"{name} recorded {n_points} points of its training, as it is set, but at least two "
-            "are needed. Set its checkpoints to 10, or use a method that records more, such as "
-            "AreaUnderMargin()."
-        )
 
 
 def _probabilities(net: Any, table: np.ndarray) -> NDArray[np.float64]:

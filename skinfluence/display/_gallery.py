@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import fill
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from skinfluence.display._answers import answers_of, checked_flags, checked_scores
 from skinfluence.display._columns import columns_apart, columns_of, peers_of
 from skinfluence.display._nearest import comparable, distances_to, nearest
-from skinfluence.display._style import ALERT, INK, PALE, QUIET, axes_for, counted, shorten
+from skinfluence.display._style import ALERT, INK, PALE, QUIET, axes_for, counted, shorten, wrapped
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._parameters import check_positive_integer, is_integer
 from skinfluence.rows._targets import check_targets, is_regression_target
@@ -19,8 +18,9 @@ from skinfluence.rows._targets import check_targets, is_regression_target
 # Inches: of a tile with its text, of a letter of the table, of its line.
 _TILE = (1.5, 2.45)
 _LETTER, _LINE = 0.082, 0.24
-# Characters of a column, of a text that is the only one, and of the heading on an inch.
-_TEXT, _LONG_TEXT, _HEADING = 28, 70, 16
+_TITLE = 9
+# Characters of a column, and of a text that is the only one.
+_TEXT, _LONG_TEXT = 28, 70
 
 
 @dataclass(frozen=True)
@@ -173,13 +173,13 @@ class SampleGalleryDisplay:
         answers = answers_of(method, X, y)
         predictions = answers.predictions
         seen_in = predictions is not None and not predictions.out_of_sample
-        suspects, columns = _suspects(
+        suspects, columns = suspects_of(
             X,
             answers.given,
             scores=answers.detrimentality,
             predicted=None if predictions is None else predictions.values,
             table=comparable(answers.rows.inputs),
-            choice=_Choice(rows, n_contradicting, image_shape, n_columns),
+            choice=Choice(rows, n_contradicting, image_shape, n_columns),
             is_noisy=is_noisy,
             is_numeric=answers.is_numeric,
         )
@@ -228,13 +228,13 @@ class SampleGalleryDisplay:
             raise ValueError(f"Got {len(scores)} scores for {n_samples_of(X)} rows of X.")
         given = check_targets(y, len(scores)).reshape(-1)
         values = None if predicted is None else check_targets(predicted, len(scores)).reshape(-1)
-        suspects, columns = _suspects(
+        suspects, columns = suspects_of(
             X,
             given,
             scores=scores,
             predicted=values,
             table=comparable(np.asarray(X) if columns_of(X) is not None else X),
-            choice=_Choice(rows, n_contradicting, image_shape, n_columns),
+            choice=Choice(rows, n_contradicting, image_shape, n_columns),
             is_noisy=is_noisy,
             is_numeric=is_regression_target(given),
         )
@@ -262,8 +262,9 @@ class SampleGalleryDisplay:
         """Draw images side by side: the row large, what contradicts it in small ones below."""
         n_across = min(6, len(self.suspects))
         n_down = -(-len(self.suspects) // n_across)
-        heading = self._heading("framed in bold", n_across * _TILE[0])
-        size = n_across * _TILE[0], n_down * _TILE[1] + 0.15 * (heading.count("\n") + 2)
+        heading = self._heading("framed in bold")
+        n_lines = 1 + len(heading) * _TITLE // (n_across * _TILE[0] * 120)
+        size = n_across * _TILE[0], n_down * _TILE[1] + 0.15 * (n_lines + 1)
         ax = axes_for("SampleGalleryDisplay", ax, size)
         width, height = _TILE
         for number, suspect in enumerate(self.suspects):
@@ -273,7 +274,7 @@ class SampleGalleryDisplay:
         ax.set_xlim(0, n_across * width)
         ax.set_ylim(-n_down * height, 0)
         ax.set_aspect("equal")
-        ax.set_title(heading, fontsize=9)
+        ax.set_title(wrapped(ax, heading, _TITLE), fontsize=_TITLE)
         return ax
 
     def _draw_table(self, ax: Any) -> Any:
@@ -298,10 +299,10 @@ class SampleGalleryDisplay:
                 ax.text(place + 0.5, -number, text, color=color, fontweight=weight, **font)
         ax.set_xlim(0, starts[-1])
         ax.set_ylim(-len(table) + 0.3, 0.8)
-        ax.set_title(self._heading("in bold", size[0]), fontsize=9)
+        ax.set_title(wrapped(ax, self._heading("in bold"), _TITLE), fontsize=_TITLE)
         return ax
 
-    def _heading(self, mark: str, width: float) -> str:
+    def _heading(self, mark: str) -> str:
         known = [suspect.is_noisy for suspect in self.suspects if suspect.is_noisy is not None]
         heading = counted(len(self.suspects), "row")
         if any(suspect.contradicting for suspect in self.suspects):
@@ -309,27 +310,28 @@ class SampleGalleryDisplay:
             if not any(isinstance(s.sample.label, float) for s in self.suspects):
                 heading += " with other labels"
         heading += f"; {sum(known)} known to be noisy, {mark}" if known else ""
-        return fill(heading, int(width * _HEADING))
+        return heading
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """What is to be shown."""
 
     rows: Any
     n_contradicting: int
     image_shape: Sequence[int] | None
     n_columns: int
+    all_labels: bool = False
 
 
-def _suspects(
+def suspects_of(
     X: Any,
     given: np.ndarray,
     *,
     scores: NDArray[np.float64],
     predicted: np.ndarray | None,
     table: Any,
-    choice: _Choice,
+    choice: Choice,
     is_noisy: ArrayLike | None,
     is_numeric: bool,
 ) -> tuple[list[Suspect], list[str] | None]:
@@ -340,7 +342,9 @@ def _suspects(
     if table is not None and choice.n_contradicting:
         check_positive_integer("n_contradicting", choice.n_contradicting)
         for number, away in enumerate(distances_to(table, rows)):
-            other = np.ones(len(given), dtype=bool) if is_numeric else given != given[rows[number]]
+            other = given != given[rows[number]]
+            if is_numeric or choice.all_labels:
+                other[:] = True
             near[number] = nearest(away, other, choice.n_contradicting)
     images = _images(X, choice.image_shape)
     columns = None

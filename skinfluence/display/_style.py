@@ -1,5 +1,6 @@
 """How displays look: forms that tell things apart in print, colors that all eyes tell apart."""
 
+from textwrap import fill
 from typing import Any
 
 from skinfluence.display._optional import load_pyplot
@@ -21,6 +22,8 @@ LINES = (
 )
 # Light to dark, by lightness alone; the lightest is not white, the darkest not black.
 SHADES = "Greys"
+# Width of a letter on the mean, in units of the font size.
+_LETTER = 0.57
 
 
 def axes_for(what: str, ax: Any, size: tuple[float, float] | None = None) -> Any:
@@ -30,6 +33,14 @@ def axes_for(what: str, ax: Any, size: tuple[float, float] | None = None) -> Any
     pyplot = load_pyplot(what)
     _, ax = pyplot.subplots(figsize=size, layout="constrained")
     return ax
+
+
+def wrapped(ax: Any, text: str, size: float) -> str:
+    """Break a heading of that font size into lines as wide as the axes, or a figure they fill."""
+    figure = ax.figure
+    alone = len(figure.axes) == 1
+    width = figure.get_figwidth() if alone else ax.get_window_extent().width / figure.dpi
+    return fill(text, max(12, int(width * 72 / (size * _LETTER))))
 
 
 def shorten(value: object, most: int = 14) -> str:
