@@ -11,9 +11,11 @@ from skinfluence.display._style import ALERT, INK, MAIN, QUIET, axes_for
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import check_class_labels, check_targets, classes_and_codes
 
-# A training believes what it gives this much on the mean, and wavers by more than that deviation.
-_BELIEVED = 2 / 3
-_WAVERS = 0.2
+# What a training gives so much on the mean, it believes, or holds for possible; beyond that
+# deviation, it wavers.
+_BELIEVED, _POSSIBLE, _WAVERS = 2 / 3, 1 / 3, 0.2
+# Of more rows than this, markers are smaller.
+_CROWD = 1500
 REGIONS = ("easy", "ambiguous", "hard", "wrong")
 _LOOKS: dict[str, dict[str, Any]] = {
     "easy": {"marker": ".", "c": QUIET, "s": 12, "linewidths": 0},
@@ -27,7 +29,7 @@ def regions_of(
     confidence: NDArray[np.float64], spread: NDArray[np.float64], other: NDArray[np.float64]
 ) -> np.ndarray:
     """Name the region of each row: one of `REGIONS`."""
-    rest = np.where(spread > _WAVERS, "ambiguous", "hard")
+    rest = np.where((confidence >= _POSSIBLE) | (spread > _WAVERS), "ambiguous", "hard")
     rest = np.where(confidence >= _BELIEVED, "easy", rest)
     return np.where(other >= _BELIEVED, "wrong", rest)
 
@@ -56,8 +58,8 @@ class DataMapDisplay:
     ----------
     regions_ : ndarray of shape (n_samples,)
         "wrong": another class has a mean probability of 2/3 or more. Of the others, "easy": the
-        label given has; else "ambiguous", where the spread is above 0.2, or "hard". The borders are
-        for the eye, and no test.
+        label given has; else "ambiguous": it has 1/3, or a spread above 0.2; else "hard": no label
+        is believed. The borders are for the eye, and no test.
     ax_ : matplotlib Axes
         What was drawn on.
     figure_ : matplotlib Figure
@@ -72,7 +74,9 @@ class DataMapDisplay:
     References
     ----------
     Swayamdipta, Schwartz, Lourie, Wang, Hajishirzi, Smith, Choi. "Dataset Cartography: Mapping and
-    Diagnosing Datasets with Training Dynamics". EMNLP 2020, arXiv 2009.10795, section 2.
+    Diagnosing Datasets with Training Dynamics". EMNLP 2020, arXiv 2009.10795, section 2. Seedat,
+    Crabbé, Bica, van der Schaar. "Data-IQ: Characterizing Subgroups with Heterogeneous Outcomes in
+    Tabular Data". NeurIPS 2022, arXiv 2210.13043, for rows that stay in doubt.
 
     Examples
     --------
@@ -84,7 +88,7 @@ class DataMapDisplay:
     ... ])
     >>> display = DataMapDisplay.from_predictions(probabilities, ["a", "a", "b"])
     >>> display.regions_.tolist()
-    ['easy', 'wrong', 'hard']
+    ['easy', 'wrong', 'ambiguous']
     """
 
     def __init__(
@@ -198,14 +202,16 @@ class DataMapDisplay:
         self
         """
         ax = axes_for("DataMapDisplay", ax, (6.4, 5.4))
+        shrink = max(0.3, min(1.0, _CROWD / len(self.confidence)))
         self.regions_ = regions_of(self.confidence, self.spread, self.other)
         for region in REGIONS:
             rows = self.regions_ == region
             label = f"{region} ({int(rows.sum()):,})"
-            ax.scatter(self.spread[rows], self.confidence[rows], label=label, **_LOOKS[region])
+            look = {**_LOOKS[region], "s": _LOOKS[region]["s"] * shrink}
+            ax.scatter(self.spread[rows], self.confidence[rows], label=label, **look)
         if self.is_noisy is not None:
             rows = np.asarray(self.is_noisy)
-            look = {"marker": "o", "s": 90, "facecolors": "none", "edgecolors": INK}
+            look = {"marker": "o", "s": 90 * shrink, "facecolors": "none", "edgecolors": INK}
             label = f"known to be noisy ({int(rows.sum()):,})"
             look["linewidths"] = 0.6
             ax.scatter(self.spread[rows], self.confidence[rows], label=label, **look)

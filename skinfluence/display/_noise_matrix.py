@@ -190,6 +190,6 @@ class NoiseMatrixDisplay:
         ax.set_xlabel("class expected")
         ax.set_ylabel("label given")
         wrong = self.expected.sum() - np.trace(self.expected)
-        ax.set_title(f"{wrong:,.0f} of {self.expected.sum():,.0f} labels expected to be wrong")
+        ax.set_title(f"{wrong:,.0f} of {self.expected.sum():,.0f} labels confidently contradicted")
         self.ax_, self.figure_ = ax, ax.figure
         return self
