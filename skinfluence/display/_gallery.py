@@ -15,8 +15,8 @@ from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._parameters import check_positive_integer, is_integer
 from skinfluence.rows._targets import check_targets, is_regression_target
 
-# Inches: of a tile with its text, of a letter of the table, of its line.
-_TILE = (1.5, 2.45)
+# Inches: of a tile with its text, of the small images in it, of a letter of a table, of its line.
+_TILE, _SMALL = (1.5, 2.45), 0.52
 _LETTER, _LINE = 0.082, 0.24
 _TITLE = 9
 # Characters of a column, and of a text that is the only one.
@@ -260,13 +260,15 @@ class SampleGalleryDisplay:
 
     def _draw_tiles(self, ax: Any) -> Any:
         """Draw images side by side: the row large, what contradicts it in small ones below."""
-        n_across = min(6, len(self.suspects))
+        n_across = min(6 if len(self.suspects) <= 18 else 8, len(self.suspects))
         n_down = -(-len(self.suspects) // n_across)
-        heading = self._heading("framed in bold")
-        n_lines = 1 + len(heading) * _TITLE // (n_across * _TILE[0] * 120)
-        size = n_across * _TILE[0], n_down * _TILE[1] + 0.15 * (n_lines + 1)
-        ax = axes_for("SampleGalleryDisplay", ax, size)
         width, height = _TILE
+        if not any(suspect.contradicting for suspect in self.suspects):
+            height -= _SMALL
+        heading = self._heading("framed in bold")
+        n_lines = 1 + len(heading) * _TITLE // (n_across * width * 120)
+        size = n_across * width, n_down * height + 0.15 * (n_lines + 1)
+        ax = axes_for("SampleGalleryDisplay", ax, size)
         for number, suspect in enumerate(self.suspects):
             left = number % n_across * width + 0.1
             top = -(number // n_across) * height
