@@ -106,7 +106,8 @@ def explain(
         f"the number of a row, from 0 to {n_rows - 1}",
         holds=lambda value: is_integer(value) and 0 <= value < n_rows,
     )
-    for name, value in (("n_neighbors", n_neighbors), ("n_influential", n_influential)):
+    counts = {"n_neighbors": n_neighbors, "n_influential": n_influential, "n_columns": n_columns}
+    for name, value in counts.items():
         check_non_negative_integer(name, value)
     method, _ = seen_by(method, X)
     found = answers.predictions

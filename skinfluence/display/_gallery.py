@@ -453,9 +453,10 @@ def _draw_tile(ax: Any, suspect: Suspect, left: float, top: float, predicted_by:
     if suspect.is_noisy:
         corner = left, above - width
         ax.add_patch(_frame(ax, corner, width))
-    small = width / 3 - 0.05
-    for number, other in enumerate(suspect.contradicting[:3]):
-        place = left + number * width / 3
+    step = width / max(3, len(suspect.contradicting))
+    small = step - 0.05
+    for number, other in enumerate(suspect.contradicting):
+        place = left + number * step
         _draw_image(ax, other.content, place, above - width - 0.04, small)
         label = shorten(other.label, 7)
         ax.text(place, above - width - small - 0.1, label, **{**text, "fontsize": 6, "va": "top"})

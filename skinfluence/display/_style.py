@@ -62,5 +62,7 @@ def counted(n: int, what: str) -> str:
 
 def line_style(number: int) -> dict[str, Any]:
     """Give the line of the method with that number, unlike those before it."""
-    color, dashes, _ = LINES[number % len(LINES)]
-    return {"color": color, "linestyle": dashes, "linewidth": 1.8}
+    color, dashes, marker = LINES[number % len(LINES)]
+    look = {"color": color, "linestyle": dashes, "linewidth": 1.8}
+    # where dashes come again, markers begin
+    return look if number < len(LINES) else {**look, "marker": marker, "markevery": 0.1}

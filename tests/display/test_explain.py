@@ -186,7 +186,7 @@ def test_what_is_not_known_is_left_out():
 
 
 def test_it_is_drawn(pyplot, brief_nets):
-    method = OutlierGradientDetector(random_state=0).fit(X, WORDS)
+    method = OutlierGradientDetector(committee=["perceptrons"], random_state=0).fit(X, WORDS)
     display = ExplanationDisplay.from_estimator(method, X, WORDS, FLIPPED)
     assert list(display.panels_) == ["learning", "rows"]
     learning = display.explanation.learning
