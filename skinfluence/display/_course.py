@@ -71,8 +71,9 @@ def course_of(method: Any, rows: Rows, only: NDArray[np.intp] | None = None) -> 
         raise ValueError(lacking)
     some = np.arange(len(rows)) if only is None else only
     if hasattr(method, "committee_"):
-        epochs, found = method.committee_.along_training(rows.inputs)
-        return Course(np.array(epochs), found[:, some], method.classes_, out_of_sample=True)
+        inputs = rows.inputs if only is None else rows.part(only).inputs
+        epochs, found = method.committee_.along_training(inputs, some)
+        return Course(np.array(epochs), found, method.classes_, out_of_sample=True)
     trained, trace = method._trained, method.trace_
     if trace.logits is not None:
         tables = [_probabilities(method.net_, table[some]) for table in trace.logits]

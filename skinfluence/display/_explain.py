@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import issparse
 
-from skinfluence.display._answers import Answers, answers_of, seen_by
+from skinfluence.display._answers import Answers, answers_of, method_of
 from skinfluence.display._columns import columns_apart, columns_of, peers_of
 from skinfluence.display._course import (
     codes_in,
@@ -81,8 +81,7 @@ def explain(
     not seen.
 
     Cost: the distances from the row to all others and among 200 of them; where a training was
-    followed, the row's forward passes, with a committee those of all rows; where the method has
-    `influence`, one query.
+    followed, the row's forward passes; where the method has `influence`, one query.
 
     Examples
     --------
@@ -109,7 +108,7 @@ def explain(
     counts = {"n_neighbors": n_neighbors, "n_influential": n_influential, "n_columns": n_columns}
     for name, value in counts.items():
         check_non_negative_integer(name, value)
-    method, _ = seen_by(method, X)
+    method = method_of(method)
     found = answers.predictions
     neighbors, conflicts = _related(answers, row, n_neighbors)
     helpful, harmful = _influential(method, answers, row, n_influential)

@@ -138,10 +138,10 @@ class PerceptronCommittee:
         """Average over the training what those say of a training row that do not train on it."""
         return self._mean(X, 1 - self.trains)
 
-    def along_training(self, X: np.ndarray) -> NDArray[np.float64]:
-        """Give what `out_of_bag` averages: (n_checkpoints, n_rows, n_outputs)."""
-        points = self.trace.checkpoints
-        return np.stack([self._mean(X, 1 - self.trains, [point]) for point in points])
+    def along_training(self, X: np.ndarray, some: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Give what `out_of_bag` averages, of some rows: (n_checkpoints, n_rows, n_outputs)."""
+        judges = 1 - self.trains[some]
+        return np.stack([self._mean(X, judges, [point]) for point in self.trace.checkpoints])
 
     def predict(self, X: np.ndarray) -> NDArray[np.float64]:
         """Average over the training what all say of other rows: (n_rows, n_outputs)."""

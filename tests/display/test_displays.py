@@ -160,7 +160,9 @@ def test_many_classes_with_long_names_stay_readable():
 
 def test_the_map_of_a_committee_is_out_of_sample(method):
     display = DataMapDisplay.from_estimator(method, X, WORDS, is_noisy=IS_NOISY)
-    epochs, course = method.committee_.along_training(X)
+    epochs, course = method.committee_.along_training(X, np.arange(120))
+    _, some = method.committee_.along_training(X[[7, 3]], np.array([7, 3]))
+    np.testing.assert_allclose(some, course[:, [7, 3]], atol=1e-6)
     assert len(epochs) == len(course) == 10
     given = course[:, np.arange(120), np.searchsorted(NAMES, WORDS)]
     np.testing.assert_allclose(display.confidence, given.mean(0))
@@ -183,7 +185,11 @@ def test_images_are_mapped_by_the_net_of_the_other_half(brief_nets):
     method = OutlierGradientDetector(committee=["perceptrons"], checkpoints=2, random_state=0).fit(
         images, y
     )
-    epochs, course = method.committee_.along_training(images)
+    every = np.arange(60)
+    epochs, course = method.committee_.along_training(images, every)
+    row = int(method.committee_._members[0]._halves[0][1][0])
+    _, alone = method.committee_.along_training(images[[row]], np.array([row]))
+    np.testing.assert_allclose(alone[:, 0], course[:, row], atol=1e-6)
     member = method.committee_._members[0]
     for trained, (_, held) in zip(member.trained[:2], member._halves, strict=True):
         for number, point in enumerate(trained.trace.checkpoints):

@@ -188,13 +188,13 @@ class Committee:
         """Predict the training rows without them: probabilities, or numbers as the user has."""
         return self._numbers(self.out_of_sample) if self.kind == "numbers" else self.out_of_sample
 
-    def along_training(self, inputs: Any) -> tuple[list[int], NDArray[np.float64]] | None:
-        """Predict training rows by nets that did not see them, after epochs; None without nets."""
+    def along_training(
+        self, inputs: Any, some: NDArray[np.intp]
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """Predict training rows with these numbers by nets that did not see them, after epochs."""
         nets = [member for member in self._members if isinstance(member, _WITH_NETS)]
-        if not nets:
-            return None
         with one_thread():
-            return nets[0].along_training(Seen(inputs, self._views))
+            return nets[0].along_training(Seen(inputs, self._views), some)
 
     def judged_labels(self) -> np.ndarray:
         """Predict each training row's label by what judges it."""

@@ -188,10 +188,12 @@ class Perceptrons(_OutOfSample):
         """Predict other rows by all of them."""
         return self._outputs(self.trained.predict(rows.reduced), 1.0)
 
-    def along_training(self, rows: Seen) -> tuple[list[int], NDArray[np.float64]]:
-        """Predict training rows by those that did not see them, after each epoch recorded."""
+    def along_training(
+        self, rows: Seen, some: NDArray[np.intp]
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """Predict some training rows by those that did not see them, after epochs recorded."""
         epochs = [point.epoch for point in self.trained.trace.checkpoints]
-        return epochs, self.trained.along_training(rows.reduced)
+        return epochs, self.trained.along_training(rows.reduced, some)
 
     def _outputs(self, found: np.ndarray, share: float) -> NDArray[np.float64]:
         n_votes = share * self.trained.trains.shape[1] * len(self.trained.trace.checkpoints)
@@ -234,17 +236,20 @@ class HalfNets:
         found = [_ask_net(net, rows.given, self._targets) for net in self.trained]
         return self._outputs(np.mean(found, axis=0))
 
-    def along_training(self, rows: Seen) -> tuple[list[int], NDArray[np.float64]]:
-        """Predict training rows by the net of the other half, after each epoch recorded."""
+    def along_training(
+        self, rows: Seen, some: NDArray[np.intp]
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """Predict some training rows by the net of the other half, after epochs recorded."""
         traces = [one.trace for one in self.trained[:2]]
         epochs = [[point.epoch for point in trace.checkpoints] for trace in traces if trace]
         n_points = min(map(len, epochs))  # halves that differ by a row may differ by an epoch
         found = np.empty((n_points, len(rows), self._targets.columns.shape[1]))
         for trained, trace, (_, held) in zip(self.trained[:2], traces, self._halves, strict=True):
+            mine = np.flatnonzero(np.isin(some, held))
             assert trace is not None
-            for number, point in enumerate(trace.checkpoints[:n_points]):
-                at = [point.state]
-                found[number, held] = _ask_net(trained, rows.given[held], self._targets, at)
+            for number, point in enumerate(trace.checkpoints[:n_points] if len(mine) else []):
+                at: list[State | None] = [point.state]
+                found[number, mine] = _ask_net(trained, rows.given[mine], self._targets, at)
         return epochs[0][:n_points], found
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
@@ -305,16 +310,18 @@ class OutOfFold(_OutOfSample):
 
 
 def _ask_net(
-    trained: TrainedNet, X: Any, targets: Targets, states: list[State] | None = None
+    trained: TrainedNet, X: Any, targets: Targets, states: list[State | None] | None = None
 ) -> np.ndarray:
     """Predict a column a class, the mean along the training or over states, or numbers."""
     if targets.kind == "classes":
         found = np.zeros((X.shape[0], targets.columns.shape[1]))
         assert trained.labels is not None
-        assert trained.trace is not None
-        states = states or [point.state for point in trained.trace.checkpoints]
+        if states is None:
+            probabilities = trained.class_probabilities(X, trained.trace)
+        else:
+            probabilities = trained.probabilities_at(X, states)
         known = trained.labels.classes  # codes to the committee
-        found[:, known] = trained.probabilities_at(X, states)[:, : len(known)]
+        found[:, known] = probabilities[:, : len(known)]
         return found
     return np.asarray(trained.predict(X)).reshape(X.shape[0], -1)
 
