@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -196,6 +197,14 @@ def test_a_pipeline_is_asked_about_the_rows_that_it_got():
     frame = issues_frame(pipeline, data.data, words)
     alone = issues_frame(pipeline[-1], pipeline[0].transform(data.data), words)
     pd.testing.assert_frame_equal(frame, alone)
+
+
+def test_sparse_rows_have_answers(brief_nets):
+    table = csr_array(X.astype(np.float64))
+    folded = SelfConfidence(cv=2, checkpoints=3, random_state=0).fit(table, WORDS)
+    assert "predicted_label" in issues_frame(folded, table, WORDS)
+    once = SelfConfidence(checkpoints=3, random_state=0).fit(table, WORDS)
+    assert "in_sample_label" in issues_frame(once, table, WORDS)
 
 
 def test_several_labels_a_row_are_refused_by_what_has_them():
