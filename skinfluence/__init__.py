@@ -21,6 +21,8 @@ Public names by stage:
 * several methods on one training: `DetrimentalityUnion`
 * one unit for all methods: `CalibratedDetrimentality`
 * validation rows in a search: `ValidationRows`
+* what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
+  `display.DetrimentalityDisplay` and its like
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * labels of several annotators: `AnnotatorConsensus`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,
@@ -99,6 +101,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ROOMS = {
     "datasets",
+    "display",
     "dynamics",
     "exceptions",
     "gradients",

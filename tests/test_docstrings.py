@@ -6,11 +6,11 @@ import re
 import pytest
 
 import skinfluence
-from skinfluence import datasets, gradients, influence, metrics, nets
+from skinfluence import datasets, display, gradients, influence, metrics, nets
 
 PUBLIC = {
     name: getattr(module, name)
-    for module in (skinfluence, datasets, gradients, influence, metrics, nets)
+    for module in (skinfluence, datasets, display, gradients, influence, metrics, nets)
     for name in module.__all__
 }
 CACHE = (

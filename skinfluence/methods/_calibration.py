@@ -70,6 +70,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
         True where that net is confident of another class; what `expected_errors` counts.
     folds_ : list of BaseDetrimentality
         The methods fitted on each fold's training rows.
+    oof_probabilities_ : ndarray of shape (n_samples, n_classes)
+        The probability of each of `classes_`, by the net that did not see the row.
     net_ : list of NeuralNet
         Their nets.
     trace_ : list of TrainingTrace
@@ -282,6 +284,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.p_values_ = np.empty(len(y))
         self.looks_clean_ = np.empty(len(y), dtype=bool)
         self.disagrees_ = np.empty(len(y), dtype=bool)
+        self.classes_, _ = classes_and_codes(y)
+        self.oof_probabilities_ = np.empty((len(y), len(self.classes_)))
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
         folds = folds_of(y, cv=self.cv, seed=self._seeds[1])
@@ -298,7 +302,6 @@ class CalibratedDetrimentality(BaseDetrimentality):
             self.folds_.append(fit_part(fold, rows.part(train), validation))
             self._judge(fold, held, rows.part(held))
         self.net_ = [fold.net_ for fold in self.folds_]
-        self.classes_, _ = classes_and_codes(y)
         if hasattr(self.folds_[0], "trace_"):
             self.trace_ = [fold.trace_ for fold in self.folds_]
         return 1 - self.p_values_
@@ -313,7 +316,10 @@ class CalibratedDetrimentality(BaseDetrimentality):
         probabilities = fold._trained.class_probabilities(
             rows.inputs, getattr(fold, "trace_", None)
         )
-        codes = fold._trained.labels.encode(rows.targets)
+        labels = fold._trained.labels
+        codes = labels.encode(rows.targets)
+        # a net may have classes named that no row has, and in an order of its own
+        self.oof_probabilities_[held] = probabilities[:, labels.encode(self.classes_)]
         looks_clean = probabilities.argmax(1) == codes
         self._references.append(reference_of(scores, looks_clean))
         self.p_values_[held] = held_out_p_values(scores, looks_clean)
