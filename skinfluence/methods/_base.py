@@ -116,6 +116,15 @@ class BaseDetrimentality(
         rows.introduce(self)
         return self._fit_parsed(rows, validation)
 
+    def _fit_raw(self, rows: Rows, validation: Rows | None) -> Self:
+        """Fit on rows whose inputs nobody has looked at yet, as a part of another fit."""
+        self._begin(validation, None if validation is None else validation.groups)
+        own = Rows.parse(self, rows.inputs, rows.targets, task=rows.task)
+        if validation is None:
+            return self._fit_parsed(own, None)
+        parts = validation.inputs, validation.targets, validation.groups
+        return self._fit_parsed(own, own.parse_validation(self, *parts))
+
     def _begin(self, validation: object, groups: object) -> None:
         self._check_parameters()
         self._check_groups(groups, validation)
@@ -320,6 +329,10 @@ class BaseDetrimentality(
 
     def _accepts_sparse(self) -> bool:
         """Tell whether the method, as it is set, takes sparse rows."""
+        return False
+
+    def _takes_raw(self) -> bool:
+        """Tell whether the method, as it is set, hands rows on unchecked, as to a pipeline."""
         return False
 
     def _needs_validation(self) -> bool:

@@ -23,8 +23,8 @@ from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._containers import check_finite, takes_sparse
 from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
+from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._rows import ModelRows, Rows
-from skinfluence.rows._seeds import seeded_clone
 from skinfluence.rows._targets import check_class_labels, classes_and_codes
 from skinfluence.rows._worst_rows import number_of_rows
 from skinfluence.trace._callbacks import number_folders
@@ -47,8 +47,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
 
     Parameters
     ----------
-    method : BaseDetrimentality
-        Any that trains a classifier and can judge new rows, with `cv=None`; cloned.
+    method : BaseDetrimentality or Pipeline
+        Any that trains a classifier and can judge new rows, with `cv=None`, or a Pipeline that ends
+        in one, whose steps are fitted in each fold; cloned.
     cv : int or splitter, default=5
         Number of folds, stratified by the given label, or what has scikit-learn's `split`,
         holding out every row once.
@@ -68,7 +69,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         True where the net that did not see the row predicts its given label.
     disagrees_ : ndarray of shape (n_samples,)
         True where that net is confident of another class; what `expected_errors` counts.
-    folds_ : list of BaseDetrimentality
+    folds_ : list of BaseDetrimentality or Pipeline
         The methods fitted on each fold's training rows.
     net_ : list of NeuralNet
         Their nets.
@@ -139,12 +140,12 @@ class CalibratedDetrimentality(BaseDetrimentality):
     @property
     def net(self) -> Any:
         """The method's net."""
-        return getattr(self.method, "net", None)
+        return getattr(final_step(self.method), "net", None)
 
     @property
     def task(self) -> str | None:
         """The method's task."""
-        return getattr(self.method, "task", None)
+        return getattr(final_step(self.method), "task", None)
 
     def expected_errors(self, budget: float) -> int:
         """Estimate how many of the most detrimental rows are mislabelled.
@@ -216,11 +217,11 @@ class CalibratedDetrimentality(BaseDetrimentality):
         return np.asarray(1 - np.mean(placed, axis=0))
 
     def _check_parameters(self) -> None:
-        method = self.method
+        method = final_step(self.method)
         if not isinstance(method, BaseDetrimentality):
             raise TypeError(
-                f"Got method={method!r}, but expected one of this package's methods, such as "
-                "OutlierGradientDetector()."
+                f"Got method={self.method!r}, but expected one of this package's methods, such as "
+                "OutlierGradientDetector(), or a Pipeline that ends in one."
             )
         check_cv(self.cv)
         if self.cv is None:
@@ -247,15 +248,16 @@ class CalibratedDetrimentality(BaseDetrimentality):
             )
 
     def _check_validation(self, X_val: object) -> None:
-        needs = self.method._needs_validation()
+        method = final_step(self.method)
+        needs = method._needs_validation()
         if needs and X_val is None:
             raise ValueError(
-                f"{type(self.method).__name__}, as it is set, needs trusted rows to judge held-out "
+                f"{type(method).__name__}, as it is set, needs trusted rows to judge held-out "
                 "rows, but X_val is None. Call fit(X, y, X_val=..., y_val=...)."
             )
         if X_val is not None and not needs:
             raise ValueError(
-                f"Got X_val, but {type(self.method).__name__} does not use validation rows as it "
+                f"Got X_val, but {type(method).__name__} does not use validation rows as it "
                 "is set. Leave X_val out, or choose parameters that use it."
             )
 
@@ -263,7 +265,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         return True  # of the method, not of this estimator as the base would
 
     def _check_groups(self, groups: object, X_val: object) -> None:
-        self.method._check_groups(groups, X_val)
+        final_step(self.method)._check_groups(groups, X_val)
 
     def _training_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         strata_of(rows, self.net)  # says so if there is nothing to split by
@@ -293,30 +295,35 @@ class CalibratedDetrimentality(BaseDetrimentality):
                 f"{FEW_ROWS} rows each."
             )
         for train, held in folds:
-            fold = seeded_clone(self.method, self._seeds[0], deep=False)
-            number_folders(fold.net, len(self.folds_))
+            fold = seeded_method(self.method, self._seeds[0])
+            number_folders(final_step(fold).net, len(self.folds_))
             self.folds_.append(fit_part(fold, rows.part(train), validation))
             self._judge(fold, held, rows.part(held))
-        self.net_ = [fold.net_ for fold in self.folds_]
+        methods = [final_step(fold) for fold in self.folds_]
+        self.net_ = [method.net_ for method in methods]
         self.classes_, _ = classes_and_codes(y)
-        if hasattr(self.folds_[0], "trace_"):
-            self.trace_ = [fold.trace_ for fold in self.folds_]
+        if hasattr(methods[0], "trace_"):
+            self.trace_ = [method.trace_ for method in methods]
         return 1 - self.p_values_
 
     def _accepts_sparse(self) -> bool:
         return takes_sparse(self.method)
+
+    def _takes_raw(self) -> bool:
+        return takes_raw(self.method)
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError
 
     def _judge(self, fold: Any, held: np.ndarray, rows: Rows) -> None:
         """Place the rows held out of a fold."""
-        scores = scores_by(fold, rows)
+        rows, method = rows.seen_by(fold), final_step(fold)
+        scores = scores_by(method, rows)
         check_finite(scores, "The score of held-out rows")
-        probabilities = fold._trained.class_probabilities(
-            rows.inputs, getattr(fold, "trace_", None)
+        probabilities = method._trained.class_probabilities(
+            rows.inputs, getattr(method, "trace_", None)
         )
-        codes = fold._trained.labels.encode(rows.targets)
+        codes = method._trained.labels.encode(rows.targets)
         looks_clean = probabilities.argmax(1) == codes
         self._references.append(reference_of(scores, looks_clean))
         self.p_values_[held] = held_out_p_values(scores, looks_clean)

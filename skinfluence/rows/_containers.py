@@ -11,6 +11,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Subset
 
+from skinfluence.rows._pipelines import takes_raw
+
 Container = TypeVar("Container")
 
 
@@ -49,6 +51,9 @@ def n_samples_of(X: Any) -> int:
 
 def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     """Check inputs, and record (or compare with) the number and names of the features."""
+    if takes_raw(estimator):
+        given: Inputs = _checked_by_others(estimator, X, reset=reset)
+        return given
     if issparse(X) and takes_sparse(estimator):
         rows: Inputs = _checked_sparse(estimator, X, reset=reset)
         return rows
@@ -77,6 +82,21 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     )
     check_finite(table, "X")
     return table
+
+
+def _checked_by_others(estimator: object, X: Any, *, reset: bool) -> Any:
+    """Leave rows as they are, for a pipeline's steps to check; their features are noted."""
+    if not hasattr(X, "__len__") and not hasattr(X, "shape"):
+        raise TypeError(f"Got X={X!r}, but expected rows: a data frame, an array or a list.")
+    fewest = 2 if reset else 1
+    if n_samples_of(X) < fewest:
+        raise ValueError(
+            f"Found array with {n_samples_of(X)} sample(s) while a minimum of {fewest} is required "
+            f"by {type(estimator).__name__}."
+        )
+    if not is_table_or_images(X):
+        return X
+    return validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
 def takes_sparse(estimator: object) -> bool:

@@ -1,6 +1,6 @@
 """Rows: what the user gave, checked and parsed once, and the same as a model takes it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from skinfluence.rows._containers import (
     n_samples_of,
     select,
 )
+from skinfluence.rows._pipelines import as_last_step_sees, final_step, takes_raw
 from skinfluence.rows._targets import (
     are_numbers,
     check_numbers,
@@ -39,6 +40,7 @@ class Rows:
     is_numeric: bool  # numbers, not classes: by a `task`, else by values; if known at all
     feature_names: np.ndarray | None = None
     groups: NDArray[np.intp] | None = None  # of validation rows, for objectives that compare them
+    is_raw: bool = False  # the inputs are as the user gave them, for a pipeline's steps to check
 
     @classmethod
     def parse(
@@ -66,7 +68,7 @@ class Rows:
         names = getattr(estimator, "feature_names_in_", None)
         if groups is not None:
             groups = classes_and_codes(check_targets(groups, n_samples_of(inputs)))[1]
-        return cls(inputs, targets, is_numeric, names, groups)
+        return cls(inputs, targets, is_numeric, names, groups, takes_raw(estimator))
 
     def parse_validation(
         self, estimator: object, X_val: object, y_val: object, groups: object = None
@@ -97,7 +99,15 @@ class Rows:
     def part(self, rows: np.ndarray) -> "Rows":
         """Take some rows, as arrays without names; their targets are what those of all are."""
         targets = None if self.targets is None else self.targets[rows]
-        return Rows(select(self.inputs, rows), targets, self.is_numeric)
+        return Rows(select(self.inputs, rows), targets, self.is_numeric, is_raw=self.is_raw)
+
+    def seen_by(self, method: Any) -> "Rows":
+        """Give rows as a fitted method, or the last step of a pipeline, takes them."""
+        if not self.is_raw:
+            return self
+        final = final_step(method)
+        inputs = check_inputs(final, as_last_step_sees(method, self.inputs), reset=False)
+        return replace(self, inputs=inputs, is_raw=takes_raw(final))
 
     def introduce(self, estimator: Any) -> None:
         """Tell an estimator that is fitted on these rows what scikit-learn would have told it."""

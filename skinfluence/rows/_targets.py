@@ -134,7 +134,7 @@ def _check_none_missing(targets: np.ndarray, y: object) -> None:
         missing = np.isnat(targets)
     elif targets.dtype.kind in "OTU" and (targets.dtype.kind != "U" or isinstance(y, list | tuple)):
         values = np.asarray(y, dtype=object).ravel()
-        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+        missing = np.array([is_missing(value) for value in values], dtype=bool)
     else:
         return
     rows = np.flatnonzero(missing.reshape(len(targets), -1).any(1))
@@ -161,7 +161,8 @@ def _numbers_in(values: np.ndarray) -> np.ndarray:
     return np.array(values.tolist()) if whole else values.astype(np.float64)
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Tell None, NaN, NaT and pandas' NA from values."""
     if value is None:
         return True
     try:
