@@ -68,7 +68,7 @@ class BaseCleaner(BaseEstimator):
         task = settled_task(self, self._implied_task)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # of an earlier fit
-        rows = Rows.parse(self, X, y, task=task)
+        rows = Rows.parse(self, X, y, task=task, fold_groups=groups)
         data = Data(X, y, rows, translator_of(self.estimator, rows, seed))
         validation = rows.parse_validation(self, *validation_parts(X_val, y_val))
         method = clone(self.method)

@@ -65,9 +65,10 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
             Trusted rows, for methods that use them; `ValidationRows` within a search. The
             estimator does not see them.
         groups : array-like of shape (n_samples,), optional
-            For the folds of "auto", which keep the rows of a group together; the estimator does
-            not see them. A search gives them to its own folds alone, unless metadata routing is
-            enabled and they are asked for by `set_fit_request(groups=True)`.
+            For the folds of "auto" and those of the method's `cv`, which keep the rows of a group
+            together; the estimator does not see them. A search gives them to its own folds alone,
+            unless metadata routing is enabled and they are asked for by
+            `set_fit_request(groups=True)`.
         **fit_params : dict
             For the estimator's fit, such as `sample_weight`; what has an entry for every row is
             cut to the rows kept. The scores do not know weights.

@@ -160,9 +160,9 @@ class DetrimentalSampleCleaner(BaseCleaner):
         X_val, y_val : like X and y, optional
             Trusted rows, for methods that use them; `ValidationRows` within a search.
         groups : array-like of shape (n_samples,), optional
-            For the folds of "auto", which keep the rows of a group together. A search gives them to
-            its own folds alone, unless metadata routing is enabled and they are asked for by
-            `set_fit_request(groups=True)`.
+            For the folds of "auto" and those of the method's `cv`, which keep the rows of a group
+            together. A search gives them to its own folds alone, unless metadata routing is enabled
+            and they are asked for by `set_fit_request(groups=True)`.
 
         Returns
         -------

@@ -52,7 +52,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         in one, whose steps are fitted in each fold; cloned.
     cv : int or splitter, default=5
         Number of folds, stratified by the given label, or what has scikit-learn's `split`,
-        holding out every row once.
+        holding out every row once; of whole groups where fit gets `groups`.
     random_state : int, RandomState or None, default=None
         Seed of the folds, and of the method if its own is None.
 
@@ -286,7 +286,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.disagrees_ = np.empty(len(y), dtype=bool)
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
-        folds = folds_of(y, cv=self.cv, seed=self._seeds[1])
+        folds = folds_of(y, cv=self.cv, seed=self._seeds[1], groups=rows.fold_groups)
         fewest = min(len(held) for _, held in folds)
         if fewest <= FEW_ROWS:
             raise ValueError(
@@ -311,6 +311,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
 
     def _takes_raw(self) -> bool:
         return takes_raw(self.method)
+
+    def _keeps_groups_together(self) -> bool:
+        return True
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError

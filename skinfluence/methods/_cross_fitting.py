@@ -44,7 +44,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
 
     seed = method._seeds[1]
     if out_of_fold:
-        scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed)
+        scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed, groups=rows.fold_groups)
         every = np.sort(np.concatenate(method._fold_scores))
         method._fold_scores = [every if have_no_scale(s) else s for s in method._fold_scores]
     else:
@@ -92,11 +92,16 @@ def swapped_scores(
 
 
 def out_of_fold_scores(
-    score: Score, strata: np.ndarray, *, cv: object, seed: int
+    score: Score,
+    strata: np.ndarray,
+    *,
+    cv: object,
+    seed: int,
+    groups: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float64]:
     """Score each fold of the rows by what was fitted on the other folds, by fold quantiles."""
     raw, merged, few = np.empty(len(strata)), np.empty(len(strata)), []
-    for train, held in folds_of(strata, cv=cv, seed=seed):
+    for train, held in folds_of(strata, cv=cv, seed=seed, groups=groups):
         raw[held] = _checked(score(train, held), len(held))
         merged[held] = quantiles(raw[held])
         if have_no_scale(raw[held]):

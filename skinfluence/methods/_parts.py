@@ -1,5 +1,6 @@
 """Methods as parts of other ones: fitted, and asked, on rows that were parsed already."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,13 @@ def fit_part(method: Any, rows: Rows, validation: Rows | None = None) -> Any:
         return method._fit_rows(rows, validation)
     if "task" in method.get_params(deep=False):  # it parses the rows again, a part of all
         method.set_params(task=rows.task)
-    if validation is None:
-        return method.fit(rows.inputs, rows.targets)
-    trusted = ValidationRows(validation.inputs, validation.targets, validation.groups)
-    return method.fit(rows.inputs, rows.targets, trusted)
+    given: dict[str, Any] = {}
+    if validation is not None:
+        trusted = ValidationRows(validation.inputs, validation.targets, validation.groups)
+        given["X_val"] = trusted
+    if rows.fold_groups is not None and method._keeps_groups_together():
+        given["groups"] = rows.fold_groups
+    return method.fit(rows.inputs, rows.targets, **given)
 
 
 def fit_steps(
@@ -56,13 +60,11 @@ def fit_steps(
                 f"The steps before the method make {n_samples_of(inputs)} rows of {len(rows)}, so "
                 "that scores would not be of the rows given. Use steps that give one row for each."
             )
-        seen = Rows(inputs, rows.targets, rows.is_numeric, is_raw=True)
+        seen = replace(rows, inputs=inputs, feature_names=None, is_raw=True)
         if validation is None:
             return seen, None
         judging = head.transform(validation.inputs)
-    return seen, Rows(
-        judging, validation.targets, validation.is_numeric, groups=validation.groups, is_raw=True
-    )
+    return seen, replace(validation, inputs=judging, feature_names=None, is_raw=True)
 
 
 def scores_by(method: Any, rows: Rows) -> NDArray[np.float64]:

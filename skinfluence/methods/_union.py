@@ -177,7 +177,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         return self
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
     ) -> NDArray[np.float64]:
         """Fit all methods and return the scores of the training rows at their given labels.
 
@@ -191,13 +191,15 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             As for `fit`.
         X_val, y_val : like X and y, optional
             For methods that need them.
+        groups : array-like of shape (n_samples,), optional
+            For methods with `cv`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_methods)
             `scores_`. Higher = more detrimental.
         """
-        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).scores_
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, groups=groups).scores_
         return scores
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -332,6 +334,9 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
 
     def _takes_raw(self) -> bool:
         return any(takes_raw(method) for _, method in _pairs(self.methods))
+
+    def _keeps_groups_together(self) -> bool:
+        return any(final_step(m)._keeps_groups_together() for _, m in self.methods)
 
     @property
     def _n_features_out(self) -> int:

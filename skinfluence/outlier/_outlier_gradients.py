@@ -110,7 +110,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it, and by a detector fitted on the
         gradients of that net's training rows; scores become quantiles within their fold.
-        ``list(GroupKFold(5).split(X, y, groups))`` keeps the rows of a group together.
+        Where fit gets `groups`, a fold holds out whole ones.
     batch_size : int, default=256
         Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
