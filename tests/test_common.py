@@ -130,6 +130,8 @@ def test_shape_dtype_and_ranking(method):
     assert fitted.detrimentality_.dtype == np.float64
     assert np.isfinite(fitted.detrimentality_).all()
     assert sorted(fitted.ranking_) == list(range(len(X)))
+    np.testing.assert_array_equal(fitted.decision_scores_, fitted.detrimentality_)
+    assert not hasattr(clone(method), "decision_scores_")
     assert (np.diff(fitted.detrimentality_[fitted.ranking_]) <= 0).all()
     assert fitted.fit_transform(X, y).shape == (len(X), 1)
     assert hasattr(fitted, "transform") == hasattr(fitted, "score_detrimentality")

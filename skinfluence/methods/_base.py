@@ -51,6 +51,8 @@ class BaseDetrimentality(
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
         Float64, finite. Higher = more detrimental.
+    decision_scores_ : ndarray of shape (n_samples,)
+        `detrimentality_` by the name that PyOD gives it.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first; ties in the order of the rows.
     net_ : NeuralNet
@@ -162,6 +164,11 @@ class BaseDetrimentality(
         if self._trains_folds(validation):
             return cross_fit(self, rows, validation)
         return self._fit_scores(*self._prepare(rows, validation))
+
+    @property
+    def decision_scores_(self) -> NDArray[np.float64]:
+        """`detrimentality_` by the name that PyOD gives it."""
+        return self.detrimentality_
 
     def _rank(self, scores: NDArray[np.float64]) -> None:
         check_finite(scores, "detrimentality_")
