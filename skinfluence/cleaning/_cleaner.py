@@ -5,10 +5,12 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, TrainedModel
 from skinfluence.methods._parts import fit_steps
+from skinfluence.nets._judges import is_model
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import check_inputs, is_table_or_images, select
 from skinfluence.rows._interrupts import fit_whole
@@ -194,6 +196,9 @@ class DetrimentalSampleCleaner(BaseCleaner):
     def _cleaned(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
         fold_seed, model_seed, _ = draw_seeds(self.random_state, 3)
         net = getattr(final_step(self.method), "net", None)
+        estimator = self.estimator
+        if estimator is None and is_model(net) and not isinstance(net, FrozenEstimator):
+            estimator = _in_place_of(self.method, net)
         if self.contamination == "auto" or self.action == "relabel":
             check_trainable(self.estimator)
             if self.estimator is None and isinstance(net, FrozenEstimator):
@@ -204,7 +209,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
                 )
 
         def train(data: Data, rows: np.ndarray, targets: Any) -> Model:
-            if self.estimator is None:
+            if estimator is None:
                 given = replace(data.rows.part(rows), targets=check_targets(targets, len(rows)))
                 steps = seeded_method(self.method, model_seed)
                 if given.is_raw:
@@ -213,11 +218,18 @@ class DetrimentalSampleCleaner(BaseCleaner):
 
             def fit(X: Any, y: Any) -> Any:
                 with seeded(model_seed):
-                    return fit_whole(seeded_clone(self.estimator, model_seed), X, y)
+                    return fit_whole(seeded_clone(estimator, model_seed), X, y)
 
             return TrainedModel(data.train(fit, rows, targets), data.translator)
 
         return self._clean((X, y, X_val, y_val), train, fold_seed, groups)[0]
+
+
+def _in_place_of(method: Any, model: Any) -> Any:
+    """Put a model at the place of the method, after the steps of a pipeline."""
+    if not isinstance(method, Pipeline):
+        return model
+    return Pipeline([*method.steps[:-1], ("model", model)])
 
 
 def _seen_through(pipeline: Any, rows: Rows) -> Rows:

@@ -366,6 +366,10 @@ class BaseDetrimentality(
         """Tell whether the method, as it is set, uses X_val and y_val."""
         return False
 
+    def _takes_models(self) -> bool:
+        """Tell whether a scikit-learn model may stand in for the net."""
+        return False
+
     def _keeps_groups_together(self) -> bool:
         """Tell whether the method, as it is set, splits rows into folds that groups are for."""
         return self._cross_validates()

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._cross_fitting import strata_of
 from skinfluence.methods._p_values import (
@@ -269,7 +270,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
 
     def _training_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         strata_of(rows, self.net)  # says so if there is nothing to split by
-        if self.net is not None:
+        if is_net(self.net):
             check_given_net_has_classes(self.net)
         elif rows.is_numeric:
             raise ValueError(

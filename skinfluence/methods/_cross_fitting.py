@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from skinfluence.gradients._skorch import kind_of
+from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.rows._folds import (
     check_has_all_classes,
@@ -76,7 +76,7 @@ def strata_of(rows: Rows, net: Any) -> np.ndarray:
             "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
             "besides the data set, or give X_val and y_val and leave cv=None."
         )
-    classifies = not rows.is_numeric if net is None else kind_of(net) in {"classes", "binary"}
+    classifies = kind_of(net) in {"classes", "binary"} if is_net(net) else not rows.is_numeric
     return rows.strata(classifies)
 
 

@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._parts import fit_part
+from skinfluence.nets._judges import Judge, is_model, judge_of, judges_by_folds
 from skinfluence.nets._labels import name_classes, names_no_classes
-from skinfluence.nets._trained_net import train_net, unfitted_net
+from skinfluence.nets._trained_net import no_net, train_net, unfitted_net
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_contamination, check_parameter
@@ -62,8 +63,10 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         X_val, train their own, and so do `OutlierGradientDetector` its committee (with
         ``committee=None`` it shares) and the last step of a Pipeline, whose steps get the rows as
         they are given.
-    net : NeuralNet, FrozenEstimator or None, default=None
-        The net to share, as for `GradientEmbedding`.
+    net : NeuralNet, classifier, regressor, FrozenEstimator or None, default=None
+        The net to share, as for `GradientEmbedding`; or a scikit-learn model, as for
+        `SelfConfidence`, for methods that take one: it is trained once, and judges rows out of bag
+        or out of five folds.
     aggregate : {"rank_mean", "vote", None}, default="rank_mean"
         `detrimentality_` is the mean over the methods of a row's quantile, or the share of methods
         that have the row among their worst. None makes no one score: there are `scores_` and the
@@ -95,8 +98,8 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         Seconds of each method, and of the shared training as "training".
     rank_correlation_ : ndarray of shape (n_methods, n_methods)
         Spearman's correlation of the columns; NaN for a column that is constant.
-    net_ : NeuralNet
-        The shared net, if any method shares it.
+    net_ : NeuralNet, classifier or regressor
+        The shared net or model, if any method shares it.
     classes_ : ndarray of shape (n_classes,)
         The labels, if any method classifies.
     n_features_in_ : int
@@ -274,10 +277,10 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         shared = [m for _, m in self.methods if _shares_net(m, validation)]
         if shared:
             start = perf_counter()
-            own = rows
-            if rows.is_raw:  # for a pipeline besides
-                own = Rows.parse(clone(shared[0]), rows.inputs, rows.targets, task=rows.task)
-            self.net_ = self._train(own, _merged(shared))
+            given = (
+                self._model_of(rows, shared) if is_model(self.net) else self._net_of(rows, shared)
+            )
+            self.net_ = given.net if isinstance(given, Judge) else given
             self.timings_["training"] = perf_counter() - start
         self.methods_: dict[str, Any] = {}
         nameless = replace(rows, feature_names=None)  # the union compares them, and hands on arrays
@@ -285,7 +288,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             start = perf_counter()
             fitted = seeded_method(method, self._seeds[1])
             if _shares_net(method, validation):
-                fitted.set_params(net=FrozenEstimator(self.net_))
+                fitted.set_params(net=FrozenEstimator(given))
             trusted = validation if final_step(method)._needs_validation() else None
             self.methods_[name] = fit_part(fitted, nameless, trusted)
             self.timings_[name] = perf_counter() - start
@@ -294,6 +297,18 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
                 self.classes_ = fitted.classes_
                 break
         return ModelRows(rows.inputs, rows.targets), None
+
+    def _model_of(self, rows: Rows, shared: list[BaseDetrimentality]) -> Judge:
+        """Train the shared model, which judges rows out of sample, for methods that take one."""
+        others = [type(method).__name__ for method in shared if not method._takes_models()]
+        if others:
+            raise TypeError(no_net(self.net, ", ".join(others)))
+        return judge_of(self.net, rows, cv=None, seed=self._seeds[0])
+
+    def _net_of(self, rows: Rows, shared: list[BaseDetrimentality]) -> Any:
+        if rows.is_raw:  # for a pipeline besides
+            rows = Rows.parse(clone(shared[0]), rows.inputs, rows.targets, task=rows.task)
+        return self._train(rows, _merged(shared))
 
     def _train(self, rows: Rows, needs: TraceNeeds | None) -> Any:
         """Train the shared net; it brings its trace and the user's names of the classes."""
@@ -333,10 +348,11 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         return [final_step(method) for method in self.methods_.values()]
 
     def _takes_raw(self) -> bool:
-        return any(takes_raw(method) for _, method in _pairs(self.methods))
+        return is_model(self.net) or any(takes_raw(m) for _, m in _pairs(self.methods))
 
     def _keeps_groups_together(self) -> bool:
-        return any(final_step(m)._keeps_groups_together() for _, m in self.methods)
+        folds = judges_by_folds(self.net, None)
+        return folds or any(final_step(m)._keeps_groups_together() for _, m in self.methods)
 
     @property
     def _n_features_out(self) -> int:
