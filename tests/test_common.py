@@ -9,7 +9,12 @@ import pytest
 import torch
 from pyod.models.knn import KNN
 from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import (
     check_estimators_fit_returns_self,
     check_n_features_in_after_fitting,
@@ -21,7 +26,11 @@ from skinfluence import (
     EL2N,
     AreaUnderMargin,
     BaseDetrimentality,
+    CalibratedDetrimentality,
+    CleanedClassifier,
+    ComplexityGap,
     ConfidenceWeightedEntropy,
+    DetrimentalityUnion,
     ForgettingEvents,
     GradientEmbedding,
     GraNd,
@@ -89,6 +98,33 @@ def test_sklearn_check(estimator, check):
 @pytest.mark.slow
 @parametrize_with_checks(list(SMALLEST.values()))
 def test_sklearn_check_of_fully_trained_nets(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks([SelfConfidence(GaussianNB(), cv=2, random_state=0)])
+def test_sklearn_check_with_a_model(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [
+        LossScore(Ridge()),
+        NormalizedMargin(RandomForestClassifier(60, random_state=0)),
+        ConfidenceWeightedEntropy(LogisticRegression()),
+        EL2N(make_pipeline(StandardScaler(), GaussianNB())),
+        DetrimentalityUnion([("loss", LossScore())], net=GaussianNB()),
+        CalibratedDetrimentality(SelfConfidence(GaussianNB()), cv=2),
+        CalibratedDetrimentality(
+            make_pipeline(StandardScaler(), SelfConfidence(GaussianNB())), cv=2
+        ),
+        CleanedClassifier(GaussianNB(), SelfConfidence(GaussianNB()), contamination=0.1),
+        CleanedClassifier(
+            GaussianNB(), make_pipeline(StandardScaler(), ComplexityGap()), contamination=0.1
+        ),
+    ]
+)
+def test_sklearn_check_of_pipelines_and_other_models(estimator, check):
     check(estimator)
 
 

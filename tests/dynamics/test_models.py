@@ -71,8 +71,10 @@ def expected_scores(cls, p, y):
         return np.linalg.norm(p - np.eye(3)[codes], axis=1)
     if cls is LossScore:
         return -np.log(np.maximum(given, np.finfo(float).eps))
-    x = -xlogy(p, p).sum(1) / np.log(3) / np.maximum(given, 1e-300)
-    return -np.where(x > 0, np.log1p(x) / np.where(x > 0, x, 1), 1)
+    # a model that is sure of another class has no entropy either: what is left of both counts
+    p = np.maximum(p, np.finfo(float).tiny)
+    x = -xlogy(p, p).sum(1) / np.log(3) / np.maximum(given, np.finfo(float).tiny)
+    return -np.log1p(x) / x
 
 
 @every_score
@@ -147,8 +149,8 @@ def test_rows_that_every_tree_drew_are_refused():
 
 
 def test_a_regressor_scores_by_its_squared_error():
-    X, _, _ = noisy_blobs(n=60)
-    y = X.sum(1).astype(np.float64)
+    X = noisy_blobs(n=60)[0].astype(np.float64)
+    y = X.sum(1)
     y[:3] += 9
     fitted = LossScore(Ridge(), cv=3, random_state=0).fit(X, y)
     assert set(fitted.ranking_[:3]) == {0, 1, 2}
@@ -283,11 +285,11 @@ def test_what_a_model_cannot_do_is_said_before_it_is_trained():
     X, y, _ = problem()
     for model in (NoProbabilities(), LinearSVC(), SVC()):
         for cls in (SelfConfidence, LossScore):
-            with pytest.raises(ValueError, match="no predict_proba.*CalibratedClassifierCV"):
+            with pytest.raises(ValueError, match=r"no predict_proba\..*CalibratedClassifierCV"):
                 cls(model).fit(X, y)
-    with pytest.raises(ValueError, match="is a regressor. Use LossScore"):
+    with pytest.raises(ValueError, match=r"is a regressor\. Use LossScore"):
         SelfConfidence(Ridge()).fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="leaves none behind. Set checkpoints='last'"):
+    with pytest.raises(ValueError, match="leaves none behind"):
         SelfConfidence(LogisticRegression(), checkpoints=5).fit(X, y)
     with pytest.raises(ValueError, match="one label a row"):
         SelfConfidence(KNeighborsClassifier()).fit(X, np.eye(3, dtype=int)[np.arange(90) % 3])
