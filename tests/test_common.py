@@ -106,6 +106,9 @@ def test_sklearn_check_with_a_model(estimator, check):
     check(estimator)
 
 
+OUT_OF_SAMPLE = "training rows are judged out of sample, others by the model trained on all"
+
+
 @pytest.mark.slow
 @parametrize_with_checks(
     [
@@ -115,14 +118,17 @@ def test_sklearn_check_with_a_model(estimator, check):
         EL2N(make_pipeline(StandardScaler(), GaussianNB())),
         DetrimentalityUnion([("loss", LossScore())], net=GaussianNB()),
         CalibratedDetrimentality(SelfConfidence(GaussianNB()), cv=2),
-        CalibratedDetrimentality(
-            make_pipeline(StandardScaler(), SelfConfidence(GaussianNB())), cv=2
-        ),
+        CalibratedDetrimentality(make_pipeline(StandardScaler(), LossScore(GaussianNB())), cv=2),
         CleanedClassifier(GaussianNB(), SelfConfidence(GaussianNB()), contamination=0.1),
         CleanedClassifier(
             GaussianNB(), make_pipeline(StandardScaler(), ComplexityGap()), contamination=0.1
         ),
-    ]
+    ],
+    expected_failed_checks=lambda estimator: (
+        {"check_transformer_general": OUT_OF_SAMPLE}
+        if isinstance(getattr(estimator, "net", None), Ridge | LogisticRegression)
+        else {}
+    ),
 )
 def test_sklearn_check_of_pipelines_and_other_models(estimator, check):
     check(estimator)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 from torch import Tensor
 
 from skinfluence.gradients._net_loss import Nested, NetLoss
@@ -72,6 +72,12 @@ class CheckpointMean(BaseDetrimentality):
 
     def _accepts_sparse(self) -> bool:
         return is_model(self.net) and bool(get_tags(self.net).input_tags.sparse)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if is_model(self.net):
+            tags.input_tags.allow_nan = get_tags(self.net).input_tags.allow_nan
+        return tags
 
     def _cross_validates(self) -> bool:
         return super()._cross_validates() and not is_model(self.net)  # which makes its own folds

@@ -177,12 +177,10 @@ def judge_of(net: Any, rows: Rows, *, cv: Any, seed: int) -> Judge:
         if labels is None:
             return Judge(whole, np.asarray(whole.model.oob_prediction_, dtype=np.float64), rows)
         return Judge(whole, whole.in_order(whole.model.oob_decision_function_, len(rows)), rows)
-    folds = folds_of(
-        rows.strata(labels is not None),
-        cv=_FOLDS if cv is None else cv,
-        seed=seed,
-        groups=rows.fold_groups,
-    )
+    strata = rows.strata(labels is not None)
+    if cv is None:
+        cv = _number_of_folds(strata, rows.fold_groups)
+    folds = folds_of(strata, cv=cv, seed=seed, groups=rows.fold_groups)
     out_of_sample: NDArray[np.float64] | None = None
     for train, held in folds:
         found = fitted_on(rows.part(train)).predict(select(rows.inputs, held))
@@ -197,6 +195,13 @@ def draws_bags(model: Any) -> bool:
     """Tell whether a model predicts each row by those of its parts that did not draw it."""
     parameters = model.get_params(deep=False)
     return "oob_score" in parameters and bool(parameters.get("bootstrap", True))
+
+
+def _number_of_folds(strata: np.ndarray, groups: np.ndarray | None) -> int:
+    """Choose five folds, or as many as the smallest class, or the groups, allow."""
+    counts = np.unique(strata, return_counts=True)[1]
+    n_groups = len(strata) if groups is None else len(np.unique(groups))
+    return max(2, min(_FOLDS, int(counts.min()), n_groups))
 
 
 def judges_by_folds(net: Any, cv: Any) -> bool:

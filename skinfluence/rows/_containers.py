@@ -86,8 +86,18 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
 
 def _checked_by_others(estimator: object, X: Any, *, reset: bool) -> Any:
     """Leave rows as they are, for a pipeline's steps to check; their features are noted."""
+    if not hasattr(X, "__len__") and hasattr(X, "__array__"):
+        X = np.asarray(X)
     if not hasattr(X, "__len__") and not hasattr(X, "shape"):
         raise TypeError(f"Got X={X!r}, but expected rows: a data frame, an array or a list.")
+    kind = X.dtype.kind if isinstance(X, np.ndarray) else ""
+    if kind == "c":
+        raise ValueError("Complex data not supported: X holds complex numbers.")
+    if kind and kind in "biuf" and X.ndim < 2:  # of texts, one a row is usual
+        raise ValueError(
+            f"Expected a table, got an array of shape {X.shape}. Reshape your data: "
+            "X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one row."
+        )
     fewest = 2 if reset else 1
     if n_samples_of(X) < fewest:
         raise ValueError(
