@@ -16,7 +16,7 @@ from skinfluence.gradients._skorch import is_net
 from skinfluence.nets._labels import Labels, class_labels
 from skinfluence.nets._models import Translator, translator_of
 from skinfluence.rows._containers import select
-from skinfluence.rows._folds import folds_of
+from skinfluence.rows._folds import Fold, folds_of
 from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import preserved_random_state, seeded, seeded_clone
@@ -153,7 +153,7 @@ class Judge:
 def judge_of(net: Any, rows: Rows, *, cv: Any, seed: int) -> Judge:
     """Train a model and predict rows out of bag or out of fold; a frozen one is asked as it is."""
     if isinstance(net, FrozenEstimator):
-        return net.estimator if isinstance(net.estimator, Judge) else _frozen(net.estimator, rows)
+        return _frozen(net.estimator, rows)
     targets = rows.known_targets()
     labels = None if rows.is_numeric else _labels_of(targets)
     translator = translator_of(net, rows, seed)
@@ -181,20 +181,19 @@ def judge_of(net: Any, rows: Rows, *, cv: Any, seed: int) -> Judge:
     if cv is None:
         cv = _number_of_folds(strata, rows.fold_groups)
     folds = folds_of(strata, cv=cv, seed=seed, groups=rows.fold_groups)
-    out_of_sample: NDArray[np.float64] | None = None
-    for train, held in folds:
-        found = fitted_on(rows.part(train)).predict(select(rows.inputs, held))
-        if out_of_sample is None:
-            out_of_sample = np.empty((len(rows), *found.shape[1:]))
-        out_of_sample[held] = found
-    assert out_of_sample is not None
-    return Judge(fitted_on(rows), out_of_sample, rows)
+    return Judge(fitted_on(rows), _out_of_fold(fitted_on, rows, folds), rows)
 
 
-def draws_bags(model: Any) -> bool:
-    """Tell whether a model predicts each row by those of its parts that did not draw it."""
-    parameters = model.get_params(deep=False)
-    return "oob_score" in parameters and bool(parameters.get("bootstrap", True))
+def _out_of_fold(
+    fitted_on: Callable[[Rows], _Fitted], rows: Rows, folds: list[Fold]
+) -> NDArray[np.float64]:
+    """Predict the rows that each fold holds out by a model trained on the others."""
+    held_out = np.concatenate([held for _, held in folds])
+    found = [
+        fitted_on(rows.part(train)).predict(select(rows.inputs, held)) for train, held in folds
+    ]
+    in_order: NDArray[np.float64] = np.concatenate(found)[np.argsort(held_out)]
+    return in_order
 
 
 def _number_of_folds(strata: np.ndarray, groups: np.ndarray | None) -> int:
@@ -202,6 +201,12 @@ def _number_of_folds(strata: np.ndarray, groups: np.ndarray | None) -> int:
     counts = np.unique(strata, return_counts=True)[1]
     n_groups = len(strata) if groups is None else len(np.unique(groups))
     return max(2, min(_FOLDS, int(counts.min()), n_groups))
+
+
+def draws_bags(model: Any) -> bool:
+    """Tell whether a model predicts each row by those of its parts that did not draw it."""
+    parameters = model.get_params(deep=False)
+    return "oob_score" in parameters and bool(parameters.get("bootstrap", True))
 
 
 def judges_by_folds(net: Any, cv: Any) -> bool:
@@ -236,6 +241,8 @@ def _out_of_bag(model: Any, fit: Callable[[], _Fitted]) -> _Fitted:
 
 
 def _frozen(model: Any, rows: Rows) -> Judge:
+    if isinstance(model, Judge):  # of a union
+        return model
     try:
         check_is_fitted(model)
     except NotFittedError as error:
