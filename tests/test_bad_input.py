@@ -174,7 +174,7 @@ def test_module_that_does_not_fit_the_features():
 @pytest.mark.parametrize("net", [SmallMlp, SmallMlp(), LogisticRegression(), "mlp"])
 def test_what_is_no_net(net):
     X, y = blobs()
-    with pytest.raises(TypeError, match="expected a skorch net|or a skorch net"):
+    with pytest.raises(TypeError, match=r"(expected|or) a skorch net"):
         GradientEmbedding(net).fit(X, y)
 
 
