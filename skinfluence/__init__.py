@@ -23,6 +23,7 @@ Public names by stage:
 * new labelled rows, through a pipeline: `score_detrimentality`
 * validation rows in a search: `ValidationRows`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
+* labels of several annotators: `AnnotatorConsensus`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,
   `datasets.conflicting_rows`
 """
@@ -31,6 +32,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # at run time a name brings its own room and those below, when it is first used
+    from skinfluence.cleaning._annotators import AnnotatorConsensus
     from skinfluence.cleaning._cleaned_models import CleanedClassifier, CleanedRegressor
     from skinfluence.cleaning._cleaner import DetrimentalSampleCleaner
     from skinfluence.dynamics import (
@@ -64,6 +66,7 @@ if TYPE_CHECKING:  # at run time a name brings its own room and those below, whe
     from skinfluence.valuation import ComplexityGap, DataShapley, KNNShapley, LeaveOneOut
 
 _HOMES = {
+    "cleaning._annotators": ["AnnotatorConsensus"],
     "cleaning._cleaned_models": ["CleanedClassifier", "CleanedRegressor"],
     "cleaning._cleaner": ["DetrimentalSampleCleaner"],
     "dynamics": [
@@ -110,6 +113,7 @@ _ROOMS = {
 
 __all__ = [
     "EL2N",
+    "AnnotatorConsensus",
     "AreaUnderMargin",
     "BaseDetrimentality",
     "CalibratedDetrimentality",

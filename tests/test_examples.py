@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # What each must print, about its outcome where that does not hang on rounding.
 ENDS = {
     "plot_adult_pipeline.py": r"one tree .* cleaned 0\.[78]\d\d",
+    "plot_annotators.py": r"50 rows most in doubt, [12345]\d% have a wrong consensus",
     "plot_boosted_trees.py": r"removing 20%: \+0\.0\d+ \[\+",
     "plot_grid_search.py": r"chosen 0\.9\d\d: better",
     "plot_imblearn.py": r"cleaned against no cleaning: \+0\.\d+ .*, clear",

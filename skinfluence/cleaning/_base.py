@@ -16,11 +16,11 @@ from skinfluence.cleaning._auto import (
     losses_of_shares,
 )
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
+from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._parts import fit_part
 from skinfluence.nets._models import translator_of
 from skinfluence.nets._task import settled_task
-from skinfluence.rows._containers import takes_sparse
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._rows import Rows
@@ -108,9 +108,6 @@ class BaseCleaner(BaseEstimator):
         self.relabelled_ = cleaned.relabelled
         return cleaned, data
 
-    def _accepts_sparse(self) -> bool:
-        return takes_sparse(self.method)
-
     def _takes_raw(self) -> bool:
         return takes_raw(self.method)
 
@@ -139,6 +136,11 @@ class BaseCleaner(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
+        model = getattr(self, "estimator", None)
+        takes_sparse = model is None or is_net(model)
+        if not takes_sparse and _has_tags(model):
+            takes_sparse = get_tags(model).input_tags.sparse
+        tags.input_tags.sparse = takes_sparse
         return tags
 
 

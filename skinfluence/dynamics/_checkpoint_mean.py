@@ -70,13 +70,11 @@ class CheckpointMean(BaseDetrimentality):
     def _takes_raw(self) -> bool:
         return is_model(self.net)
 
-    def _accepts_sparse(self) -> bool:
-        return is_model(self.net) and bool(get_tags(self.net).input_tags.sparse)
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         if is_model(self.net):
-            tags.input_tags.allow_nan = get_tags(self.net).input_tags.allow_nan
+            own = get_tags(self.net).input_tags
+            tags.input_tags.allow_nan, tags.input_tags.sparse = own.allow_nan, own.sparse
         return tags
 
     def _cross_validates(self) -> bool:

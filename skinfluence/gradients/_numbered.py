@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,20 +81,22 @@ class NumberedCollate:
             batch = self.collate(samples)
             if kept and _is_stacked(batch[1], samples):
                 self._stacks_as = batch[1].dtype
-        # whether inputs are still beside their targets, a few rows show; all where places are not
-        # taken for targets
-        rows = range(n) if kept is None else sorted({0, n // 2, n - 1})
-        if (
-            kept is False
-            or len(batch[1]) != n
-            or not all(is_row_of(self.collate([samples[i]]), 0, batch, i) for i in rows)
-        ):
+        if kept is False or len(batch[1]) != n or not self._rows_are_own(batch, samples, kept):
             raise ValueError(
                 f"The net's collate_fn, {_name(self.collate)}, changes the order of the rows in a "
                 "batch, or a row by its neighbours or at random, so scores could not be told "
                 "apart. Use one that keeps them."
             )
         return batch
+
+    def _rows_are_own(self, batch: Any, samples: list[Any], kept: bool | None) -> bool:
+        """Tell whether rows are the same among fewer, and inputs still beside their targets."""
+        n = len(samples)
+        if kept is None or n <= 3:  # each alone, where places are not taken for targets
+            return all(is_row_of(self.collate([samples[i]]), 0, batch, i) for i in range(n))
+        some = (0, n // 2, n - 1)
+        few = self.collate([samples[i] for i in some])
+        return all(is_row_of(few, place, batch, i) for place, i in enumerate(some))
 
 
 class OrderedCollate:
@@ -194,7 +197,8 @@ def _name(collate: Collate) -> str:
 def _tagged(collate: Collate, samples: list[Any]) -> Any:
     """Collate samples whose targets are their places; None if it does not take them."""
     try:
-        return collate([(sample[0], _tag(sample[1], i)) for i, sample in enumerate(samples)])
+        tags = _tags([sample[1] for sample in samples])
+        return collate([(sample[0], tag) for sample, tag in zip(samples, tags, strict=True)])
     except Exception:  # whatever a function of the user's raises at other targets
         return None
 
@@ -217,7 +221,10 @@ def _order_is_kept(tagged: Any, n: int) -> bool | None:
 
 
 def _stacked(samples: list[Any], dtype: torch.dtype) -> Tensor:
-    targets: Tensor = default_collate([sample[1] for sample in samples])
+    given = [sample[1] for sample in samples]
+    if isinstance(given[0], int | float | np.number):  # a tensor of each would take long
+        return torch.as_tensor(np.asarray(given)).to(dtype)
+    targets: Tensor = default_collate(given)
     return targets.to(dtype)
 
 
@@ -227,8 +234,21 @@ def _is_stacked(targets: Any, samples: list[Any]) -> bool:
         return False
     try:
         return torch.equal(_stacked(samples, targets.dtype), targets)
-    except (TypeError, AttributeError, RuntimeError):  # no numbers, or of several shapes
+    except (TypeError, ValueError, AttributeError, RuntimeError):  # no numbers, or several shapes
         return False
+
+
+def _tags(targets: list[Any]) -> list[Any]:
+    """Make targets that are their places, of the kind of given ones."""
+    kinds: set[type] = {type(target) for target in targets}
+    if len(kinds) == 1 and isinstance(targets[0], int | float | np.number):
+        return _numbers_of(kinds.pop(), len(targets))
+    return [_tag(target, place) for place, target in enumerate(targets)]
+
+
+@lru_cache(maxsize=8)
+def _numbers_of(kind: type, n: int) -> list[Any]:
+    return [_tag(kind(0), place) for place in range(n)]
 
 
 def _tag(target: Any, place: int) -> Any:

@@ -13,6 +13,7 @@ from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, n_rows, take
 from skinfluence.gradients._passes import tried_batches
 from skinfluence.gradients._skorch import (
     Net,
+    array_of,
     as_dataset,
     collated,
     iter_batches,
@@ -158,12 +159,32 @@ def output_shape(net: Net, X: object, y: object) -> tuple[int, ...]:
     return tuple(output.shape[1:])
 
 
+def multiply_adds(net: Net, X: object, y: object) -> float:
+    """Count a row's products and sums in an initialised net's forward pass on a processor."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    parameters = list(net.module_.parameters())
+    if any(parameter.device.type != "cpu" for parameter in parameters):
+        return np.inf
+    with preserved_random_state(), torch.no_grad():
+        Xi, _ = next(iter_batches(net, X, y, 2))
+        net_loss = net_loss_of(net)
+        with FlopCounterMode(display=False) as counter:
+            net_loss.forward(Xi)
+    # it knows products of matrices and convolutions; others use a parameter once, at the least
+    counted = counter.get_total_flops() / 2 / n_rows(Xi)
+    return float(max(counted, sum(parameter.numel() for parameter in parameters)))
+
+
 def input_table(
     net: Net, X: object, y: object, batch_size: int, max_bytes: int
 ) -> np.ndarray | None:
     """Read what the net takes of every row, flattened: (n_samples, n_numbers); None if ragged."""
     with preserved_random_state():
         dataset = as_dataset(net, X, y)
+        array = array_of(dataset)
+        if array is not None:
+            return array
         tried = [row for rows in draw_trial(net, dataset).rows for row in rows.tolist()]
         widths = {_flat(collated(net, [dataset[row]])[0]).shape[1] for row in tried}
         if len(widths) > 1:  # padded to the longest of a batch, which is another in every batch

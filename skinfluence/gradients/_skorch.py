@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypeGuard
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, issparse
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset, get_len
 from skorch.utils import is_dataset
@@ -100,6 +101,12 @@ def as_dataset(net: Net, X: object, y: object) -> Any:
             "set as X brings its own."
         )
     return net.get_dataset(X, y)
+
+
+def array_of(dataset: Any) -> np.ndarray | None:
+    """Find the one array that a data set gives the rows of; None if it gives others."""
+    plain = type(dataset) is Dataset and isinstance(dataset.X, np.ndarray)
+    return dataset.X if plain else None
 
 
 def is_fitted(net: Net) -> bool:
@@ -269,7 +276,7 @@ def rows_at(net: Net, dataset: Any, index: NDArray[np.intp]) -> Batch | None:
     if not _slices_like_loader(net, dataset):
         return None
     rows = index.tolist()
-    X, y = take_rows(_to_tensors(dataset.X), rows), _to_tensor(dataset.y)[rows]
+    X, y = _taken(_to_tensors(dataset.X), rows), _to_tensor(dataset.y)[rows]
     return map_tensors(_input_cast(net), X), _target_cast(net)(y)
 
 
@@ -383,7 +390,7 @@ def _raw_batches(
         X, y = _to_tensors(dataset.X), _to_tensor(dataset.y)
         for start in range(0, len(dataset), batch_size):
             rows = slice(start, start + batch_size)
-            yield take_rows(X, rows), y[rows]
+            yield _taken(X, rows), y[rows]
         return
     shadow = _in_order(net)
     shadow.__dict__["iterator_valid__batch_size"] = batch_size
@@ -407,12 +414,19 @@ def _slices_like_loader(net: Net, dataset: Any) -> bool:
 
 
 def _is_sliceable(X: object) -> bool:
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not issparse(X):
         return all(_is_sliceable(value) for value in X.values())
-    return isinstance(X, np.ndarray | Tensor)
+    return isinstance(X, np.ndarray | Tensor) or issparse(X)
 
 
-def _to_tensors(X: Mapping[str, Any] | np.ndarray | Tensor) -> Nested:
+def _taken(X: Any, rows: slice | list[int]) -> Nested:
+    """Take rows as tensors; of a sparse table, only these are made dense."""
+    return torch.from_numpy(X[rows].toarray()) if issparse(X) else take_rows(X, rows)
+
+
+def _to_tensors(X: Mapping[str, Any] | np.ndarray | Tensor | csr_matrix) -> Any:
+    if issparse(X):
+        return csr_matrix(X)
     if isinstance(X, Mapping):
         return {key: _to_tensors(item) for key, item in X.items()}
     return _to_tensor(X)

@@ -63,7 +63,7 @@ class InfluenceQueries(BaseDetrimentality):
     def _influence_on_given(self, queries: Rows) -> NDArray[np.float64]:
         if hasattr(self, "folds_"):
             return self._join_folds([fold._influence_on_given(queries) for fold in self.folds_])
-        with preserved_random_state():
+        with preserved_random_state(), self._threads():
             return self._influence_on(self._trained.coded(queries))
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """What all methods share: fit, the scores, and what a Pipeline asks for."""
 
 from abc import ABCMeta, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import numpy as np
@@ -87,7 +88,8 @@ class BaseDetrimentality(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Numbers of any dtype; or a dict of arrays, a skorch SliceDict, or a torch data set.
+            Numbers of any dtype; a table may be a sparse matrix of scipy's. Or a dict of arrays, a
+            skorch SliceDict, or a torch data set.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any kind, or numbers. None only for a data set that holds its targets.
         X_val, y_val : like X and y, optional
@@ -163,7 +165,9 @@ class BaseDetrimentality(
         """Score the training rows, by folds or by all of them; None if there is no one score."""
         if self._trains_folds(validation):
             return cross_fit(self, rows, validation)
-        return self._fit_scores(*self._prepare(rows, validation))
+        prepared = self._prepare(rows, validation)
+        with self._threads():
+            return self._fit_scores(*prepared)
 
     @property
     def decision_scores_(self) -> NDArray[np.float64]:
@@ -307,13 +311,20 @@ class BaseDetrimentality(
         """Score parsed rows; see `score_detrimentality`."""
         if hasattr(self, "folds_"):
             return self._mean_place([scores_by(fold, rows) for fold in self.folds_])
-        return np.asarray(self._score(self._trained.coded(rows)), dtype=np.float64)
+        with self._threads():
+            return np.asarray(self._score(self._trained.coded(rows)), dtype=np.float64)
 
     def _predicted_scores(self, inputs: Inputs) -> NDArray[np.float64]:
         if hasattr(self, "folds_"):
             places = [predicted_scores_by(fold, inputs) for fold in self.folds_]
             return self._mean_place(places)
-        return np.asarray(self._score(self._trained.predicted_rows(inputs)), dtype=np.float64)
+        with self._threads():
+            return np.asarray(self._score(self._trained.predicted_rows(inputs)), dtype=np.float64)
+
+    def _threads(self) -> AbstractContextManager[None]:
+        """Compute on one thread within the block, if the trained net is a small one."""
+        trained = getattr(self, "_trained", None)
+        return trained.threads() if isinstance(trained, TrainedNet) else nullcontext()
 
     def _join_folds(self, columns: list[np.ndarray]) -> NDArray[np.float64]:
         """Put each fold's columns in the order of all rows; rows of several folds get the mean."""
@@ -354,10 +365,6 @@ class BaseDetrimentality(
         """Tell whether the method, as it is set, trains one net on the rows, and follows it."""
         return type(self)._prepare is BaseDetrimentality._prepare
 
-    def _accepts_sparse(self) -> bool:
-        """Tell whether the method, as it is set, takes sparse rows."""
-        return False
-
     def _takes_raw(self) -> bool:
         """Tell whether the method, as it is set, hands rows on unchecked, as to a pipeline."""
         return False
@@ -390,7 +397,7 @@ class BaseDetrimentality(
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
-        tags.input_tags.sparse = self._accepts_sparse()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []  # scores are float64 whatever comes in
         return tags
 

@@ -21,7 +21,7 @@ from skinfluence.methods._p_values import (
 )
 from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.nets._predictions import check_given_net_has_classes
-from skinfluence.rows._containers import check_finite, takes_sparse
+from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
@@ -306,9 +306,6 @@ class CalibratedDetrimentality(BaseDetrimentality):
         if hasattr(methods[0], "trace_"):
             self.trace_ = [method.trace_ for method in methods]
         return 1 - self.p_values_
-
-    def _accepts_sparse(self) -> bool:
-        return takes_sparse(self.method)
 
     def _takes_raw(self) -> bool:
         return takes_raw(self.method)

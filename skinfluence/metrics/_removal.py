@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
 from scipy.stats import t as student_t
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
@@ -148,8 +147,8 @@ def removal_curve(
     ----------
     estimator : estimator
         A scikit-learn model, pipeline, or skorch net; cloned for every training.
-    X : data frame, array, mapping of arrays, or torch data set
-        Training rows, as the estimator takes them.
+    X : data frame, array, sparse matrix, mapping of arrays, or torch data set
+        Training rows, as the estimator takes them; sparse ones reach it as CSR.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Their targets, wrong ones among them.
     detrimentality : array-like of shape (n_samples,)
@@ -182,8 +181,6 @@ def removal_curve(
     ValueError
         If a budget would remove all rows of a class, naming both (`AmountError`); if shapes
         disagree, a parameter is out of range, or a model's score is no finite number.
-    TypeError
-        If `X` is sparse.
 
     Notes
     -----
@@ -350,11 +347,6 @@ def _check_trainable(estimator: object) -> None:
 def _checked(
     X: object, y: object, detrimentality: ArrayLike
 ) -> tuple[np.ndarray, NDArray[np.float64]]:
-    if issparse(X):
-        raise TypeError(
-            f"Got X of type {type(X).__name__}, but expected a data frame, an array, a mapping of "
-            "arrays or a torch data set. Pass X.toarray()."
-        )
     n_rows = n_samples_of(X)
     targets = check_targets(y, n_rows)
     scores = np.asarray(detrimentality, dtype=np.float64)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix, issparse
 from sklearn.base import clone
 
 from skinfluence.exceptions import PrecisionWarning
@@ -34,10 +35,12 @@ def initialized_copy(net: Net, seed: int) -> Net:
 
 def cast_inputs(net: Net, X: Inputs) -> Inputs:
     """Cast inputs to what a net's module computes in; in a mapping, integers stay as they are."""
-    if isinstance(X, Mapping):
+    if issparse(X):  # a dict of keys among them
+        X = csr_matrix(X)  # skorch's own data set takes rows of no other kind
+    elif isinstance(X, Mapping):
         floats = {k: v for k, v in X.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
         return type(X)(**{**X, **{name: cast_inputs(net, v) for name, v in floats.items()}})
-    if not isinstance(X, np.ndarray):
+    elif not isinstance(X, np.ndarray):
         return X
     if X.dtype.kind in "iu" and takes_integers(net.module_):
         return X.astype(np.int64, copy=False)
@@ -46,7 +49,8 @@ def cast_inputs(net: Net, X: Inputs) -> Inputs:
     with np.errstate(over="ignore"):
         rounded = X.astype(_numpy_dtype(net), copy=False)
     check_finite(rounded, f"X as {rounded.dtype}")
-    _warn_of_lost_spread(X, rounded)
+    if not issparse(X):
+        _warn_of_lost_spread(X, rounded)
     return rounded
 
 

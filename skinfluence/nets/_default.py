@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from skorch.dataset import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -22,11 +24,14 @@ from skinfluence.rows._targets import (
     classes_and_codes,
     warn_of_many_classes,
 )
+from skinfluence.rows._words import holds_words, principal_components, rows_of_length_one
 
 _BATCH_SIZE = 64
 # Small sets get more epochs, so that every net takes about this many steps.
 _STEPS = 1500
 _MIN_EPOCHS, _MAX_EPOCHS = 40, 200
+# Nets see words by so many principal components.
+_MOST_COMPONENTS = 64
 
 
 class _OfColumns:
@@ -142,7 +147,11 @@ def default_net(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, height, width)
-        A table gets a perceptron (64-64), images a small convolutional net.
+        A table gets a perceptron (64-64), images a small convolutional net. A table may be a sparse
+        matrix; the net takes its rows batch by batch. Of a table of words or counts, dense or
+        sparse (a hundred columns or more, fewer than one entry in twenty not zero), the net sees at
+        most 64 principal components of rows of length one: it puts rows so itself, by its `dataset`
+        and `dataset__components`.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Classes get cross-entropy, a numeric target squared error, and a two-dimensional
         indicator of labels binary cross-entropy. Floats with a fraction, or with more than 20
@@ -159,6 +168,8 @@ def default_net(
 
     Raises
     ------
+    TypeError
+        If `X` is a sparse frame or tensor.
     ValueError
         If `X` is neither a table nor images, `y` is neither classes nor numbers, or `task` is
         another word.
@@ -174,19 +185,28 @@ def default_net(
     'NeuralNetRegressor'
     """
     check_choice("task", task, TASKS)
-    check_is_dense(X)
-    X = np.asarray(X)
-    y = check_targets(y, len(X))
+    inputs: Any = X
+    if not issparse(inputs):
+        check_is_dense(inputs)
+        inputs = np.asarray(inputs)
+    y = check_targets(y, inputs.shape[0])
     if task is None and not are_numbers(y, None):
         warn_of_many_classes(y)
-    check_shape(X)
-    module = {2: TablePerceptron, 4: ImageCNN}[X.ndim]
+    check_shape(inputs)
+    module = {2: TablePerceptron, 4: ImageCNN}[inputs.ndim]
     net_class, criterion, n_outputs, center, scale = _target_traits(y, task)
-    axes = (0, *range(2, X.ndim))
-    steps = -(-len(X) // _BATCH_SIZE)
-    center_of_X, scale_of_X = center_and_scale(X, axes)
+    steps = -(-inputs.shape[0] // _BATCH_SIZE)
+    dataset: dict[str, Any] = {}
+    if inputs.ndim == 2 and holds_words(inputs):
+        words = rows_of_length_one(inputs)
+        found = principal_components(words, _MOST_COMPONENTS, random_state)
+        components = found.components_.T.copy()
+        dataset = {"dataset": in_components, "dataset__components": components}
+        inputs = words @ components
+    center_of_X, scale_of_X = center_and_scale(inputs, (0, *range(2, inputs.ndim)))
     return net_class(
         module,
+        **dataset,
         module__center=_OfColumns(center_of_X),
         module__scale=_OfColumns(scale_of_X),
         module__n_outputs=n_outputs,
@@ -203,6 +223,11 @@ def default_net(
         train_split=None,
         verbose=0,
     )
+
+
+def in_components(X: Any, y: Any, components: np.ndarray) -> Dataset:
+    """Put rows of words as a net takes them: of length one, by (n_features, n_components)."""
+    return Dataset(np.asarray(rows_of_length_one(X) @ components, dtype=np.float32), y)
 
 
 def check_shape(X: Any) -> None:

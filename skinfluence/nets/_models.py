@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from skorch.utils import is_dataset
 
@@ -186,7 +187,7 @@ def _remedy(message: str) -> str | None:
 
 
 def _as_inputs(X: Any) -> Inputs:
-    if not is_table_or_images(X):
+    if issparse(X) or not is_table_or_images(X):
         inputs: Inputs = X
         return inputs
     # torch warns of arrays that it must not write to

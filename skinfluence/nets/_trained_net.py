@@ -1,6 +1,7 @@
 """A trained net, and rows put as it takes them."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from skinfluence.gradients._outputs import (
     check_has_classes,
     class_scores,
     mean_over_states,
+    multiply_adds,
     output_shape,
 )
 from skinfluence.gradients._skorch import (
@@ -45,6 +47,7 @@ from skinfluence.rows._containers import Inputs, n_samples_of
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.rows._targets import check_class_labels
+from skinfluence.rows._threads import one_thread
 from skinfluence.trace._callbacks import records_as_much, trace_of
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._recorder import recorder_for
@@ -52,6 +55,9 @@ from skinfluence.trace._training_trace import State, TrainingTrace
 
 # So many of a data set's own targets, spread over it, are looked at before a training.
 _TARGETS_READ = 256
+# Multiply-adds of a batch's forward pass. Below, two threads that have a processor each save a few
+# milliseconds a step at most; where others compute, too, they take ten times as long as one.
+_SMALL = 1e8
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ class TrainedNet:
     residual: np.ndarray | None  # root mean squared error on the training rows, (n_outputs,)
     trace: TrainingTrace | None = None
     key: str | None = None  # names the training, if it is cached
+    is_small: bool = False  # so that several threads would wait for one another
+
+    def threads(self) -> AbstractContextManager[None]:
+        """Compute with the net, within the block: on one thread if it is small."""
+        return one_thread() if self.is_small else nullcontext()
 
     @property
     def can_predict_targets(self) -> bool:
@@ -79,7 +90,8 @@ class TrainedNet:
     def predicted_rows(self, inputs: Inputs) -> ModelRows:
         """Put checked inputs as the net takes them, with predicted targets for given ones."""
         inputs = cast_inputs(self.net, inputs)
-        predicted = predict(self.net, inputs)
+        with self.threads():
+            predicted = predict(self.net, inputs)
         if self.residual is not None:  # at the prediction itself, a regression's residual is zero
             return ModelRows(inputs, np.asarray(predicted - self.residual, dtype=predicted.dtype))
         return ModelRows(inputs, cast_targets(self.net, predicted))
@@ -87,9 +99,10 @@ class TrainedNet:
     def predict(self, inputs: Inputs) -> np.ndarray:
         """Predict labels as the user names them, or numbers."""
         inputs = cast_inputs(self.net, inputs)
-        if self.labels is None:
-            return predict(self.net, inputs)
-        return self.labels.decode(predict_codes(self.net, inputs, self.labels.codes))
+        with self.threads():
+            if self.labels is None:
+                return predict(self.net, inputs)
+            return self.labels.decode(predict_codes(self.net, inputs, self.labels.codes))
 
     def class_probabilities(
         self, inputs: Inputs, trace: TrainingTrace | None
@@ -108,7 +121,8 @@ class TrainedNet:
         def read(net_loss: NetLoss, Xi: Nested, yi: Tensor) -> NDArray[np.float64]:
             return np.asarray(softmax(class_scores(self.net, net_loss.forward(Xi)), axis=1))
 
-        return mean_over_states(self.net, X, y, states, read, batch_size=256)
+        with self.threads():
+            return mean_over_states(self.net, X, y, states, read, batch_size=256)
 
 
 def fit_net_of(estimator: Any, rows: Rows, seed: int, needs: TraceNeeds | None = None) -> ModelRows:
@@ -199,10 +213,9 @@ def unfitted_net(
     return default(rows.inputs, rows.targets, random_state=seed, task=task)
 
 
-def check_are_arrays(rows: Rows, *, sparse: bool = False) -> None:
+def check_are_arrays(rows: Rows) -> None:
     """Refuse what models that are made here do not take."""
-    is_table = rows.has_arrays or (sparse and hasattr(rows.inputs, "tocsr"))
-    if rows.targets is None or not is_table:
+    if rows.targets is None or not rows.has_arrays:
         raise ValueError(
             f"Got X of type {type(rows.inputs).__name__} and no net; the default net takes arrays. "
             "Pass a skorch net whose module takes these inputs; to a cleaner, an estimator that "
@@ -228,8 +241,18 @@ def _trained(
         fit_net(net, X, target, seed, recorder)
         return trace_of(net) if recorder is None else recorder.trace_
 
-    trace, key = train_once(memory, net, X, target, seed=seed, recorder=recorder, train=train)
-    return TrainedNet(net, labels, _residual(net, X, target), trace, key)
+    is_small = _is_small(sketch, X, target)
+    with one_thread() if is_small else nullcontext():
+        trace, key = train_once(memory, net, X, target, seed=seed, recorder=recorder, train=train)
+        residual = _residual(net, X, target)
+    return TrainedNet(net, labels, residual, trace, key, is_small)
+
+
+def _is_small(net: Net, X: Inputs, target: np.ndarray | None) -> bool:
+    """Tell whether a batch of training is too little work for several threads."""
+    size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+    size = n_samples_of(X) if size == -1 else size
+    return multiply_adds(net, X, target) * size < _SMALL
 
 
 def _check_own_targets(net: Net, X: Any) -> None:
@@ -283,7 +306,8 @@ def _frozen(net: Any, rows: Rows, needs: TraceNeeds | None) -> TrainedNet:
     trace = trace_of(net)
     if needs is not None:
         needs.check_trace(trace, X, target)
-    return TrainedNet(net, labels, _residual(net, X, target), trace)
+    is_small = _is_small(net, X, target)
+    return TrainedNet(net, labels, _residual(net, X, target), trace, is_small=is_small)
 
 
 def _encoded(net: Net, labels: Labels | None, y: np.ndarray) -> np.ndarray:

@@ -158,7 +158,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Numbers of any dtype; or a dict of arrays, a skorch SliceDict, or a torch data set.
+            Numbers of any dtype; a table may be a sparse matrix of scipy's. Or a dict of arrays, a
+            skorch SliceDict, or a torch data set.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any kind, or numbers. None only for a data set that holds its targets.
 
@@ -249,7 +250,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 normalize=self.normalize,
             ),
         )
-        return settings.gather(self.net_, rows)
+        with self._trained.threads():
+            return settings.gather(self.net_, rows)
 
     @property
     def _n_features_out(self) -> int:
@@ -259,6 +261,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]  # the default net's own
         return tags
 

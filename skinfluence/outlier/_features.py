@@ -127,9 +127,7 @@ def _before_training(
     net: Any, trace: TrainingTrace, rows: ModelRows, settings: EmbeddingSettings
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Give inputs, activations after and gradients before training, for the contrast."""
-    inputs = rows.inputs if isinstance(rows.inputs, np.ndarray) else None
-    if inputs is None:
-        inputs = input_table(net, *rows, settings.batch_size, settings.max_bytes)
+    inputs = input_table(net, *rows, settings.batch_size, settings.max_bytes)
     activations = replace(settings, trajectory=None).gather(net, rows, Inputs())
     gradients = settings.at(trace.initial_state).gather(net, rows)
     return inputs, activations.values, gradients.values

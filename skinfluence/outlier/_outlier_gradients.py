@@ -74,8 +74,8 @@ class OutlierGradientDetector(BaseDetrimentality):
         "neighbors" (the nearest other rows) and "kernels" (kernel machines, three of Gaussian
         kernels and a linear one; given the penalty, each row is left out exactly). A list names
         some of them and adds models of your own, as (name, estimator): scikit-learn classifiers
-        with `predict_proba`, or regressors, trained five times without a fifth of the rows. None
-        trains one default net on all rows.
+        with `predict_proba`, regressors, or skorch nets of either kind, trained five times without
+        a fifth of the rows. None trains one default net on all rows.
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks, however many are wrong.
         It does not change the scores. The detector's own contamination counts for nothing here.
@@ -93,7 +93,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         last layer, and this cannot be set.
     checkpoints : "last", "all" or int, default=10
         Take the mean gradient over these points of the training; see `GradientEmbedding`. Of a
-        committee, the mean prediction of the perceptrons.
+        committee, the mean prediction of the perceptrons, or of the nets among its members.
     normalize : {None, "activations", "gradient"}, default="activations"
         Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`. It cannot be
         set with a committee.
@@ -183,10 +183,9 @@ class OutlierGradientDetector(BaseDetrimentality):
     ``p[class] T[class, label]``: T, how likely a row of a class is given a label, is estimated from
     the predictions, half-way to noise that makes no difference between classes. Of numbers, weights
     are those of robust least squares and the gradient is the residual in units of its spread; of
-    several labels, each has a logit. Tables may be sparse (CSR) and are never made dense; columns
-    are standardised unless they are a hundred or more and nearly all entries are zero, as those of
-    words are. Rows that were not
-    trained on are judged by all members.
+    several labels, each has a logit. Sparse tables are never made dense; columns are standardised
+    unless they are a hundred or more and nearly all entries are zero, as those of words are. Rows
+    that were not trained on are judged by all members.
 
     Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of
     the mean error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it
@@ -293,8 +292,8 @@ class OutlierGradientDetector(BaseDetrimentality):
             if self.net is not None:
                 raise ValueError(
                     f"Got net={type(self.net).__name__}(...) and a committee of your own, but a "
-                    "committee trains its own models. Leave one of them out; to have your net "
-                    "judge rows it was not trained on, set cv=5."
+                    "committee trains its own models. Leave one of them out; a net can be a "
+                    "member of the committee, as (name, net)."
                 )
         elif self.committee != "auto":
             raise ValueError(
@@ -315,13 +314,10 @@ class OutlierGradientDetector(BaseDetrimentality):
     def _trains_net(self) -> bool:
         return not self._has_committee()
 
-    def _accepts_sparse(self) -> bool:
-        return self._has_committee()
-
     def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         if not self._has_committee():
             return super()._prepare(rows, validation)
-        check_are_arrays(rows, sparse=True)
+        check_are_arrays(rows)
         check_shape(rows.inputs)
         members = BUILT_IN if self.committee == "auto" else self.committee
         seed = self._seeds[0]

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, issparse
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Subset
@@ -24,12 +24,15 @@ class RowSource(Protocol):
     def __getitem__(self, i: int, /) -> Any: ...
 
 
+# Of a sparse table, so many numbers are made dense at a time.
+_BLOCK = 2**20
 # So many values of a column of objects are looked at for dates.
 _LOOKED_AT = 100
 _SPARSE_LAYOUTS = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc}
 
-# Checked: a numeric array, arrays by the names of a net's inputs, or what gives rows one by one.
-Inputs: TypeAlias = np.ndarray | Mapping[str, Any] | RowSource
+# Checked: a numeric array, a sparse table, arrays by the names of a net's inputs, or what gives
+# rows one by one.
+Inputs: TypeAlias = np.ndarray | csr_matrix | Mapping[str, Any] | RowSource
 
 
 def is_table_or_images(X: object) -> bool:
@@ -54,9 +57,8 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     if takes_raw(estimator):
         given: Inputs = _checked_by_others(estimator, X, reset=reset)
         return given
-    if issparse(X) and takes_sparse(estimator):
-        rows: Inputs = _checked_sparse(estimator, X, reset=reset)
-        return rows
+    if issparse(X):
+        return _checked_sparse(estimator, X, reset=reset)
     check_is_dense(X)
     if isinstance(X, DataLoader):
         raise TypeError(
@@ -109,13 +111,8 @@ def _checked_by_others(estimator: object, X: Any, *, reset: bool) -> Any:
     return validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
-def takes_sparse(estimator: object) -> bool:
-    """Tell whether an estimator, as it is set, takes sparse rows."""
-    ask = getattr(estimator, "_accepts_sparse", None)
-    return ask is not None and bool(ask())
-
-
-def _checked_sparse(estimator: object, X: Any, *, reset: bool) -> Any:
+def _checked_sparse(estimator: object, X: Any, *, reset: bool) -> csr_matrix:
+    """Check a sparse table; the same numbers give the same arrays, whatever held them."""
     table = validate_data(
         estimator,
         X,
@@ -125,15 +122,20 @@ def _checked_sparse(estimator: object, X: Any, *, reset: bool) -> Any:
         ensure_all_finite=False,
         ensure_min_samples=2 if reset else 1,
     )
-    check_finite(table.data, "X")
-    if table.indices.dtype == np.int64 and max(table.shape[1], table.nnz) < 2**31:
-        narrow = table.indices.astype(np.int32), table.indptr.astype(np.int32)
-        table = type(table)((table.data, *narrow), shape=table.shape)  # trees take no others
-    return table
+    check_finite(table, "X")
+    indices, indptr = table.indices, table.indptr
+    if indices.dtype == np.int64 and max(table.shape[1], table.nnz) < 2**31:
+        indices, indptr = indices.astype(np.int32), indptr.astype(np.int32)  # trees take no others
+    found = csr_matrix((table.data, indices, indptr), shape=table.shape)
+    if not (found.has_canonical_format and found.data.all()):
+        found = found.copy()  # the arrays may be the user's
+        found.sum_duplicates()
+        found.eliminate_zeros()
+    return found
 
 
 def check_is_dense(X: Any, name: str = "X") -> None:
-    """Refuse sparse rows, naming what makes dense ones of them."""
+    """Refuse what is sparse, naming what makes something dense of it."""
     if isinstance(X, Mapping) and not issparse(X):  # one of scipy's is both
         for key, value in X.items():
             check_is_dense(value, f"{name}[{key!r}]")
@@ -148,8 +150,8 @@ def check_is_dense(X: Any, name: str = "X") -> None:
         return
     fewer = "" if name == "y" else ", or make fewer columns of it first, as TruncatedSVD does"
     raise TypeError(
-        f"Got {name} as a sparse {type(X).__name__} of shape {tuple(X.shape)}, but nets take dense "
-        f"rows. Call {way_out}{fewer}."
+        f"Got {name} as a sparse {type(X).__name__} of shape {tuple(X.shape)}, but only X may be "
+        f"sparse, and as a table of scipy's. Call {way_out}{fewer}."
     )
 
 
@@ -221,14 +223,18 @@ def with_labels(y: Any, rows: np.ndarray, labels: np.ndarray) -> Any:
     return y
 
 
-def check_finite(values: np.ndarray, name: str) -> None:
+def check_finite(values: Any, name: str) -> None:
     """Refuse NaN and infinity, naming the rows."""
     if values.dtype.kind != "f":
         return
-    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    if issparse(values):
+        entries = np.flatnonzero(~np.isfinite(values.data))
+        bad = np.unique(np.searchsorted(values.indptr, entries, side="right") - 1)
+    else:
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if len(bad):
         raise ValueError(
-            f"{name} holds NaN or infinity in {len(bad)} of {len(values)} rows: "
+            f"{name} holds NaN or infinity in {len(bad)} of {values.shape[0]} rows: "
             f"{first_rows(bad)}. Expected finite numbers; impute or drop these rows first."
         )
 
@@ -237,11 +243,21 @@ def center_and_scale(
     values: np.ndarray, axes: int | tuple[int, ...] = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find mean and standard deviation in double precision; a constant column is only centred."""
+    if issparse(values):
+        return _of_sparse_columns(csr_matrix(values))
     center, scale = values.mean(axes, dtype=np.float64), values.std(axes, dtype=np.float64)
     is_single = values.dtype in {np.float16, np.float32}
     smallest = (1e-6 if is_single else 1e-13) * np.abs(center)  # what rounding alone may make
     varies = values.min(axes) != values.max(axes)  # a long sum rounds by more
     return center, np.where(varies & (scale > smallest), scale, 1.0)
+
+
+def _of_sparse_columns(table: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Do what `center_and_scale` does, a block of columns at a time."""
+    columns, size = table.tocsc(), max(1, _BLOCK // table.shape[0])
+    blocks = [columns[:, i : i + size].toarray(order="C") for i in range(0, table.shape[1], size)]
+    center, scale = zip(*map(center_and_scale, blocks), strict=True)
+    return np.concatenate(center), np.concatenate(scale)
 
 
 def first_rows(rows: np.ndarray) -> str:

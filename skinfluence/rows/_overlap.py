@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 
 import numpy as np
+from scipy.sparse import csr_matrix, issparse
 
 from skinfluence.exceptions import ValidationOverlapWarning
 from skinfluence.rows._containers import Inputs, n_samples_of
@@ -20,8 +21,13 @@ def check_separate(training: Inputs, validation: Inputs) -> None:
     # At the end of training the mean gradient of the training rows is about zero, so that what is
     # left of it as a direction is noise. Where most training rows have a twin among themselves, as
     # in a table of a few categories, only the whole training set is refused.
-    rows, given = Counter(_digests(training)), Counter(_digests(validation))
+    digests = _digests
+    if issparse(training) or issparse(validation):
+        digests = _digests_of_entries
+    rows, given = Counter(digests(training)), Counter(digests(validation))
     n_given = given.total()
+    if not n_given:
+        return
     shared = sum(count for digest, count in given.items() if digest in rows)
     distinct = len(rows) >= _DISTINCT * rows.total()
     if given == rows or (distinct and shared == n_given):
@@ -41,6 +47,15 @@ def check_separate(training: Inputs, validation: Inputs) -> None:
 
 def _digests(X: Inputs) -> list[int]:
     return [hash(_content(_row(X, i))) for i in range(n_samples_of(X))]
+
+
+def _digests_of_entries(X: Inputs) -> list[int]:
+    """Do what `_digests` does for tables of which one is sparse, but for rows of zeros."""
+    # of which there are many, such as texts without a word that is known, by no mistake
+    table = csr_matrix(X, dtype=np.float64)
+    parts = [np.split(a, table.indptr[1:-1]) for a in (table.indices.astype(np.int64), table.data)]
+    rows = zip(*parts, strict=True)
+    return [hash((where.tobytes(), what.tobytes())) for where, what in rows if len(where)]
 
 
 def _row(X: Inputs, i: int) -> object:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from skinfluence.rows._containers import (
     Inputs,
@@ -91,8 +92,8 @@ class Rows:
 
     @property
     def has_arrays(self) -> bool:
-        """Whether the inputs are one array: a table or images."""
-        return isinstance(self.inputs, np.ndarray)
+        """Whether the inputs are one array: a table, which may be sparse, or images."""
+        return isinstance(self.inputs, np.ndarray) or issparse(self.inputs)
 
     @property
     def has_classes(self) -> bool:
@@ -124,8 +125,9 @@ class Rows:
 
     def introduce(self, estimator: Any) -> None:
         """Tell an estimator that is fitted on these rows what scikit-learn would have told it."""
-        if isinstance(self.inputs, np.ndarray):
-            estimator.n_features_in_ = self.inputs.shape[1]
+        if self.has_arrays:
+            inputs: Any = self.inputs
+            estimator.n_features_in_ = inputs.shape[1]
         if self.feature_names is not None:
             estimator.feature_names_in_ = self.feature_names
 

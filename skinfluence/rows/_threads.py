@@ -10,30 +10,39 @@ from threadpoolctl import threadpool_limits
 
 
 class _OneThread:
-    """Counts the blocks that last: the numbers of threads are a process's, not a thread's."""
+    """Keeps what blocks of several threads found: BLAS has one number for all, torch one each."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._depth = 0
-        self._n_threads = 1
+        self._here = threading.local()
+        self._owner: int | None = None  # the thread that limits BLAS, which it alone can undo
         self._limits: Any = None
+        self._found = 1
 
     def begin(self) -> None:
-        """Set one thread, if no other block has."""
+        """Set one thread for whoever asks."""
         with self._lock:
-            if not self._depth:
-                self._n_threads = torch.get_num_threads()
-                self._limits = threadpool_limits(1, user_api="blas")
+            depth = getattr(self._here, "depth", 0)
+            if not depth:
+                found = torch.get_num_threads()
+                if self._owner is None:
+                    self._owner, self._found = threading.get_ident(), found
+                    self._limits = threadpool_limits(1, user_api="blas")
+                # a thread that is new to torch begins with what another one's block has set
+                self._here.found = self._found if found == 1 else found
                 torch.set_num_threads(1)
-            self._depth += 1
+            self._here.depth = depth + 1
 
     def end(self) -> None:
-        """Set what the first block found, if this is the last."""
+        """Set what was found, if this is the thread's last block."""
         with self._lock:
-            self._depth -= 1
-            if not self._depth:
+            self._here.depth -= 1
+            if self._here.depth:
+                return
+            if self._owner == threading.get_ident():
+                self._owner = None
                 self._limits.restore_original_limits()
-                torch.set_num_threads(self._n_threads)
+            torch.set_num_threads(self._here.found)
 
 
 _BLOCKS = _OneThread()

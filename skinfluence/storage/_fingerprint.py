@@ -17,6 +17,7 @@ import sklearn
 import skorch
 import torch
 from joblib.hashing import NumpyHasher
+from scipy.sparse import csr_array, csr_matrix
 from torch import Tensor
 
 from skinfluence.storage._sources import (
@@ -130,6 +131,8 @@ class _Hasher(NumpyHasher):
         if kind in {np.ndarray, np.memmap} and not obj.dtype.hasobject:
             self._hash.update(np.ascontiguousarray(obj).reshape(-1).view(np.uint8))
             return np.ndarray, obj.dtype, obj.shape
+        if kind in {csr_array, csr_matrix}:  # which note, when asked, in what order entries are
+            obj = kind, obj.shape, obj.data, obj.indices, obj.indptr
         if isinstance(obj, Path):  # which pickle knows again where it is the same object
             return Path, str(obj)
         if kind in {dict, types.MappingProxyType}:  # in its order, which a net may be built in

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from skorch import NeuralNet
 
 from skinfluence.gradients._outputs import output_shape
@@ -167,10 +168,14 @@ def _rows_and_steps(net: NeuralNet, n_samples: int) -> tuple[int, int]:
     return rows, -(-rows // size)
 
 
-def _check_same_rows(trace: TrainingTrace, X: object, y: object) -> None:
+def _check_same_rows(trace: TrainingTrace, X: Any, y: object) -> None:
     """Refuse rows or targets that what was recorded row by row does not belong to."""
     other = fingerprint_of(X)
-    n_samples = len(X) if isinstance(X, Sized) and not isinstance(X, dict) else trace.n_samples
+    n_samples = trace.n_samples
+    if issparse(X):
+        n_samples = X.shape[0]
+    elif isinstance(X, Sized) and not isinstance(X, dict):
+        n_samples = len(X)
     if trace.n_samples != n_samples or (
         other is not None and trace.fingerprint not in {None, other}
     ):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, issparse
 from torch import Tensor
 
 from skinfluence.trace._spacing import nearest, places
@@ -366,15 +367,24 @@ def places_reached(trace: TrainingTrace, checkpoints: int | str) -> list[tuple[i
     ]
 
 
-def fingerprint_of(X: object) -> str | None:
-    """Hash some rows of a numeric array, spread over all of it; None for anything else."""
+def fingerprint_of(X: Any) -> str | None:
+    """Hash some rows of a numeric table or array, spread over all of it; None for others."""
     if isinstance(X, Tensor):
         X = X.detach().cpu().numpy()
-    if not isinstance(X, np.ndarray) or X.dtype.kind not in "biuf" or not len(X):
+    is_sparse = issparse(X)
+    if not (isinstance(X, np.ndarray) or is_sparse) or X.dtype.kind not in "biuf" or not X.shape[0]:
         return None
-    rows = np.unique(np.linspace(0, len(X) - 1, 256).astype(np.int64))
-    values = np.ascontiguousarray(X[rows], dtype=np.float32)
-    return hashlib.sha256(values.tobytes() + str(X.shape).encode()).hexdigest()
+    rows = np.unique(np.linspace(0, X.shape[0] - 1, 256).astype(np.int64))
+    if is_sparse:
+        some = csr_matrix(X)[rows]
+        some.sum_duplicates()
+        some.eliminate_zeros()
+        places = some.indices.astype(np.int64), some.indptr.astype(np.int64)
+        parts = [some.data.astype(np.float32), *places]
+    else:
+        parts = [np.ascontiguousarray(X[rows], dtype=np.float32)]
+    said = b"".join(part.tobytes() for part in parts)
+    return hashlib.sha256(said + str(X.shape).encode()).hexdigest()
 
 
 def target_fingerprint_of(y: object) -> str | None:

@@ -22,6 +22,7 @@ from skinfluence.rows._seeds import own_random_state
 from skinfluence.valuation._kernel_gap import (
     Gaps,
     Solution,
+    Table,
     gaps,
     low_rank_bytes,
     ntk,
@@ -50,7 +51,8 @@ class ComplexityGap(BaseDetrimentality):
     kernel : "ntk" or callable, default="ntk"
         "ntk" is the paper's: the kernel of an infinitely wide two-layer ReLU net on rows scaled
         to length 1. A callable gives ``kernel(A, B)`` of shape (n_a, n_b) for rows that are not
-        scaled, such as `sklearn.metrics.pairwise.rbf_kernel`; positive definite.
+        scaled, such as `sklearn.metrics.pairwise.rbf_kernel`; positive definite. Sparse rows
+        reach it as CSR.
     jitter : float, default=0.01
         Added to the diagonal of H, whose entries are 1/2 for "ntk". The paper has none, which
         near duplicates turn into noise and exact ones into a division by zero; with it, equal
@@ -212,7 +214,7 @@ class ComplexityGap(BaseDetrimentality):
         self.partial_terms_ = found.terms
         return found.total
 
-    def _regression_gaps(self, Z: np.ndarray, y: NDArray[np.float64]) -> Gaps:
+    def _regression_gaps(self, Z: Table, y: NDArray[np.float64]) -> Gaps:
         if self.mode == "subsample":
             raise ValueError(
                 "mode='subsample' draws rows of other classes, but y is a numeric target. Use "
@@ -223,13 +225,13 @@ class ComplexityGap(BaseDetrimentality):
         targets = (y - y.mean(axis=0)) / np.where(scale > 0, scale, 1)
         return gaps(self._solve(Z, targets, np.zeros(len(y)), self._seeds[1]), targets)
 
-    def _one_vs_all_gaps(self, Z: np.ndarray, codes: NDArray[np.intp]) -> Gaps:
+    def _one_vs_all_gaps(self, Z: Table, codes: NDArray[np.intp]) -> Gaps:
         targets = _signs(codes[:, np.newaxis] == np.arange(len(self.classes_)))
         weights, precisions = self._solve(Z, targets, codes, self._seeds[1])
         own = weights[np.arange(len(codes)), codes]
         return gaps(Solution(own, precisions), np.ones(len(codes)))
 
-    def _subsample_gaps(self, Z: np.ndarray, codes: NDArray[np.intp]) -> Gaps:
+    def _subsample_gaps(self, Z: Table, codes: NDArray[np.intp]) -> Gaps:
         rng = own_random_state(self._seeds[1])
         total, terms = np.zeros(len(codes)), np.zeros((len(codes), 3))
         for _ in range(self.n_repeats):
@@ -245,9 +247,9 @@ class ComplexityGap(BaseDetrimentality):
                 terms[own] += found.terms[: len(own)]
         return Gaps(total / self.n_repeats, terms / self.n_repeats)
 
-    def _solve(self, Z: np.ndarray, targets: np.ndarray, strata: np.ndarray, seed: int) -> Solution:
+    def _solve(self, Z: Table, targets: np.ndarray, strata: np.ndarray, seed: int) -> Solution:
         kernel = self.kernel if callable(self.kernel) else ntk
-        n_rows = len(Z)
+        n_rows = Z.shape[0]
         n_landmarks = min(self.n_landmarks, n_rows)
         low_rank = low_rank_bytes(n_rows, n_landmarks)
         if n_rows <= self.max_rows:
@@ -255,7 +257,7 @@ class ComplexityGap(BaseDetrimentality):
                 f"Set max_rows below {n_rows} for the low-rank route ({low_rank:,} bytes with "
                 f"n_landmarks={self.n_landmarks}), use mode='subsample' or dtype='float32'"
             )
-            self._check_bytes(n_rows, n_rows**2 * Z.itemsize, fix)
+            self._check_bytes(n_rows, n_rows**2 * Z.dtype.itemsize, fix)
             return solve_exact(Z, targets, kernel, self.jitter)
         self._check_bytes(n_rows, low_rank, "Lower n_landmarks")
         beyond = f"{n_rows} rows are more than max_rows={self.max_rows}: the low-rank route."

@@ -11,14 +11,19 @@ serves any number of targets.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import LinAlgError, cholesky, get_lapack_funcs, solve_triangular
+from scipy.sparse import csr_matrix, issparse
+
+from skinfluence.rows._words import rows_of_length_one
 
 # kernel(A, B) of shape (len(A), len(B)).
-Kernel: TypeAlias = Callable[[np.ndarray, np.ndarray], ArrayLike]
+Kernel: TypeAlias = Callable[[Any, Any], ArrayLike]
+# Rows that are compared; sparse ones stay so.
+Table: TypeAlias = np.ndarray | csr_matrix
 # Rows of a block: large enough for BLAS, small beside an n x n matrix.
 _BLOCK = 256
 # Of a row's variance given the others, in units of its noise: less is lost to rounding.
@@ -43,8 +48,10 @@ class Gaps(NamedTuple):
     terms: NDArray[np.float64]
 
 
-def unit_rows(X: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+def unit_rows(X: Table, dtype: DTypeLike) -> Table:
     """Divide finite rows by their Euclidean norms, without overflow; zero rows stay zero."""
+    if issparse(X):
+        return rows_of_length_one(X).astype(dtype)
     X = np.asarray(X, dtype=np.result_type(X.dtype, dtype))
     largest = np.abs(X).max(axis=1, keepdims=True, initial=0)
     scaled = X / np.where(largest > 0, largest, 1)
@@ -52,12 +59,12 @@ def unit_rows(X: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return np.asarray(scaled / np.where(norms > 0, norms, 1), dtype=dtype)
 
 
-def ntk(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+def ntk(A: Table, B: Table) -> np.ndarray:
     """Compute the kernel of an infinitely wide two-layer ReLU net, first layer trained."""
     # Arora et al., "Fine-Grained Analysis of Optimization and Generalization for Overparameterized
     # Two-Layer Neural Networks", ICML 2019, equation 3: s (pi - arccos s) / (2 pi) with s the
     # inner product of rows of norm 1 or 0. 1/2 for equal rows, 0 for orthogonal or zero ones.
-    cosines: np.ndarray = A @ B.T
+    cosines = dense(A @ B.T)
     angles: np.ndarray = np.clip(cosines, -1, 1)  # rounding gives 1 + 2e-16, whose arccos is NaN
     np.arccos(angles, out=angles)
     np.subtract(np.pi, angles, out=angles)
@@ -80,7 +87,7 @@ def solve_exact(Z: np.ndarray, targets: np.ndarray, kernel: Kernel, jitter: floa
     """Factor the whole kernel matrix once, in place; the solution has the dtype of the rows."""
     # Memory: one n x n matrix. H = L L'; L is overwritten by its inverse, whose columns have the
     # squared norms D. That is 2/3 n**3 operations, whatever the number of targets.
-    n_rows = len(Z)
+    n_rows = Z.shape[0]
     H = np.empty((n_rows, n_rows), dtype=Z.dtype)
     for rows in blocks(n_rows):
         H[rows] = _values(kernel, Z[rows], Z)
@@ -104,7 +111,7 @@ def solve_exact(Z: np.ndarray, targets: np.ndarray, kernel: Kernel, jitter: floa
 
 
 def solve_low_rank(
-    Z: np.ndarray,
+    Z: Table,
     targets: np.ndarray,
     kernel: Kernel,
     jitter: float,
@@ -115,7 +122,7 @@ def solve_low_rank(
     # matrix Lambda (`noise`) holds the jitter and what F F' lacks on the diagonal, so that the
     # diagonal is exact. The Woodbury identity inverts that. With all rows as landmarks it is
     # `solve_exact`. Memory: one n x n_landmarks matrix. Time: n n_landmarks**2.
-    n_rows = len(Z)
+    n_rows = Z.shape[0]
     chosen = Z[landmarks]
     root = _inverse_root(_values(kernel, chosen, chosen), Z.dtype)
     F = np.empty((n_rows, root.shape[1]))
@@ -154,20 +161,27 @@ def low_rank_bytes(n_rows: int, n_landmarks: int) -> int:
     return 8 * (n_rows + 4 * n_landmarks) * n_landmarks
 
 
-def _diagonal(Z: np.ndarray, kernel: Kernel) -> NDArray[np.float64]:
+def _diagonal(Z: Table, kernel: Kernel) -> NDArray[np.float64]:
     if kernel is ntk:
-        return np.full(len(Z), 0.5)
-    return np.array([_values(kernel, row, row).item() for row in Z[:, np.newaxis]])
+        return np.full(Z.shape[0], 0.5)
+    rows = (Z[i : i + 1] for i in range(Z.shape[0]))
+    return np.array([_values(kernel, row, row).item() for row in rows])
 
 
-def _values(kernel: Kernel, A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    values = np.asarray(kernel(A, B))
-    if values.shape != (len(A), len(B)) or not np.isfinite(values).all():
+def _values(kernel: Kernel, A: Table, B: Table) -> np.ndarray:
+    values = dense(kernel(A, B))
+    shape = A.shape[0], B.shape[0]
+    if values.shape != shape or not np.isfinite(values).all():
         raise ValueError(
-            f"kernel={kernel!r} gave shape {values.shape} for {len(A)} and {len(B)} rows, or "
+            f"kernel={kernel!r} gave shape {values.shape} for {shape[0]} and {shape[1]} rows, or "
             "values that are not finite. Expected kernel(A, B) of shape (n_a, n_b), finite."
         )
     return values
+
+
+def dense(values: Any) -> np.ndarray:
+    """Make an array of rows, or of a kernel of them, that may be sparse."""
+    return np.asarray(values.toarray() if issparse(values) else values)
 
 
 def _factor(H: np.ndarray, jitter: float) -> np.ndarray:

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, issparse
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import ModelRows, Rows
-from skinfluence.valuation._kernel_gap import blocks
+from skinfluence.rows._words import holds_words
+from skinfluence.valuation._kernel_gap import Table, blocks, dense
 from skinfluence.valuation._rows import (
     check_features,
     coded_rows,
@@ -19,10 +21,11 @@ from skinfluence.valuation._rows import (
 
 # Distances held at a time: 32 MiB of float64.
 _BLOCK_DISTANCES = 2**22
+_BLOCK_NUMBERS = 2**22
 
 
 def knn_shapley_values(
-    X: np.ndarray, y: np.ndarray, X_val: np.ndarray, y_val: np.ndarray, *, k: int
+    X: Table, y: np.ndarray, X_val: Table, y_val: np.ndarray, *, k: int
 ) -> NDArray[np.float64]:
     """Compute each training row's Shapley value in the utility of k neighbours; large = helpful."""
     # The utility of a subset S of the training rows is the share of right votes, averaged over
@@ -31,12 +34,15 @@ def knn_shapley_values(
     # (of equally distant ones the first is nearer), and m_j telling whether row j has the
     # validation row's label,
     #     s_n = m_n / max(n, k),  s_j = s_{j+1} + (m_j - m_{j+1}) / k * min(k, j) / j.
-    n_rows = len(X)
+    n_rows = X.shape[0]
     position = np.arange(1, n_rows)
     steps = np.minimum(k, position) / (k * position)
     values = np.zeros(n_rows)
-    for block in blocks(len(X_val), max(1, _BLOCK_DISTANCES // n_rows)):
-        order = _nearest_first(_distances(X_val[block], X))
+    if issparse(X):
+        X_val = csr_matrix(X_val)
+    distances = _product_distances if issparse(X) and holds_words(X) else _distances
+    for block in blocks(X_val.shape[0], max(1, _BLOCK_DISTANCES // n_rows)):
+        order = _nearest_first(distances(X_val[block], X))
         matches = (y[order] == y_val[block, np.newaxis]).astype(np.float64)
         terms = np.empty_like(matches)
         terms[:, -1] = matches[:, -1] / max(n_rows, k)
@@ -44,7 +50,8 @@ def knn_shapley_values(
         sums = np.cumsum(terms[:, ::-1], axis=1)[:, ::-1]
         for nearest_first, of_row in zip(order, sums, strict=True):
             values[nearest_first] += of_row
-    return values / len(X_val)
+    values /= X_val.shape[0]
+    return values
 
 
 def _nearest_first(distances: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -56,13 +63,21 @@ def _nearest_first(distances: NDArray[np.float64]) -> NDArray[np.intp]:
     return order
 
 
-def _distances(A: np.ndarray, B: np.ndarray) -> NDArray[np.float64]:
+def _product_distances(A: csr_matrix, B: csr_matrix) -> NDArray[np.float64]:
+    """Do what `_distances` does by sparse products, of words, which lie around the origin."""
+    A, B = A.astype(np.float64), B.astype(np.float64)
+    squares = np.asarray(B.multiply(B).sum(axis=1)).ravel()
+    return np.asarray(squares - 2 * (A @ B.T).toarray())
+
+
+def _distances(A: Table, B: Table) -> NDArray[np.float64]:
     """Square distances, less a constant for each row of `A`; float64 block by block."""
-    center = B.mean(axis=0, dtype=np.float64)  # far from the origin the square would drown them
-    A = A - center
-    distances = np.empty((len(A), len(B)))
-    for rows in blocks(len(B), 4096):
-        centered = B[rows] - center
+    # far from the origin the square would drown them
+    center = np.asarray(B.mean(axis=0, dtype=np.float64)).ravel()
+    A = dense(A) - center
+    distances = np.empty((len(A), B.shape[0]))
+    for rows in blocks(B.shape[0], min(4096, max(1, _BLOCK_NUMBERS // B.shape[1]))):
+        centered = dense(B[rows]) - center
         distances[:, rows] = np.einsum("ij,ij->i", centered, centered) - 2 * (A @ centered.T)
     return distances
 

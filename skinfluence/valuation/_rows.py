@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, issparse
 
 from skinfluence.gradients._outputs import penultimate_features
 from skinfluence.methods._cross_fitting import swapped_scores
@@ -47,7 +48,9 @@ def as_given(method: Any, targets: np.ndarray) -> np.ndarray:
     return np.asarray(np.array(classes.tolist())[targets])
 
 
-def feature_map(method: Any, rows: ModelRows, seed: int) -> Callable[[Inputs], np.ndarray]:
+def feature_map(
+    method: Any, rows: ModelRows, seed: int
+) -> Callable[[Inputs], np.ndarray | csr_matrix]:
     """Prepare the features in which rows are compared, (n_rows, n_features); may set `net_`."""
     if method.features == "raw":
         return _flat
@@ -82,7 +85,9 @@ def score_or_swap(
     return swapped_scores(of_fold, strata, validation=rule, seed=seed)
 
 
-def _flat(X: Inputs) -> np.ndarray:
+def _flat(X: Inputs) -> np.ndarray | csr_matrix:
+    if issparse(X):
+        return X
     if not isinstance(X, np.ndarray):
         raise ValueError(
             f"Got X of type {type(X).__name__}, but features='raw' compares rows of an array. "

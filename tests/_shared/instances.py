@@ -4,6 +4,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skinfluence import (
     EL2N,
+    AnnotatorConsensus,
     AreaUnderMargin,
     CalibratedDetrimentality,
     CleanedClassifier,
@@ -44,6 +45,7 @@ class BriefLeaveOneOut(LeaveOneOut):
 # batch_size=1 where a score follows the net's float32 outputs smoothly: scikit-learn compares the
 # scores of single rows with those of all rows to 1e-7, and a batch of one rounds otherwise.
 SMALLEST = {
+    AnnotatorConsensus: AnnotatorConsensus(LogisticRegression(), cv=2, random_state=0),
     AreaUnderMargin: AreaUnderMargin(),
     CalibratedDetrimentality: CalibratedDetrimentality(LossScore(batch_size=1), cv=2),
     CleanedClassifier: CleanedClassifier(

@@ -292,8 +292,10 @@ def test_modules_defined_in_the_test_are_left_as_they_were():
     assert torch.equal(module.weight, before)
 
 
-def test_a_sparse_matrix_is_refused_by_name():
-    X = np.ones((8, 2))
-    y = np.arange(8) % 2
-    with pytest.raises(TypeError, match=r"X of type csr_matrix.*X\.toarray\(\)"):
-        removal_curve(LogisticRegression(), csr_matrix(X), y, np.arange(8.0), X_test=X, y_test=y)
+def test_sparse_rows_give_what_dense_ones_do():
+    few = np.where(np.abs(X) > 0.5, X, 0)
+    test = {"X_test": few, "y_test": Y, "budgets": (0, 0.1), "n_seeds": 2, "random_state": 0}
+    for model in (LogisticRegression(), classifier(max_epochs=2)):
+        dense = removal_curve(model, few, Y, SCORES, **test)
+        curve = removal_curve(model, csr_matrix(few), Y, SCORES, **{**test, "X_test": few})
+        np.testing.assert_allclose(curve.scores, dense.scores)

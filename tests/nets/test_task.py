@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
@@ -284,22 +283,6 @@ def test_views_of_a_data_set_may_be_split():
     ).fit_resample(*views)
     assert len(kept) == len(labels) == 54
     CleanedClassifier(net, LossScore(net), contamination=0.1, random_state=0).fit(*views)
-
-
-@pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.coo_array, sparse.csc_array])
-def test_sparse_rows_name_the_way_out_at_every_door(make):
-    inputs, y, _ = noisy_blobs(n=60, n_classes=2)
-    fitted = LossScore(classifier(max_epochs=1), random_state=0).fit(inputs, y)
-    few = make(inputs)
-    for door in (
-        lambda: LossScore(classifier()).fit(few, y),
-        lambda: fitted.transform(few),
-        lambda: fitted.score_detrimentality(few, y),
-        lambda: CleanedClassifier(LogisticRegression(), LossScore(classifier())).fit(few, y),
-        lambda: KNNShapley().fit(inputs, y, few, y),
-    ):
-        with pytest.raises(TypeError, match=r"X as a sparse .* Call X.toarray\(\)"):
-            door()
 
 
 def test_a_loader_as_X_is_named():

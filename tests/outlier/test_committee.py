@@ -12,9 +12,10 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, make_friedman1, make_regression
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 
@@ -29,6 +30,7 @@ from skinfluence import (
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
+from skinfluence.nets._trained_net import train_net
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._kernels import (
     WIDTHS,
@@ -38,8 +40,10 @@ from skinfluence.outlier.committee._kernels import (
 )
 from skinfluence.outlier.committee._members import Forest, Kernels, Neighbors, OutOfFold, Targets
 from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
+from skinfluence.rows._rows import Rows
 from skinfluence.rows._threads import one_thread
-from tests._shared.problems import classifier, noisy_blobs
+from skinfluence.trace._needs import TraceNeeds
+from tests._shared.problems import classifier, noisy_blobs, regressor
 
 X, Y, IS_NOISY = noisy_blobs(n=120)
 CHEAP = ["forest", "neighbors", "kernels"]
@@ -275,12 +279,12 @@ def test_out_of_fold_models_never_saw_the_row():
             assert not any(tuple(row) in self.rows_ for row in X)
             return super().predict_proba(X)
 
-    OutOfFold("memory", Memory(), 0).fit(seen(X), Targets(Y, "classes"))
+    OutOfFold("memory", Memory(), 10, 0).fit(seen(X), Targets(Y, "classes"))
 
 
 def test_a_class_of_one_row_is_no_error_out_of_fold():
     labels = np.where(np.arange(len(Y)) == 7, 3, Y)
-    found = OutOfFold("linear", LogisticRegression(), 0).fit(seen(X), Targets(labels, "classes"))
+    found = OutOfFold("one", LogisticRegression(), 10, 0).fit(seen(X), Targets(labels, "classes"))
     assert np.isfinite(found).all()
 
 
@@ -395,7 +399,8 @@ def test_sparse_rows_score_as_dense_ones_and_stay_sparse(monkeypatch):
         return original(self)
 
     original = sparse.csr_array.toarray
-    monkeypatch.setattr(sparse.csr_array, "toarray", refuse)
+    for kind in (sparse.csr_array, sparse.csr_matrix):
+        monkeypatch.setattr(kind, "toarray", refuse)
     method = OutlierGradientDetector(random_state=0).fit(words, labels)
     # trees see other columns first: the order of entries differs
     np.testing.assert_allclose(method.detrimentality_, dense.detrimentality_, atol=0.2)
@@ -413,12 +418,6 @@ def test_sparse_rows_go_through_what_cleans_and_calibrates():
     assert cleaner.fit_resample(words, labels)[0].shape == (len(X) - 5, X.shape[1])
     calibrated = CalibratedDetrimentality(method, random_state=0).fit(words, labels)
     assert calibrated.p_values_.shape == Y.shape
-    with pytest.raises(TypeError, match="sparse"):
-        OutlierGradientDetector(classifier()).fit(words, labels)
-    with pytest.raises(TypeError, match="sparse"):
-        OutlierGradientDetector(committee=None).fit(words, labels)
-    with pytest.raises(TypeError, match="sparse"):
-        DetrimentalityUnion([("o", method), ("loss", LossScore())]).fit(words, labels)
 
 
 def test_images_get_nets_of_their_own(brief_nets):
@@ -445,6 +444,30 @@ def test_members_and_models_of_ones_own():
     np.testing.assert_allclose(numbers.committee_.predict(X), X[:, 0] + X[:, 1], rtol=0.1, atol=0.1)
 
 
+def test_a_net_of_ones_own_is_a_member_that_never_saw_the_row(tmp_path):
+    net = classifier(max_epochs=3)
+    labels = np.array(["low", "middle", "top"])[Y]
+    settings = {"committee": ["kernels", ("mine", net)], "checkpoints": 2, "memory": str(tmp_path)}
+    method, again = (fitted(X, labels, **settings) for _ in range(2))
+    np.testing.assert_array_equal(method.detrimentality_, again.detrimentality_)
+    assert method.committee_.weights["mine"] >= 0
+    assert method.score_detrimentality(X[:5], labels[:5]).shape == (5,)
+    assert not hasattr(net, "module_")
+
+    found = softmax(OutOfFold("mine", net, 2, 0).fit(seen(X), Targets(Y, "classes"))[0], axis=1)
+    needs = TraceNeeds(frozenset({2}))
+    for train, held in StratifiedKFold(5, shuffle=True, random_state=0).split(X, Y):
+        alone = train_net(net, Rows(X[train], Y[train], is_numeric=False), 0, needs=needs)
+        expected = alone.class_probabilities(X[held], alone.trace)
+        # as 100 votes and one for all alike
+        np.testing.assert_allclose(found[held], (100 * expected + 1 / 3) / 101, rtol=1e-6)
+
+
+def test_a_regressor_net_is_a_member():
+    method = fitted(X, X[:, 0], committee=[("mine", regressor(max_epochs=20))])
+    assert np.corrcoef(method.committee_.predict(X).ravel(), X[:, 0])[0, 1] > 0.9
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -453,7 +476,8 @@ def test_members_and_models_of_ones_own():
         ({"committee": []}, TypeError, "expected 'auto', None or a list"),
         ({"committee": [LogisticRegression()]}, TypeError, "expected 'auto', None or a list"),
         ({"committee": [("a", LogisticRegression)]}, TypeError, "expected an instance"),
-        ({"committee": [("net", classifier())]}, TypeError, "skorch net of your own goes to net"),
+        ({"committee": [("net", regressor())]}, TypeError, "but y holds classes"),
+        ({"committee": [("a", FrozenEstimator(classifier()))]}, TypeError, "may not be frozen"),
         ({"committee": ["forest", "forest"]}, ValueError, "expected distinct"),
         ({"committee": ["forest"], "net": classifier()}, ValueError, "a committee of your own"),
         ({"layers": "all"}, ValueError, "Set committee=None for one default net"),
@@ -559,6 +583,12 @@ def test_a_column_far_from_zero_counts_as_near(far):
     np.testing.assert_allclose(fitted(away, Y).detrimentality_, expected, atol=0.02)
 
 
+class ThreadCounter(LogisticRegression):
+    def fit(self, X, y):
+        self.threads_ = torch.get_num_threads()
+        return super().fit(X, y)
+
+
 def test_one_thread_within_and_as_many_as_before_after(monkeypatch):
     found, fit = [], Kernels.fit
     before = torch.get_num_threads()
@@ -567,11 +597,13 @@ def test_one_thread_within_and_as_many_as_before_after(monkeypatch):
         Kernels, "fit", lambda *args: found.append(torch.get_num_threads()) or fit(*args)
     )
     try:
-        fitted(X, Y)
+        method = fitted(X, Y, committee=["kernels", ("own", ThreadCounter())])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert found == [1]
+    # models of one's own choose their threads themselves
+    assert {model.threads_ for model in method.committee_._members[1]._models} == {2}
 
 
 def test_iris_without_flips_looks_clean():

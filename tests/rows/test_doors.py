@@ -24,7 +24,6 @@ from tests._shared.problems import blobs, classifier
 
 X, Y = blobs(n=40, n_classes=2)
 SPARSE = {
-    "X.toarray()": sparse.csr_matrix(X),
     "X.to_dense()": torch.tensor(X).to_sparse(),
     "X.sparse.to_dense()": pd.DataFrame.sparse.from_spmatrix(sparse.csr_matrix(X)),
     "X['a'].toarray()": {"a": sparse.coo_array(X)},

@@ -1,13 +1,15 @@
 """A committee: members that judge rows out of sample, and one prediction of all of them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
+from sklearn.frozen import FrozenEstimator
 
-from skinfluence.gradients._skorch import is_net
+from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.nets._labels import Labels, class_labels
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import (
@@ -72,14 +74,18 @@ class Committee:
         self._learn_unit(rows.targets, kind)
         targets = Targets(self.encoded(rows.targets), kind)
         X: Any = rows.inputs
+        self._members = _made(members, X, checkpoints, n_neighbors, seed)
+        _check_fit_targets(self._members, kind)
         with one_thread():
             self._views = InputViews(X, seed)
             seen = Seen(X, self._views)
-            self._members = _made(members, X, checkpoints, n_neighbors, seed)
-            _check_fit_targets(self._members, kind)
-            # one number far off must not decide what all others are held against
-            bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
-            outputs = [member.fit(seen, bounded) for member in self._members]
+        # one number far off must not decide what all others are held against
+        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
+        outputs = []
+        for member in self._members:
+            with _threads_of(member):
+                outputs.append(member.fit(seen, bounded))
+        with one_thread():
             self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(judging))
@@ -129,7 +135,11 @@ class Committee:
         """Predict other rows by all members: probabilities, or numbers in units of their spread."""
         with one_thread():
             seen = Seen(inputs, self._views)
-            return self._pool.predict(np.concatenate([m.predict(seen) for m in self._members]))
+        outputs = []
+        for member in self._members:
+            with _threads_of(member):
+                outputs.append(member.predict(seen))
+        return self._pool.predict(np.concatenate(outputs))
 
     def encoded(self, targets: np.ndarray) -> np.ndarray:
         """Turn targets as the user gives them into codes, or numbers in columns."""
@@ -200,11 +210,12 @@ def check_members(members: object) -> None:
         name, model = entry
         names.append(name)
         predicts = hasattr(model, "predict_proba") or is_regressor(model)
-        if isinstance(model, type) or is_net(model) or not hasattr(model, "fit") or not predicts:
+        is_fitted = isinstance(model, FrozenEstimator)
+        if isinstance(model, type) or is_fitted or not hasattr(model, "fit") or not predicts:
             raise TypeError(
                 f"Got {name}={model!r} in committee, but expected an instance of a scikit-learn "
-                "classifier with predict_proba, or of a regressor. A skorch net of your own goes "
-                "to net, with cv=5 to judge rows by nets that did not see them."
+                "classifier with predict_proba, of a regressor, or a skorch net of these kinds. It "
+                "is trained five times without a fifth of the rows, so it may not be frozen."
             )
     if len({*names, *_RESERVED}) < len(names) + len(_RESERVED):
         raise ValueError(
@@ -224,7 +235,7 @@ def _made(
     made: list[Member] = []
     for entry in members:
         if not isinstance(entry, str):
-            made.append(OutOfFold(*entry, seed))
+            made.append(OutOfFold(*entry, checkpoints, seed))
         elif entry == "perceptrons":
             made.append((HalfNets if X.ndim == 4 else Perceptrons)(checkpoints, seed))
         elif entry == "forest":
@@ -241,14 +252,21 @@ def _made(
     return made
 
 
+def _threads_of(member: Member) -> AbstractContextManager[None]:
+    """Let members compute on one thread, but for nets, which go by their size, and own models."""
+    return nullcontext() if isinstance(member, HalfNets | OutOfFold) else one_thread()
+
+
 def _check_fit_targets(members: list[Member], kind: str) -> None:
     """Refuse models of the other kind than the targets."""
     for member in members:
         if not isinstance(member, OutOfFold):
             continue
         model = member.estimator
-        fits = hasattr(model, "predict_proba") if kind == "classes" else is_regressor(model)
-        if not fits:
+        classifies = hasattr(model, "predict_proba")
+        if is_net(model):
+            classifies = kind_of(model) in {"classes", "binary"}
+        if not (classifies if kind == "classes" else is_regressor(model)):
             wanted = "a classifier with predict_proba" if kind == "classes" else "a regressor"
             raise TypeError(
                 f"Got {member.names[0]}={model!r} in committee, but y holds {kind}, for which "

@@ -4,15 +4,11 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
-from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from skinfluence.rows._containers import center_and_scale
+from skinfluence.rows._words import holds_words, principal_components, rows_of_length_one
 
-# Tables of many columns with fewer entries than this share are of words or counts: columns keep
-# their unit.
-_WORDS = 0.05
-_FEWEST_WORDS = 100
 # Perceptrons see no more columns than this.
 _MOST_COLUMNS = 64
 
@@ -22,15 +18,13 @@ class InputViews:
 
     def __init__(self, X: Any, seed: int) -> None:
         flat = _flat(X)
-        self.standardizes = not _holds_words(flat)
+        self.standardizes = not holds_words(flat)
         if self.standardizes:
             self._center, self._scale = _center_and_scale(flat)
         scaled = self.scaled(X)
         self._reduce: Any = None
         if scaled.shape[1] > _MOST_COLUMNS:
-            kind = TruncatedSVD if issparse(scaled) else PCA
-            most = min(_MOST_COLUMNS, *(size - 1 for size in scaled.shape))
-            self._reduce = kind(max(1, most), random_state=seed).fit(scaled)
+            self._reduce = principal_components(scaled, _MOST_COLUMNS, seed)
         self._unit = 1.0
         self._unit = float(self.reduced(scaled).std()) or 1.0
 
@@ -40,9 +34,7 @@ class InputViews:
             if issparse(X):  # where the center lies does not count for distances
                 return X.multiply(1 / self._scale).tocsr()
             return (_flat(X) - self._center) / self._scale
-        rows = csr_array(_flat(X), dtype=np.float64)
-        lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
-        return rows.multiply(1 / np.where(lengths > 0, lengths, 1)[:, None]).tocsr()
+        return rows_of_length_one(_flat(X))
 
     def reduced(self, scaled: Any) -> np.ndarray:
         """Give scaled rows by their first principal components, if there are many columns."""
@@ -65,13 +57,6 @@ class Seen:
 
     def __len__(self) -> int:
         return int(self.given.shape[0])
-
-
-def _holds_words(table: Any) -> bool:
-    """Tell tables of words or counts, whose columns have one unit, from others."""
-    n_entries = table.count_nonzero(axis=0) if issparse(table) else np.count_nonzero(table, axis=0)
-    used = n_entries[n_entries > 0]
-    return len(used) >= _FEWEST_WORDS and used.sum() < _WORDS * len(used) * table.shape[0]
 
 
 def _center_and_scale(table: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 
+from skinfluence.gradients._skorch import is_net
 from skinfluence.nets._stacked import PerceptronCommittee
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.outlier.committee._inputs import Seen
@@ -46,6 +47,10 @@ class Targets:
         columns = np.zeros((len(self.values), int(self.values.max()) + 1))
         columns[np.arange(len(self.values)), self.values] = 1
         return columns
+
+    def beside(self, rows: Seen) -> Rows:
+        """Put the targets beside rows as they were given, as nets are trained on them."""
+        return Rows(rows.given, self.values, is_numeric=self.kind == "numbers")
 
     def as_outputs(self, predicted: np.ndarray, n_votes: float) -> NDArray[np.float64]:
         """Put probabilities, shares of so many votes, on the scale of logits; numbers stay."""
@@ -203,16 +208,14 @@ class HalfNets:
     def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
         """Train on each half and predict the other."""
         self._targets = targets
-        numeric = targets.kind == "numbers"
         strata = targets.values if targets.kind == "classes" else np.zeros(len(rows))
-        given = Rows(rows.given, targets.values, is_numeric=numeric)
-        needs = TraceNeeds(frozenset({self._checkpoints}))
+        given, needs = targets.beside(rows), TraceNeeds(frozenset({self._checkpoints}))
         found = np.empty(targets.columns.shape)
         for train, held in _folds(strata, 2, self._seed):
             self.trained.append(train_net(None, given.part(train), self._seed, needs=needs))
-            found[held] = self._ask(self.trained[-1], rows.given[held])
+            found[held] = _ask_net(self.trained[-1], rows.given[held], targets)
         self.trained.append(train_net(None, given, self._seed, needs=needs))
-        self._in_sample = self._outputs(self._ask(self.trained[-1], rows.given))
+        self._in_sample = self._outputs(_ask_net(self.trained[-1], rows.given, targets))
         return self._outputs(found)
 
     def judge(self, out_of_sample: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -221,51 +224,55 @@ class HalfNets:
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows by all three."""
-        return self._outputs(np.mean([self._ask(net, rows.given) for net in self.trained], axis=0))
-
-    def _ask(self, trained: TrainedNet, X: Any) -> np.ndarray:
-        if self._targets.kind == "classes":
-            found = np.zeros((len(X), self._targets.columns.shape[1]))
-            assert trained.labels is not None
-            known = trained.labels.classes  # codes to the committee
-            found[:, known] = trained.class_probabilities(X, trained.trace)[:, : len(known)]
-            return found
-        return np.asarray(trained.predict(X)).reshape(len(X), -1)
+        found = [_ask_net(net, rows.given, self._targets) for net in self.trained]
+        return self._outputs(np.mean(found, axis=0))
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
         return self._targets.as_outputs(found, _TREES)[np.newaxis]
 
 
 class OutOfFold(_OutOfSample):
-    """Any scikit-learn model, trained without each fifth of the rows."""
+    """Any scikit-learn model or skorch net, trained without each fifth of the rows."""
 
-    def __init__(self, name: str, estimator: Any, seed: int) -> None:
+    def __init__(self, name: str, estimator: Any, checkpoints: int | str, seed: int) -> None:
         self.names = [name]
-        self.estimator, self._seed = estimator, seed
+        self.estimator, self._checkpoints, self._seed = estimator, checkpoints, seed
 
     def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
         """Train on four of five parts and predict the other."""
         self._targets = targets
-        classifies = targets.kind == "classes"
-        strata = targets.values if classifies else np.zeros(len(rows))
-        y = targets.values if classifies else targets.columns
-        y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
+        strata = targets.values if targets.kind == "classes" else np.zeros(len(rows))
+        fit = self._fit_net if is_net(self.estimator) else self._fit_model
         self._models = []
         found = np.zeros(targets.columns.shape)
         for train, held in _folds(strata, _FOLDS, self._seed):
-            with seeded(self._seed):
-                model = seeded_clone(self.estimator, self._seed)
-                if classifies and len(np.unique(y[train])) < 2:  # of a class too small for folds
-                    model = DummyClassifier()
-                self._models.append(fit_whole(model, rows.flat[train], y[train]))
-            found[held] = self._ask(self._models[-1], rows.flat[held])
+            self._models.append(fit(rows, train))
+            found[held] = self._ask(self._models[-1], rows, held)
         return self._outputs(found)
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows by the models of all folds."""
-        return self._outputs(np.mean([self._ask(m, rows.flat) for m in self._models], axis=0))
+        every = slice(None)
+        return self._outputs(np.mean([self._ask(m, rows, every) for m in self._models], axis=0))
 
-    def _ask(self, model: Any, X: Any) -> np.ndarray:
+    def _fit_net(self, rows: Seen, train: NDArray[np.intp]) -> TrainedNet:
+        given, needs = self._targets.beside(rows), TraceNeeds(frozenset({self._checkpoints}))
+        return train_net(self.estimator, given.part(train), self._seed, needs=needs)
+
+    def _fit_model(self, rows: Seen, train: NDArray[np.intp]) -> Any:
+        classifies = self._targets.kind == "classes"
+        y = self._targets.values if classifies else self._targets.columns
+        y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
+        with seeded(self._seed):
+            model = seeded_clone(self.estimator, self._seed)
+            if classifies and len(np.unique(y[train])) < 2:  # of a class too small for folds
+                model = DummyClassifier()
+            return fit_whole(model, rows.flat[train], y[train])
+
+    def _ask(self, model: Any, rows: Seen, some: Any) -> np.ndarray:
+        if isinstance(model, TrainedNet):
+            return _ask_net(model, rows.given[some], self._targets)
+        X = rows.flat[some]
         found = np.zeros((X.shape[0], self._targets.columns.shape[1]))
         if self._targets.kind == "classes":
             found[:, model.classes_] = model.predict_proba(X)
@@ -275,6 +282,17 @@ class OutOfFold(_OutOfSample):
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
         return self._targets.as_outputs(found, _TREES)[np.newaxis]
+
+
+def _ask_net(trained: TrainedNet, X: Any, targets: Targets) -> np.ndarray:
+    """Predict a column a class, the mean along the training, or numbers."""
+    if targets.kind == "classes":
+        found = np.zeros((X.shape[0], targets.columns.shape[1]))
+        assert trained.labels is not None
+        known = trained.labels.classes  # codes to the committee
+        found[:, known] = trained.class_probabilities(X, trained.trace)[:, : len(known)]
+        return found
+    return np.asarray(trained.predict(X)).reshape(X.shape[0], -1)
 
 
 def _folds(strata: np.ndarray, n_folds: int, seed: int) -> list[Fold]:

@@ -43,7 +43,8 @@ class DataShapley(BaseDetrimentality):
     ----------
     estimator : estimator or None, default=None
         A scikit-learn classifier or regressor, a Pipeline that ends in one, or a skorch net; it
-        is cloned. None for a logistic or ridge regression on standardised features.
+        is cloned. None for a logistic or ridge regression on standardised features,
+        which are only scaled if sparse; of words (`default_net`), on rows of length one.
     method : {"tmc", "beta"}, default="tmc"
         "tmc": Shapley values, by truncated Monte Carlo. "beta": Beta Shapley, whose weights stress
         subsets of some sizes.
@@ -245,7 +246,7 @@ class DataShapley(BaseDetrimentality):
             scoring = "r2" if classes is None else "accuracy"
         estimator = self.estimator
         if estimator is None:
-            estimator = default_estimator(regression=classes is None)
+            estimator = default_estimator(rows.inputs, regression=classes is None)
         given, judging = (
             ModelRows(r.inputs, as_given(self, r.targets)) for r in (rows, validation)
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.frozen import FrozenEstimator
@@ -18,6 +19,7 @@ from skinfluence.rows._containers import Inputs, select
 from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import preserved_random_state, seed_unset, seeded
+from skinfluence.rows._words import holds_words
 from skinfluence.trace._callbacks import without_recorders
 
 
@@ -91,11 +93,15 @@ def check_estimator_kind(estimator: object) -> None:
     )
 
 
-def default_estimator(*, regression: bool) -> Any:
-    """Make a linear model on standardised features."""
+def default_estimator(X: Inputs, *, regression: bool) -> Any:
+    """Make a linear model on standardised features; of words, on rows of length one."""
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import Normalizer, StandardScaler
 
     model = Ridge() if regression else LogisticRegression(max_iter=1000)
-    return make_pipeline(StandardScaler(), model)
+    is_table = getattr(X, "ndim", None) == 2
+    if is_table and holds_words(X):
+        return make_pipeline(Normalizer(), model)
+    # the model has an intercept, for which it does not count where the center lies
+    return make_pipeline(StandardScaler(with_mean=not issparse(X)), model)
