@@ -35,6 +35,7 @@ from skinfluence import (
     SelfConfidence,
 )
 from skinfluence.datasets import make_noisy_labels
+from skinfluence.display import SampleGalleryDisplay
 
 SEED = 0
 
@@ -51,30 +52,13 @@ X, y, is_noisy = plant_flips(load_digits)
 # ----------------
 # The pipeline trains a :doc:`committee </committee>` of small models on the noisy labels. Every row
 # is judged by those that did not see it: its score is the length of the gradient of its loss at
-# their outputs. Over each digit stand the label it was given and the one that the committee
-# predicts; red labels were flipped.
+# their outputs. Over each digit stand the label it was given and the one that is predicted by those
+# that did not see it; the labels of framed digits were flipped.
 
-pipeline = make_pipeline(StandardScaler(), OutlierGradientDetector(random_state=SEED))
-scores = pipeline.fit_transform(X, y)[:, 0]
-
-
-def draw_worst(pipeline, X, y, scores):
-    worst = np.argsort(-scores, kind="stable")[:24]
-    scaler, method = pipeline
-    predicted = method.committee_.predict(scaler.transform(X[worst]))
-    figure, axes = plt.subplots(3, 8, figsize=(8.4, 4.2), layout="constrained")
-    for axis, row, label in zip(axes.flat, worst, predicted, strict=True):
-        axis.imshow(X[row].reshape(8, 8), cmap="gray_r")
-        axis.set_xticks([])
-        axis.set_yticks([])
-        color = "tab:red" if is_noisy[row] else "black"
-        axis.set_title(f"given {y[row]}, pred. {label}", fontsize=8, color=color)
-    n_wrong = is_noisy[worst].sum()
-    figure.suptitle(f"The 24 most detrimental of {len(X):,} digits: {n_wrong} labels were flipped")
-    return figure
-
-
-figure = draw_worst(pipeline, X, y, scores)
+pipeline = make_pipeline(StandardScaler(), OutlierGradientDetector(random_state=SEED)).fit(X, y)
+gallery = SampleGalleryDisplay.from_estimator(
+    pipeline, X, y, rows=24, n_contradicting=0, image_shape=(8, 8), is_noisy=is_noisy
+)
 plt.show()
 
 # %%
@@ -127,5 +111,5 @@ for (name, of_digits), of_cancer in rows:
 if len(sys.argv) > 1:
     path = Path(sys.argv[1])
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=120)
+    gallery.figure_.savefig(path, dpi=100)
     print(f"\nThe 24 worst digits: {path}")

@@ -5,7 +5,7 @@
 
 Public names by stage:
 
-* nets: `nets.default_net`
+* nets: `nets.default_net`, `nets.from_torch`
 * gradients: `gradients.per_sample_gradients`, `gradients.gradient_norms`,
   `gradients.check_per_sample_gradients`
 * embedding: `GradientEmbedding`, `gradients.Projection`
@@ -22,6 +22,8 @@ Public names by stage:
 * one unit for all methods: `CalibratedDetrimentality`
 * new labelled rows, through a pipeline: `score_detrimentality`
 * validation rows in a search: `ValidationRows`
+* what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
+  `display.DetrimentalityDisplay` and its like
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * labels of several annotators: `AnnotatorConsensus`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,
@@ -102,6 +104,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ROOMS = {
     "datasets",
+    "display",
     "dynamics",
     "exceptions",
     "gradients",

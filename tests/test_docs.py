@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import skinfluence
-from skinfluence import datasets, exceptions, gradients, influence, metrics, nets
+from skinfluence import datasets, display, exceptions, gradients, influence, metrics, nets
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -17,7 +17,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 def public_objects():
     """Every public object once, by a name that it may have an entry under."""
-    for module in (skinfluence, datasets, gradients, influence, metrics, nets):
+    for module in (skinfluence, datasets, display, gradients, influence, metrics, nets):
         for name in module.__all__:
             yield f"{module.__name__}.{name}", getattr(module, name)
     for name, value in inspect.getmembers(exceptions, inspect.isclass):

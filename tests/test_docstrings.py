@@ -6,11 +6,11 @@ import re
 import pytest
 
 import skinfluence
-from skinfluence import datasets, gradients, influence, metrics, nets
+from skinfluence import datasets, display, gradients, influence, metrics, nets
 
 PUBLIC = {
     name: getattr(module, name)
-    for module in (skinfluence, datasets, gradients, influence, metrics, nets)
+    for module in (skinfluence, datasets, display, gradients, influence, metrics, nets)
     for name in module.__all__
 }
 CACHE = (
@@ -40,6 +40,8 @@ ACCEPTED = {
         rf"Score every row by a net that was not trained on it, and by a detector .* {HELD_OUT} .*",
         # folds of p-values, which every method has
         r"Number of folds, stratified by the given label, or what has scikit-learn's `split`, .*",
+        # folds of a classifier that is no method's net
+        r"How rows are held out of the estimator's training, which needs `X`\.",
         # folds that choose how much to remove
         r'Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups .*',
     ],

@@ -1,6 +1,12 @@
 """In which order the gallery shows the examples."""
 
-FIRST = ["plot_quickstart.py", "plot_boosted_trees.py", "plot_grid_search.py", "plot_imblearn.py"]
+FIRST = [
+    "plot_quickstart.py",
+    "plot_displays.py",
+    "plot_boosted_trees.py",
+    "plot_grid_search.py",
+    "plot_imblearn.py",
+]
 
 
 class Order:

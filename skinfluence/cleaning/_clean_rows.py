@@ -140,7 +140,7 @@ def trajectory_labels(method: Any, inputs: Inputs) -> np.ndarray:
             "contamination."
         )
     trained = getattr(method, "_trained", None)
-    judges = getattr(trained, "labels_out_of_sample", None)
+    judges = getattr(trained, "judged_labels", None)
     if judges is not None and trained is not None and trained.labels is not None:
         found: np.ndarray = judges()
         return found

@@ -12,6 +12,7 @@ from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._outputs import mean_over_states, row_losses
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import needs_of_checkpoints
+from skinfluence.methods._out_of_sample import keep_out_of_sample
 from skinfluence.nets._judges import check_model, is_model, judge_of, judges_by_folds
 from skinfluence.nets._trained_net import hand_over
 from skinfluence.rows._parameters import check_positive_integer
@@ -59,6 +60,8 @@ class CheckpointMean(BaseDetrimentality):
             return super()._prepare(rows, validation)
         judge: Any = judge_of(self.net, rows, cv=self.cv, seed=self._seeds[0])
         hand_over(judge, self, traced=False)
+        if not judge.is_frozen:
+            keep_out_of_sample(self, judge.out_of_sample)
         return judge.coded(rows), None
 
     def _trains_net(self) -> bool:
@@ -154,6 +157,9 @@ class LossScore(CheckpointMean):
         The labels, for a classifier.
     folds_ : list of LossScore
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With folds, what nets that were not trained on the row predict: the probability of each of
+        `classes_`, or a number.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

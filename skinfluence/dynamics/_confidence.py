@@ -91,6 +91,9 @@ class SelfConfidence(ClassScore):
         The labels.
     folds_ : list of SelfConfidence
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With folds, what nets that were not trained on the row predict: the probability of each of
+        `classes_`, or a number.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -181,6 +184,9 @@ class NormalizedMargin(ClassScore):
         The labels.
     folds_ : list of NormalizedMargin
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With folds, what nets that were not trained on the row predict: the probability of each of
+        `classes_`, or a number.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -272,6 +278,9 @@ class ConfidenceWeightedEntropy(ClassScore):
         The labels.
     folds_ : list of ConfidenceWeightedEntropy
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With folds, what nets that were not trained on the row predict: the probability of each of
+        `classes_`, or a number.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -364,6 +373,9 @@ class EL2N(ClassScore):
         The labels.
     folds_ : list of EL2N
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With folds, what nets that were not trained on the row predict: the probability of each of
+        `classes_`, or a number.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

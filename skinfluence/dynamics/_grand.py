@@ -71,6 +71,9 @@ class GraNd(BaseDetrimentality):
         The labels, for a classifier.
     folds_ : list of GraNd
         With `cv`, one fitted on each fold's training rows; `net_` is a list then.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With folds, what nets that were not trained on the row predict: the probability of each of
+        `classes_`, or a number.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

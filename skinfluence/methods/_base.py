@@ -63,6 +63,9 @@ class BaseDetrimentality(
         What was recorded of its training, for methods that need it; a list for folds.
     folds_ : list of estimator
         For folds: clones fitted on the training rows of each.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With folds, what nets that were not trained on the row predict: the probability of each of
+        `classes_`, or a number.
     classes_ : ndarray of shape (n_classes,)
         The labels, for a classifier.
     n_features_in_ : int

@@ -72,6 +72,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
         True where that net is confident of another class; what `expected_errors` counts.
     folds_ : list of BaseDetrimentality or Pipeline
         The methods fitted on each fold's training rows.
+    oof_probabilities_ : ndarray of shape (n_samples, n_classes)
+        The probability of each of `classes_`, by the net that did not see the row.
     net_ : list of NeuralNet
         Their nets.
     trace_ : list of TrainingTrace
@@ -285,6 +287,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.p_values_ = np.empty(len(y))
         self.looks_clean_ = np.empty(len(y), dtype=bool)
         self.disagrees_ = np.empty(len(y), dtype=bool)
+        self.classes_, _ = classes_and_codes(y)
+        self.oof_probabilities_ = np.empty((len(y), len(self.classes_)))
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
         folds = folds_of(y, cv=self.cv, seed=self._seeds[1], groups=rows.fold_groups)
@@ -302,7 +306,6 @@ class CalibratedDetrimentality(BaseDetrimentality):
             self._judge(fold, held, rows.part(held))
         methods = [final_step(fold) for fold in self.folds_]
         self.net_ = [method.net_ for method in methods]
-        self.classes_, _ = classes_and_codes(y)
         if hasattr(methods[0], "trace_"):
             self.trace_ = [method.trace_ for method in methods]
         return 1 - self.p_values_
@@ -324,7 +327,10 @@ class CalibratedDetrimentality(BaseDetrimentality):
         probabilities = method._trained.class_probabilities(
             rows.inputs, getattr(method, "trace_", None)
         )
-        codes = method._trained.labels.encode(rows.targets)
+        labels = method._trained.labels
+        codes = labels.encode(rows.targets)
+        # a net may have classes named that no row has, and in an order of its own
+        self.oof_probabilities_[held] = probabilities[:, labels.encode(self.classes_)]
         looks_clean = probabilities.argmax(1) == codes
         self._references.append(reference_of(scores, looks_clean))
         self.p_values_[held] = held_out_p_values(scores, looks_clean)

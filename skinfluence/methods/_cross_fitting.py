@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.methods._out_of_sample import keep_held_out, predicted_by
 from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.rows._folds import (
     check_has_all_classes,
@@ -29,6 +30,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
     strata = strata_of(rows, method.net)
     out_of_fold = method._cross_validates()
     method.folds_, method._fold_rows, method._fold_scores = [], [], []
+    predicted: list[tuple[np.ndarray, np.ndarray | None]] = []
 
     def score(train: np.ndarray, held: np.ndarray) -> np.ndarray:
         check_has_all_classes(strata, train)
@@ -40,6 +42,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
         method.folds_.append(fold)
         method._fold_rows.append(train)
         method._fold_scores.append(np.sort(scores))
+        predicted.append((held, predicted_by(fold, judged)))
         return scores
 
     seed = method._seeds[1]
@@ -56,6 +59,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
         method.trace_ = [fold.trace_ for fold in method.folds_]
     if hasattr(first, "classes_"):
         method.classes_ = first.classes_
+    keep_held_out(method, predicted)
     return scores
 
 

@@ -296,6 +296,10 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             if hasattr(fitted, "classes_"):
                 self.classes_ = fitted.classes_
                 break
+        for name in ("oof_probabilities_", "oof_predictions_"):  # of the first that has them
+            kept = [vars(m)[name] for m in self.methods_.values() if name in vars(m)]
+            if kept:
+                setattr(self, name, kept[0])
         return ModelRows(rows.inputs, rows.targets), None
 
     def _model_of(self, rows: Rows, shared: list[BaseDetrimentality]) -> Judge:
@@ -333,7 +337,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
     ) -> NDArray[np.float64] | None:
         columns = [method.detrimentality_ for method in self._final_methods()]
         self.scores_ = np.stack(columns, axis=1)
-        self.rank_correlation_ = _rank_correlation(self.scores_)
+        self.rank_correlation_ = rank_correlation(self.scores_)
         if self.aggregate is None:
             return None
         if self.aggregate == "rank_mean":
@@ -382,7 +386,7 @@ def _shares_net(method: Any, X_val: Any) -> bool:
     )
 
 
-def _rank_correlation(columns: np.ndarray) -> NDArray[np.float64]:
+def rank_correlation(columns: np.ndarray) -> NDArray[np.float64]:
     """Give Spearman's correlation of columns; NaN where one is constant."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.atleast_2d(np.corrcoef(rankdata(columns, axis=0), rowvar=False))

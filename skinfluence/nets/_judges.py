@@ -104,8 +104,18 @@ class Judge:
     key: str | None = None
     trace = None
 
-    def __init__(self, fitted: _Fitted, out_of_sample: NDArray[np.float64], rows: Rows) -> None:
+    def __init__(
+        self,
+        fitted: _Fitted,
+        out_of_sample: NDArray[np.float64],
+        rows: Rows,
+        *,
+        is_frozen: bool = False,
+    ) -> None:
         self._fitted = fitted
+        self.is_frozen = is_frozen  # it may have seen the rows
+        self.predicts_numbers = fitted.labels is None
+        self.has_probabilities = fitted.labels is not None
         self.net = fitted.model
         self.labels = fitted.labels
         self.out_of_sample = out_of_sample
@@ -255,4 +265,4 @@ def _frozen(model: Any, rows: Rows) -> Judge:
         classes = np.asarray(model.classes_)
         labels = Labels(classes, np.arange(len(classes)))
     fitted = _Fitted(model, labels)
-    return Judge(fitted, fitted.predict(rows.inputs), rows)
+    return Judge(fitted, fitted.predict(rows.inputs), rows, is_frozen=True)

@@ -1,5 +1,6 @@
 """Many small perceptrons trained at once as one net, each on a half of the rows."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ from skinfluence.rows._seeds import seeded
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._recorder import recorder_for
-from skinfluence.trace._training_trace import TrainingTrace
+from skinfluence.trace._training_trace import Checkpoint, TrainingTrace
 
 # So many steps show which labels are easy to learn; more of them learn wrong ones by heart.
 _STEPS = 400
@@ -137,11 +138,19 @@ class PerceptronCommittee:
         """Average over the training what those say of a training row that do not train on it."""
         return self._mean(X, 1 - self.trains)
 
+    def along_training(self, X: np.ndarray, some: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Give what `out_of_bag` averages, of some rows: (n_checkpoints, n_rows, n_outputs)."""
+        judges = 1 - self.trains[some]
+        return np.stack([self._mean(X, judges, [point]) for point in self.trace.checkpoints])
+
     def predict(self, X: np.ndarray) -> NDArray[np.float64]:
         """Average over the training what all say of other rows: (n_rows, n_outputs)."""
         return self._mean(X, np.ones((len(X), self.trains.shape[1]), dtype=np.float32))
 
-    def _mean(self, X: np.ndarray, judges: np.ndarray) -> NDArray[np.float64]:
+    def _mean(
+        self, X: np.ndarray, judges: np.ndarray, points: Sequence[Checkpoint] | None = None
+    ) -> NDArray[np.float64]:
+        points = self.trace.checkpoints if points is None else points
         squash = {"classes": lambda z: z.softmax(-1), "labels": torch.sigmoid}.get(self.kind)
         module, parts = self.net.module_, []
         was_training = module.training
@@ -152,12 +161,12 @@ class PerceptronCommittee:
                     rows = torch.from_numpy(X[first : first + _CHUNK])
                     weights = torch.from_numpy(judges[first : first + _CHUNK])
                     total = torch.zeros(())
-                    for checkpoint in self.trace.checkpoints:
+                    for checkpoint in points:
                         state = checkpoint.state
                         outputs, _ = functional_call(module, state, (rows, weights))
                         outputs = outputs if squash is None else squash(outputs)
                         total = total + (outputs * weights.unsqueeze(2)).sum(1).double()
-                    n_judges = weights.sum(1, keepdim=True) * len(self.trace.checkpoints)
+                    n_judges = weights.sum(1, keepdim=True) * len(points)
                     parts.append((total / n_judges).numpy())
         finally:
             module.train(was_training)

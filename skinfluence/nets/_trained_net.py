@@ -1,6 +1,6 @@
 """A trained net, and rows put as it takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +81,16 @@ class TrainedNet:
         kind = kind_of(self.net)
         return kind != "other" and (kind != "regression" or self.residual is not None)
 
+    @property
+    def predicts_numbers(self) -> bool:
+        """Whether the outputs are predictions of numeric targets."""
+        return self.residual is not None
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `class_probabilities` are those of labels that are known."""
+        return self.labels is not None
+
     def coded(self, rows: Rows) -> ModelRows:
         """Put rows with given targets as the net takes them."""
         inputs = cast_inputs(self.net, rows.inputs)
@@ -108,15 +118,19 @@ class TrainedNet:
         self, inputs: Inputs, trace: TrainingTrace | None
     ) -> NDArray[np.float64]:
         """Predict class probabilities, on the mean over checkpoints: (n_rows, n_outputs)."""
+        states = [None] if trace is None else [point.state for point in trace.checkpoints]
+        return self.probabilities_at(inputs, states)
+
+    def probabilities_at(
+        self, inputs: Inputs, states: Sequence[State | None]
+    ) -> NDArray[np.float64]:
+        """Predict class probabilities, on the mean over states: (n_rows, n_outputs)."""
         check_has_classes(self.net)
         assert self.labels is not None
         targets = None  # a data set holds them; the forward pass does not look at them
         if not is_dataset(inputs):
             targets = np.full(n_samples_of(inputs), self.labels.classes[0])
         X, y = self.coded(Rows(inputs, targets, is_numeric=False))
-        states: list[State | None] = [None]
-        if trace is not None:
-            states = [checkpoint.state for checkpoint in trace.checkpoints]
 
         def read(net_loss: NetLoss, Xi: Nested, yi: Tensor) -> NDArray[np.float64]:
             return np.asarray(softmax(class_scores(self.net, net_loss.forward(Xi)), axis=1))

@@ -127,6 +127,11 @@ def _before_training(
     net: Any, trace: TrainingTrace, rows: ModelRows, settings: EmbeddingSettings
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Give inputs, activations after and gradients before training, for the contrast."""
+    if not trace.initial_state:
+        raise ValueError(
+            "The net brings no state from before its training, with which neighbors are compared. "
+            "Set n_neighbors=None, or give from_torch an initial_state."
+        )
     inputs = input_table(net, *rows, settings.batch_size, settings.max_bytes)
     activations = replace(settings, trajectory=None).gather(net, rows, Inputs())
     gradients = settings.at(trace.initial_state).gather(net, rows)

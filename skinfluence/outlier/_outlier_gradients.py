@@ -15,6 +15,7 @@ from skinfluence.methods._gradient_parameters import (
     needs_of_checkpoints,
     trajectory_of,
 )
+from skinfluence.methods._out_of_sample import keep_out_of_sample
 from skinfluence.nets._cache import computed_once, key_of
 from skinfluence.nets._default import check_shape
 from skinfluence.nets._trained_net import check_are_arrays
@@ -142,8 +143,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         Seed of the random projection.
     committee_ : Committee
         The trained models: `weights`, by their names, relative to the largest; `predict(X)`, labels
-        or numbers; `out_of_sample`, what they predict of the training rows, of shape (n_samples,
-        n_outputs). Not with a net of your own, or None.
+        or numbers. Not with a net of your own, or None.
     net_ : NeuralNet
         The trained net; of a committee the perceptrons', which takes rows in a form of its own, a
         list for images, None without perceptrons.
@@ -156,6 +156,9 @@ class OutlierGradientDetector(BaseDetrimentality):
     folds_ : list of OutlierGradientDetector
         With `cv`, one fitted on each fold's training rows; `net_` and `trace_` are lists then, and
         the detectors are theirs.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        With a committee or folds, what models that were not trained on the row predict: the
+        probability of each of `classes_`, or of each label where there are several, or a number.
     n_features_in_ : int
         For arrays and data frames.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -338,6 +341,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         self.committee_ = committee
         self.net_ = committee.net
         self.trace_ = committee.trace
+        keep_out_of_sample(self, committee.predictions_out_of_sample())
         if committee.labels is not None:
             self.classes_ = committee.labels.classes
         if validation is None:

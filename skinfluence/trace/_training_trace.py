@@ -48,7 +48,7 @@ class TrainingTrace:
     n_samples : int
         Rows given to `fit`, including those a train_split kept out.
     initial_state, final_state : dict of str to Tensor
-        Parameters and buffers before the first step and after the last.
+        Parameters and buffers before the first step, empty if unknown, and after the last.
     checkpoints : list of Checkpoint
         In the order of training; the last one is the end of training.
     batch_indices : list of ndarray, or None

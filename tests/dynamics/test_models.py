@@ -95,6 +95,7 @@ def test_a_forest_judges_rows_out_of_bag(cls):
         fitted.transform(X[:9])[:, 0], expected_scores(cls, whole, likeliest), atol=1e-9
     )
     assert list(fitted.classes_) == sorted(NAMES)
+    np.testing.assert_allclose(fitted.oof_probabilities_, p)
     assert list(fitted.net_.classes_) == sorted(NAMES)
     assert not hasattr(FOREST, "classes_")
 
@@ -177,6 +178,7 @@ def test_a_frozen_model_is_asked_as_it_is():
     expected = expected_scores(SelfConfidence, other.predict_proba(X), y)
     np.testing.assert_allclose(fitted.detrimentality_, expected)
     assert fitted.net_ is other
+    assert not hasattr(fitted, "oof_probabilities_")  # it has seen half of the rows
     assert pickle.dumps(other) == before
     line = LinearRegression().fit(X, X[:, 0])
     numbers = LossScore(FrozenEstimator(line)).fit(X, X[:, 0] + 1.5)

@@ -504,7 +504,7 @@ def test_other_methods_predict_by_the_committee():
     model = CleanedClassifier(
         LogisticRegression(), clone(method), contamination="disagreement", random_state=0
     ).fit(X, Y)
-    wrong = np.flatnonzero(committee.labels_out_of_sample() != Y)
+    wrong = np.flatnonzero(committee.judged_labels() != Y)
     assert IS_NOISY[wrong].mean() > 0.5
     assert np.isin(model.removed_indices_, np.arange(len(X))).all()
     regression = CleanedRegressor(Ridge(), fitted(X, X[:, 0]), contamination=3, random_state=0)
@@ -632,7 +632,7 @@ def test_a_committee_that_knows_nothing_names_no_label():
     method = fitted(X, y, committee=["kernels"])
     committee = method.committee_
     committee.out_of_sample[:] = 1 / 3
-    np.testing.assert_array_equal(committee.labels_out_of_sample(), y)
+    np.testing.assert_array_equal(committee.judged_labels(), y)
 
 
 def test_the_container_of_a_table_does_not_count():

@@ -88,17 +88,30 @@ class Committee:
         with one_thread():
             self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
-            self.out_of_sample = self._pool.predict(np.concatenate(judging))
+            self.out_of_sample = self._pool.predict(np.concatenate(outputs))
+            self.judged = self.out_of_sample
+            if any(one is not other for one, other in zip(judging, outputs, strict=True)):
+                self.judged = self._pool.predict(np.concatenate(judging))  # images: seen in part
         self.transitions = None
-        self._spread = np.ones(self.out_of_sample.shape[1])
+        self._spread = np.ones(self.judged.shape[1])
         if kind == "classes":
-            self.transitions = noise_transitions(self.out_of_sample, targets.values)
+            self.transitions = noise_transitions(self.judged, targets.values)
         if kind == "numbers":
-            off = np.abs(self.out_of_sample - targets.values)
+            off = np.abs(self.judged - targets.values)
             middle = np.median(off, axis=0) / _MEDIAN_OF_NORMAL
             self._spread = np.where(middle > 0, middle, 1.0)
         self.kind = kind
         self._codes = targets.values
+
+    @property
+    def predicts_numbers(self) -> bool:
+        """Whether it predicts numeric targets."""
+        return self.kind == "numbers"
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether it predicts probabilities, of classes or of several labels."""
+        return self.kind != "numbers"
 
     @property
     def weights(self) -> dict[str, float]:
@@ -125,7 +138,7 @@ class Committee:
 
     def training_errors(self) -> NDArray[np.float64]:
         """Give the gradients of the training rows, each by what was not trained on the row."""
-        return self._errors(self.out_of_sample, self._codes)
+        return self._errors(self.judged, self._codes)
 
     def errors(self, rows: ModelRows) -> NDArray[np.float64]:
         """Give the gradients of other rows at their coded targets."""
@@ -169,16 +182,31 @@ class Committee:
             return self.labels.decode(predicted.argmax(1))
         if self.kind == "labels":
             return (predicted > 0.5).astype(np.int64)
-        return (self._center + self._scale * predicted).reshape(-1, *self._shape)
+        return self._numbers(predicted)
 
-    def labels_out_of_sample(self) -> np.ndarray:
+    def predictions_out_of_sample(self) -> np.ndarray:
+        """Predict the training rows without them: probabilities, or numbers as the user has."""
+        return self._numbers(self.out_of_sample) if self.kind == "numbers" else self.out_of_sample
+
+    def along_training(
+        self, inputs: Any, some: NDArray[np.intp]
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """Predict training rows with these numbers by nets that did not see them, after epochs."""
+        nets = [member for member in self._members if isinstance(member, _WITH_NETS)]
+        with one_thread():
+            return nets[0].along_training(Seen(inputs, self._views), some)
+
+    def judged_labels(self) -> np.ndarray:
         """Predict each training row's label by what judges it."""
         assert self.labels is not None
-        return self.labels.decode(likeliest(self.out_of_sample, self._codes))
+        return self.labels.decode(likeliest(self.judged, self._codes))
 
     def class_probabilities(self, inputs: Any, trace: object = None) -> NDArray[np.float64]:
         """Predict class probabilities of rows not trained on, in the order of the labels."""
         return self.pooled(inputs)
+
+    def _numbers(self, predicted: np.ndarray) -> np.ndarray:
+        return np.asarray((self._center + self._scale * predicted).reshape(-1, *self._shape))
 
     def _errors(self, predicted: np.ndarray, targets: np.ndarray) -> NDArray[np.float64]:
         return error_vectors(predicted, targets, self.kind, self.transitions, self._spread)

@@ -24,6 +24,7 @@ from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seeded, seeded_clone
 from skinfluence.trace._needs import TraceNeeds
+from skinfluence.trace._training_trace import State
 
 _TREES = 100
 # Of many rows, a tree draws so many.
@@ -187,6 +188,13 @@ class Perceptrons(_OutOfSample):
         """Predict other rows by all of them."""
         return self._outputs(self.trained.predict(rows.reduced), 1.0)
 
+    def along_training(
+        self, rows: Seen, some: NDArray[np.intp]
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """Predict some training rows by those that did not see them, after epochs recorded."""
+        epochs = [point.epoch for point in self.trained.trace.checkpoints]
+        return epochs, self.trained.along_training(rows.reduced, some)
+
     def _outputs(self, found: np.ndarray, share: float) -> NDArray[np.float64]:
         n_votes = share * self.trained.trains.shape[1] * len(self.trained.trace.checkpoints)
         return self._targets.as_outputs(found, n_votes)[np.newaxis]
@@ -211,7 +219,8 @@ class HalfNets:
         strata = targets.values if targets.kind == "classes" else np.zeros(len(rows))
         given, needs = targets.beside(rows), TraceNeeds(frozenset({self._checkpoints}))
         found = np.empty(targets.columns.shape)
-        for train, held in _folds(strata, 2, self._seed):
+        self._halves = _folds(strata, 2, self._seed)
+        for train, held in self._halves:
             self.trained.append(train_net(None, given.part(train), self._seed, needs=needs))
             found[held] = _ask_net(self.trained[-1], rows.given[held], targets)
         self.trained.append(train_net(None, given, self._seed, needs=needs))
@@ -226,6 +235,22 @@ class HalfNets:
         """Predict other rows by all three."""
         found = [_ask_net(net, rows.given, self._targets) for net in self.trained]
         return self._outputs(np.mean(found, axis=0))
+
+    def along_training(
+        self, rows: Seen, some: NDArray[np.intp]
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """Predict some training rows by the net of the other half, after epochs recorded."""
+        traces = [one.trace for one in self.trained[:2]]
+        epochs = [[point.epoch for point in trace.checkpoints] for trace in traces if trace]
+        n_points = min(map(len, epochs))  # halves that differ by a row may differ by an epoch
+        found = np.empty((n_points, len(rows), self._targets.columns.shape[1]))
+        for trained, trace, (_, held) in zip(self.trained[:2], traces, self._halves, strict=True):
+            mine = np.flatnonzero(np.isin(some, held))
+            assert trace is not None
+            for number, point in enumerate(trace.checkpoints[:n_points] if len(mine) else []):
+                at: list[State | None] = [point.state]
+                found[number, mine] = _ask_net(trained, rows.given[mine], self._targets, at)
+        return epochs[0][:n_points], found
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
         return self._targets.as_outputs(found, _TREES)[np.newaxis]
@@ -284,13 +309,19 @@ class OutOfFold(_OutOfSample):
         return self._targets.as_outputs(found, _TREES)[np.newaxis]
 
 
-def _ask_net(trained: TrainedNet, X: Any, targets: Targets) -> np.ndarray:
-    """Predict a column a class, the mean along the training, or numbers."""
+def _ask_net(
+    trained: TrainedNet, X: Any, targets: Targets, states: list[State | None] | None = None
+) -> np.ndarray:
+    """Predict a column a class, the mean along the training or over states, or numbers."""
     if targets.kind == "classes":
         found = np.zeros((X.shape[0], targets.columns.shape[1]))
         assert trained.labels is not None
+        if states is None:
+            probabilities = trained.class_probabilities(X, trained.trace)
+        else:
+            probabilities = trained.probabilities_at(X, states)
         known = trained.labels.classes  # codes to the committee
-        found[:, known] = trained.class_probabilities(X, trained.trace)[:, : len(known)]
+        found[:, known] = probabilities[:, : len(known)]
         return found
     return np.asarray(trained.predict(X)).reshape(X.shape[0], -1)
 
