@@ -20,6 +20,7 @@ Public names by stage:
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
 * one unit for all methods: `CalibratedDetrimentality`
+* new labelled rows, through a pipeline: `score_detrimentality`
 * validation rows in a search: `ValidationRows`
 * what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
   `display.DetrimentalityDisplay` and its like
@@ -56,6 +57,7 @@ if TYPE_CHECKING:  # at run time a name brings its own room and those below, whe
     )
     from skinfluence.methods._base import BaseDetrimentality
     from skinfluence.methods._calibration import CalibratedDetrimentality
+    from skinfluence.methods._scoring import score_detrimentality
     from skinfluence.methods._union import DetrimentalityUnion
     from skinfluence.outlier._embedding import GradientEmbedding
     from skinfluence.outlier._norm_detector import NormDetector
@@ -89,6 +91,7 @@ _HOMES = {
     ],
     "methods._base": ["BaseDetrimentality"],
     "methods._calibration": ["CalibratedDetrimentality"],
+    "methods._scoring": ["score_detrimentality"],
     "methods._union": ["DetrimentalityUnion"],
     "outlier._embedding": ["GradientEmbedding"],
     "outlier._norm_detector": ["NormDetector"],
@@ -144,6 +147,7 @@ __all__ = [
     "TraceRecorder",
     "TrainingTrace",
     "ValidationRows",
+    "score_detrimentality",
 ]
 
 

@@ -45,6 +45,10 @@ class SmallClassWarning(UserWarning):
     """A class has too few rows for a detector of its own, and is judged by that of all classes."""
 
 
+class UnverifiedRowsWarning(UserWarning):
+    """Rows of which nobody knows whether they are noisy were left out."""
+
+
 class ValidationOverlapWarning(UserWarning):
     """Some rows given as validation rows are training rows as well."""
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skinfluence.nets._models import Translator
 from skinfluence.rows._containers import Inputs, select, with_labels
+from skinfluence.rows._pipelines import final_step
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.rows._targets import check_targets, classes_and_codes
@@ -94,8 +95,9 @@ def clean_rows(method: Any, data: Data, amount: float | str, train: Train, rules
     """Remove or relabel the most detrimental rows, by a method that was fitted on them."""
     labels = data.rows.strata(rules.classifies)
     names, groups = classes_and_codes(labels)
+    fitted, method = method, final_step(method)
     if isinstance(amount, str):
-        predicted = trajectory_labels(method, data.rows.inputs)
+        predicted = trajectory_labels(method, data.rows.seen_by(fitted).inputs)
         rows = method.ranking_[predicted[method.ranking_] != labels[method.ranking_]]
         rows = spare_classes(rows, groups, rules.keep_minimum)
     else:

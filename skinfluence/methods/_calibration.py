@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._cross_fitting import strata_of
 from skinfluence.methods._p_values import (
@@ -23,8 +24,8 @@ from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
+from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._rows import ModelRows, Rows
-from skinfluence.rows._seeds import seeded_clone
 from skinfluence.rows._targets import check_class_labels, classes_and_codes
 from skinfluence.rows._worst_rows import number_of_rows
 from skinfluence.trace._callbacks import number_folders
@@ -47,11 +48,12 @@ class CalibratedDetrimentality(BaseDetrimentality):
 
     Parameters
     ----------
-    method : BaseDetrimentality
-        Any that trains a classifier and can judge new rows, with `cv=None`; cloned.
+    method : BaseDetrimentality or Pipeline
+        Any that trains a classifier and can judge new rows, with `cv=None`, or a Pipeline that ends
+        in one, whose steps are fitted in each fold; cloned.
     cv : int or splitter, default=5
         Number of folds, stratified by the given label, or what has scikit-learn's `split`,
-        holding out every row once.
+        holding out every row once; of whole groups where fit gets `groups`.
     random_state : int, RandomState or None, default=None
         Seed of the folds, and of the method if its own is None.
 
@@ -68,7 +70,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         True where the net that did not see the row predicts its given label.
     disagrees_ : ndarray of shape (n_samples,)
         True where that net is confident of another class; what `expected_errors` counts.
-    folds_ : list of BaseDetrimentality
+    folds_ : list of BaseDetrimentality or Pipeline
         The methods fitted on each fold's training rows.
     oof_probabilities_ : ndarray of shape (n_samples, n_classes)
         The probability of each of `classes_`, by the net that did not see the row.
@@ -141,12 +143,12 @@ class CalibratedDetrimentality(BaseDetrimentality):
     @property
     def net(self) -> Any:
         """The method's net."""
-        return getattr(self.method, "net", None)
+        return getattr(final_step(self.method), "net", None)
 
     @property
     def task(self) -> str | None:
         """The method's task."""
-        return getattr(self.method, "task", None)
+        return getattr(final_step(self.method), "task", None)
 
     def expected_errors(self, budget: float) -> int:
         """Estimate how many of the most detrimental rows are mislabelled.
@@ -218,11 +220,11 @@ class CalibratedDetrimentality(BaseDetrimentality):
         return np.asarray(1 - np.mean(placed, axis=0))
 
     def _check_parameters(self) -> None:
-        method = self.method
+        method = final_step(self.method)
         if not isinstance(method, BaseDetrimentality):
             raise TypeError(
-                f"Got method={method!r}, but expected one of this package's methods, such as "
-                "OutlierGradientDetector()."
+                f"Got method={self.method!r}, but expected one of this package's methods, such as "
+                "OutlierGradientDetector(), or a Pipeline that ends in one."
             )
         check_cv(self.cv)
         if self.cv is None:
@@ -249,15 +251,16 @@ class CalibratedDetrimentality(BaseDetrimentality):
             )
 
     def _check_validation(self, X_val: object) -> None:
-        needs = self.method._needs_validation()
+        method = final_step(self.method)
+        needs = method._needs_validation()
         if needs and X_val is None:
             raise ValueError(
-                f"{type(self.method).__name__}, as it is set, needs trusted rows to judge held-out "
+                f"{type(method).__name__}, as it is set, needs trusted rows to judge held-out "
                 "rows, but X_val is None. Call fit(X, y, X_val=..., y_val=...)."
             )
         if X_val is not None and not needs:
             raise ValueError(
-                f"Got X_val, but {type(self.method).__name__} does not use validation rows as it "
+                f"Got X_val, but {type(method).__name__} does not use validation rows as it "
                 "is set. Leave X_val out, or choose parameters that use it."
             )
 
@@ -265,11 +268,11 @@ class CalibratedDetrimentality(BaseDetrimentality):
         return True  # of the method, not of this estimator as the base would
 
     def _check_groups(self, groups: object, X_val: object) -> None:
-        self.method._check_groups(groups, X_val)
+        final_step(self.method)._check_groups(groups, X_val)
 
     def _training_scores(self, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
         strata_of(rows, self.net)  # says so if there is nothing to split by
-        if self.net is not None:
+        if is_net(self.net):
             check_given_net_has_classes(self.net)
         elif rows.is_numeric:
             raise ValueError(
@@ -288,7 +291,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self.oof_probabilities_ = np.empty((len(y), len(self.classes_)))
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
-        folds = folds_of(y, cv=self.cv, seed=self._seeds[1])
+        folds = folds_of(y, cv=self.cv, seed=self._seeds[1], groups=rows.fold_groups)
         fewest = min(len(held) for _, held in folds)
         if fewest <= FEW_ROWS:
             raise ValueError(
@@ -297,26 +300,34 @@ class CalibratedDetrimentality(BaseDetrimentality):
                 f"{FEW_ROWS} rows each."
             )
         for train, held in folds:
-            fold = seeded_clone(self.method, self._seeds[0], deep=False)
-            number_folders(fold.net, len(self.folds_))
+            fold = seeded_method(self.method, self._seeds[0])
+            number_folders(final_step(fold).net, len(self.folds_))
             self.folds_.append(fit_part(fold, rows.part(train), validation))
             self._judge(fold, held, rows.part(held))
-        self.net_ = [fold.net_ for fold in self.folds_]
-        if hasattr(self.folds_[0], "trace_"):
-            self.trace_ = [fold.trace_ for fold in self.folds_]
+        methods = [final_step(fold) for fold in self.folds_]
+        self.net_ = [method.net_ for method in methods]
+        if hasattr(methods[0], "trace_"):
+            self.trace_ = [method.trace_ for method in methods]
         return 1 - self.p_values_
+
+    def _takes_raw(self) -> bool:
+        return takes_raw(self.method)
+
+    def _keeps_groups_together(self) -> bool:
+        return True
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError
 
     def _judge(self, fold: Any, held: np.ndarray, rows: Rows) -> None:
         """Place the rows held out of a fold."""
-        scores = scores_by(fold, rows)
+        rows, method = rows.seen_by(fold), final_step(fold)
+        scores = scores_by(method, rows)
         check_finite(scores, "The score of held-out rows")
-        probabilities = fold._trained.class_probabilities(
-            rows.inputs, getattr(fold, "trace_", None)
+        probabilities = method._trained.class_probabilities(
+            rows.inputs, getattr(method, "trace_", None)
         )
-        labels = fold._trained.labels
+        labels = method._trained.labels
         codes = labels.encode(rows.targets)
         # a net may have classes named that no row has, and in an order of its own
         self.oof_probabilities_[held] = probabilities[:, labels.encode(self.classes_)]

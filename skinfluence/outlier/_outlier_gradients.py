@@ -78,13 +78,14 @@ class OutlierGradientDetector(BaseDetrimentality):
         with `predict_proba`, regressors, or skorch nets of either kind, trained five times without
         a fifth of the rows. None trains one default net on all rows.
     contamination : float, default=0.1
-        Share of the training rows, in (0, 0.5], that `labels_` marks. It does not change the
-        scores. The detector's own contamination counts for nothing here.
+        Share of the training rows, in (0, 0.5], that `labels_` marks, however many are wrong.
+        It does not change the scores. The detector's own contamination counts for nothing here.
     class_conditional : bool, default=False
         Fit one detector for every given class, since gradients at different labels lie in
         different cones. A class of fewer than 10 rows is judged by a detector of all classes, with
-        a `SmallClassWarning`. Scores stay in each detector's own unit. A norm is the same for
-        every class, so it changes nothing for `NormDetector`.
+        a `SmallClassWarning`. The units of detectors differ, so that scores become quantiles within
+        the class: each class's worst rows come first, whichever class has more wrong labels. A norm
+        is the same for every class, so it changes nothing for `NormDetector`.
     semi_supervised : bool, default=False
         Fit the detector on the gradients of `X_val` at `y_val`, rows that are trusted, instead of
         on those of the training rows.
@@ -111,7 +112,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it, and by a detector fitted on the
         gradients of that net's training rows; scores become quantiles within their fold.
-        ``list(GroupKFold(5).split(X, y, groups))`` keeps the rows of a group together.
+        Where fit gets `groups`, a fold holds out whole ones.
     batch_size : int, default=256
         Rows per pass through the net. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
@@ -127,14 +128,15 @@ class OutlierGradientDetector(BaseDetrimentality):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        The detector's score of every training row, float64, in the detector's unit (with `cv`,
-        quantiles in (0, 1)). Higher = more detrimental.
+        The detector's score of every training row, float64, in the detector's unit (with `cv` or
+        `class_conditional`, quantiles in (0, 1)). Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     threshold_ : float
         The score above which `labels_` is 1.
     labels_ : ndarray of shape (n_samples,)
-        1 for the rows above the threshold, else 0.
+        1 for the rows above the threshold, else 0: the share `contamination` of the rows, and no
+        estimate of which are mislabelled. For one see `CalibratedDetrimentality.expected_errors`.
     detector_ : detector or ClassConditionalDetector
         The fitted detector; with `class_conditional`, one a class in its `by_class_`.
     projection_seed_ : int
@@ -382,15 +384,14 @@ class OutlierGradientDetector(BaseDetrimentality):
         trusted: np.ndarray | None,
         validation: ModelRows | None,
     ) -> NDArray[np.float64]:
-        reference = embedding if trusted is None else trusted
         if isinstance(self.detector_, ClassConditionalDetector):
             labels = self._labels_of(rows)
-            known = labels if validation is None else self._labels_of(validation)
-            scores = self.detector_.fit(reference, known, np.unique(labels))
-            return scores if trusted is None else self.detector_.score(embedding, labels)
+            if validation is None or trusted is None:
+                return self.detector_.fit(embedding, labels)
+            return self.detector_.fit(embedding, labels, trusted, self._labels_of(validation))
         self._fitted = FittedDetector(self.detector_, self._seeds[1])
         self.detector_ = self._fitted.detector
-        scores = self._fitted.fit(reference)
+        scores = self._fitted.fit(embedding if trusted is None else trusted)
         return scores if trusted is None else self._fitted.score(embedding)
 
     def _score(self, rows: ModelRows) -> NDArray[np.float64]:
