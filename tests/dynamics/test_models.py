@@ -237,7 +237,7 @@ def test_a_union_shares_one_model():
     union = DetrimentalityUnion([*methods, ("default", committee)], net=Counting(), random_state=0)
     Counting.fits.clear()
     union.fit(X, y)
-    assert Counting.fits == [72] * 5 + [90]
+    assert Counting.fits == [90] + [72] * 5
     alone = SelfConfidence(Counting(), random_state=0).fit(X, y).detrimentality_
     np.testing.assert_array_equal(union.scores_[:, 0], alone)
     assert isinstance(union.net_, Counting)
