@@ -20,7 +20,8 @@ Public names by stage:
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
 * one unit for all methods: `CalibratedDetrimentality`
-* how many labels are wrong, and which: `estimate_label_errors`, `estimate_target_errors`
+* how many labels are wrong, and which: `estimate_label_errors`, `estimate_target_errors`,
+  `check_label_errors`
 * validation rows in a search: `ValidationRows`
 * cleaning: `DetrimentalSampleCleaner`, `CleanedClassifier`, `CleanedRegressor`
 * data: `datasets.make_noisy_labels`, `datasets.make_noisy_blobs`, `datasets.make_noisy_moons`,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # at run time a name brings its own room and those below, whe
         estimate_label_errors,
         estimate_target_errors,
     )
+    from skinfluence.methods._planted import PlantedErrors, check_label_errors
     from skinfluence.methods._union import DetrimentalityUnion
     from skinfluence.outlier._embedding import GradientEmbedding
     from skinfluence.outlier._norm_detector import NormDetector
@@ -95,6 +97,7 @@ _HOMES = {
         "estimate_label_errors",
         "estimate_target_errors",
     ],
+    "methods._planted": ["PlantedErrors", "check_label_errors"],
     "methods._union": ["DetrimentalityUnion"],
     "outlier._embedding": ["GradientEmbedding"],
     "outlier._norm_detector": ["NormDetector"],
@@ -142,6 +145,7 @@ __all__ = [
     "NormDetector",
     "NormalizedMargin",
     "OutlierGradientDetector",
+    "PlantedErrors",
     "RandomScore",
     "SGDInfluence",
     "SelfConfidence",
@@ -149,6 +153,7 @@ __all__ = [
     "TraceRecorder",
     "TrainingTrace",
     "ValidationRows",
+    "check_label_errors",
     "estimate_label_errors",
     "estimate_target_errors",
 ]

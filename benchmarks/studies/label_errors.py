@@ -4,10 +4,10 @@
     python -m benchmarks.studies.label_errors table label_errors.jsonl
 
 Each set, noise and seed is a line of the file: one fit of `OutlierGradientDetector()`, what its
-`label_errors_` expect, and what they flag of its ranking at 10 and 20 %. An oracle flags the longest
-beginning of the same ranking that keeps the rate by the truth. A rival counts: the rows whose label
-is not the committee's likeliest, and cleanlab's `find_label_issues` with its default filter, if it
-is installed, on the same probabilities. "none" is a set with no error planted; errors that it holds
+`label_errors_` expect, and what they flag of its ranking at 10 and 20 %. An oracle flags the
+longest beginning of the same ranking that keeps the rate by the truth. Rivals count on the same
+probabilities: the rows whose label is not the committee's likeliest, and, if it is installed,
+cleanlab's `find_label_issues` with its default filter. "none" is a set with no error planted; errors that it holds
 anyway count as right labels.
 """
 
@@ -61,6 +61,8 @@ def measure(problem, seed):
         "expected": errors.expected,
         "interval": errors.interval,
         "known": errors.is_known,
+        "rate": errors.noise_rate_interval,
+        "certainty": errors.certainty,
     }
     if not problem.is_regression:
         probabilities = method.committee_.out_of_sample
@@ -119,7 +121,7 @@ def table(lines):
             return float(np.mean([line.get(key, np.nan) for line in of]))
 
         low, high = np.mean([line["interval"] for line in of], axis=0)
-        holds = sum(l["interval"][0] <= l["errors"] <= l["interval"][1] for l in of)
+        holds = sum(x["interval"][0] <= x["errors"] <= x["interval"][1] for x in of)
         known = sum(line["known"] for line in of)
         row = {"noise": noise, "share": mean("errors") / mean("rows"), "known": known / len(of)}
         row |= {"of": of, "ratio": mean("expected") / max(mean("errors"), 1), "set": name}
@@ -147,15 +149,17 @@ def summary(rows):
     for rate in RATES:
         found = [row[rate]["found"] for row in noisy if not np.isnan(row[rate]["found"])]
         worst = max(noisy, key=lambda row: row[rate]["alarms"])
+        mean = np.mean([row[rate]["alarms"] for row in noisy])
         print(
-            f"\n- flags at {rate:.0%}: false alarms {np.mean([r[rate]['alarms'] for r in noisy]):.1%}"
-            f" on the mean of {len(noisy)} cells with errors, at most {worst[rate]['alarms']:.1%} "
+            f"\n- flags at {rate:.0%}: false alarms {mean:.1%} on the mean of {len(noisy)} cells with errors, at most {worst[rate]['alarms']:.1%} "
             f"({worst['set']}, {worst['noise']}); found {np.mean(found):.0%} of what the oracle "
             f"finds, on the mean of {len(found)} cells where it flags {ENOUGH} or more"
         )
         if clean:
             most = max(row[rate]["share"] for row in clean)
-            print(f"- without errors at most {most:.2%} of the rows are flagged, of {len(clean)} sets")
+            print(
+                f"- without errors at most {most:.2%} of the rows are flagged, of {len(clean)} sets"
+            )
     many = [row for row in noisy if row["share"] >= MANY]
     known = [row for row in many if row["known"] >= 0.5]
     near = [row for row in known if abs(row["ratio"] - 1) <= 1 / 3]
@@ -163,7 +167,7 @@ def summary(rows):
     off = ", ".join(f"{r['set']}, {r['noise']}: {r['ratio']:.2f}" for r in known if r not in near)
     print(
         f"- of {len(many)} cells with {MANY:.0%} errors or more, expected within a third in "
-        f"{len(near)} of the {len(known)} that are known in most seeds; not there: {off or 'none'}; "
+        f"{len(near)} of the {len(known)} that are known in most seeds; off: {off or 'none'}; "
         f"not known: {unknown or 'none'}"
     )
 
@@ -179,16 +183,13 @@ def main():
     runs.add_argument("--sets", nargs="+", choices=SETS)
     tables = commands.add_parser("table")
     tables.add_argument("files", type=Path, nargs="+")
-    tables.add_argument("--noises", nargs="+", help="only these, and only their mean")
-    tables.add_argument("--but", nargs="+", default=[], help="all noises but these")
+    tables.add_argument("--but", nargs="+", default=[], help="leave out these kinds of noise")
     options = parser.parse_args()
     if options.command == "run":
         run(options)
         return
-    lines = [json.loads(l) for path in options.files for l in path.read_text().splitlines()]
-    wanted = options.noises
-    lines = [l for l in lines if (not wanted or l["noise"] in wanted) and l["noise"] not in options.but]
-    table(lines)
+    text = "".join(path.read_text() for path in options.files)
+    table([line for line in map(json.loads, text.splitlines()) if line["noise"] not in options.but])
 
 
 if __name__ == "__main__":

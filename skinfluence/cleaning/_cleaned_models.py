@@ -27,7 +27,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         estimator: Any,
         method: Any,
         *,
-        contamination: float | str = "auto",
+        contamination: float | str | tuple[str, float] = "auto",
         action: str = "remove",
         per_class: bool = False,
         keep_minimum: int = 1,
@@ -173,7 +173,7 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
         labels; inputs are cast for a net alone.
     method : BaseDetrimentality
         Gives the scores; cloned.
-    contamination : "auto", "disagreement", float or int, default="auto"
+    contamination : "auto", "disagreement", ("fdr", rate), float or int, default="auto"
         How many rows to treat, as for `DetrimentalSampleCleaner`; "auto" compares shares by
         training `estimator`.
     action : {"remove", "relabel"}, default="remove"
@@ -275,7 +275,7 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
         a net alone.
     method : BaseDetrimentality
         Gives the scores; cloned.
-    contamination : "auto", float or int, default="auto"
+    contamination : "auto", ("fdr", rate), float or int, default="auto"
         How many rows to remove, as for `DetrimentalSampleCleaner`; "auto" compares shares by
         training `estimator`.
     action : {"remove"}, default="remove"

@@ -26,12 +26,14 @@ class DetrimentalSampleCleaner(BaseCleaner):
     ----------
     method : BaseDetrimentality
         Gives the scores; cloned. Its own `contamination`, if it has one, counts for nothing here.
-    contamination : "auto", "disagreement", float or int, default="auto"
+    contamination : "auto", "disagreement", ("fdr", rate), float or int, default="auto"
         How many rows to treat: a share in [0, 1) or a number. "auto" compares the shares 0, 1, 2,
         5, 10, 20, 30 and 40 % by cross-validation: of those whose loss on held-out rows is within
         one standard error of the lowest, the smallest. "disagreement" needs no further training:
         it takes the rows whose label is not the one that the method's net predicts on the mean of
-        its checkpoints, or its committee out of sample.
+        its checkpoints, or its committee out of sample. ("fdr", 0.1) takes as many rows as may be
+        with 10 % of them rightly labelled (the false discovery rate), by the method's
+        `label_errors_`, and none, with an `UnknownErrorsWarning`, where that cannot be known.
     action : {"remove", "relabel"}, default="remove"
         Drop the rows, or give them the label that `estimator`, trained on the other rows,
         predicts. Relabelling is for classes.
@@ -62,7 +64,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         The rows whose label was changed, ascending.
     method_ : BaseDetrimentality
         Fitted on all rows.
-    contamination_ : float, int or "disagreement"
+    contamination_ : float, int, "disagreement" or ("fdr", rate)
         The amount taken; the share chosen by "auto".
     losses_ : dict of float to float
         With "auto", the mean held-out loss after each share.
@@ -122,7 +124,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         self,
         method: Any,
         *,
-        contamination: float | str = "auto",
+        contamination: float | str | tuple[str, float] = "auto",
         action: str = "remove",
         per_class: bool = False,
         keep_minimum: int = 1,

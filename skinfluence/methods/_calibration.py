@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._cross_fitting import strata_of
+from skinfluence.methods._label_errors import estimate_label_errors
 from skinfluence.methods._p_values import (
     Reference,
-    confident_disagreements,
     held_out_p_values,
     p_values,
     reference_of,
@@ -42,8 +42,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
     Answers the method's question, in a unit that methods, nets and data sets share. For each fold
     the method is fitted on the other rows. The held-out rows whose given label is the one the
     fold's net predicts, on the mean over the checkpoints that the method records, look clean;
-    every held-out row is placed among them. `expected_errors` says how many wrong labels to expect
-    among the worst rows.
+    every held-out row is placed among them. `label_errors_` says how likely each label is wrong,
+    how many are, and which to flag at a stated rate of false alarms; `expected_errors` how many
+    wrong labels to expect among the worst rows.
 
     Parameters
     ----------
@@ -66,8 +67,10 @@ class CalibratedDetrimentality(BaseDetrimentality):
         Row numbers, most detrimental first.
     looks_clean_ : ndarray of shape (n_samples,)
         True where the net that did not see the row predicts its given label.
-    disagrees_ : ndarray of shape (n_samples,)
-        True where that net is confident of another class; what `expected_errors` counts.
+    label_errors_ : LabelErrors
+        What the held-out nets' probabilities say of the labels (`estimate_label_errors`): `p_wrong`
+        of every row, the number to expect with an interval, and
+        ``label_errors_.flagged(0.1, ranking_)``.
     folds_ : list of BaseDetrimentality
         The methods fitted on each fold's training rows.
     net_ : list of NeuralNet
@@ -114,8 +117,7 @@ class CalibratedDetrimentality(BaseDetrimentality):
     References
     ----------
     Vovk. "Cross-conformal predictors". Annals of Mathematics and Artificial Intelligence 2015,
-    arXiv 1208.0806. Northcutt, Jiang, Chuang. "Confident Learning: Estimating Uncertainty in
-    Dataset Labels". JAIR 2021, arXiv 1911.00068, section 3.1, for `disagrees_`.
+    arXiv 1208.0806.
 
     Examples
     --------
@@ -158,9 +160,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
         Returns
         -------
         int
-            From 0 to the budget; it never falls as the budget grows. Of the rows inspected, those
-            in `disagrees_`: the likeliest of the classes that reach the mean probability of rows
-            given them is another than the one given, by a net that did not see the row.
+            From 0 to the budget; it never falls as the budget grows. The sum of the rows'
+            probabilities of a wrong label, ``label_errors_.p_wrong``, rounded.
 
         Raises
         ------
@@ -169,18 +170,11 @@ class CalibratedDetrimentality(BaseDetrimentality):
 
         Notes
         -----
-        This assumes that a net confident of another class is right. Hard but rightly labelled
-        rows count as errors, so that the number is too high wherever nets cannot fit the data;
-        wrong labels that the net has learnt to repeat do not count. A net at the end of training
-        is more confident than it should be: record checkpoints (``checkpoints=10``).
-
-        Measured with ``OutlierGradientDetector(committee=None)``
-        (``benchmarks/results/calibration.txt``, mean of two seeds), inspecting 30 % of the rows:
-        where 10 % were planted, 9.0 % were expected in digits, 9.4 % in letter, 12.9 % in
-        satellite; of 18.5 % in wine (pair noise) 22.2 %; with none planted 0.3 %, 2.7 % and 4.0 %.
-        On Adult, which nets cannot fit, 9.1 % were expected where none were planted, and 18.2 %
-        where 10 % were. The two-groups model of the p-values (Storey 2002) counted nearly every row
-        that the held-out net gets wrong: 14.6 % in digits, 24.7 % in letter.
+        What that rests on is said in `estimate_label_errors`: labels that are wrong on hard rows
+        alone cannot be told from hard rows, and are not counted. Where
+        ``label_errors_.is_known`` is False, the number is a lower bound at best; the interval of
+        all rows is ``label_errors_.interval``. A net at the end of training is more confident than
+        it should be: record checkpoints (``checkpoints=10``).
         """
         check_is_fitted(self)
         n_rows = len(self.ranking_)
@@ -190,7 +184,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
             f"a share in [0, 1] as a float, or a number of rows from 0 to {n_rows} as an int",
             holds=lambda value: _is_budget(value, n_rows),
         )
-        return int(self.disagrees_[self.ranking_[: number_of_rows(budget, n_rows)]].sum())
+        worst = self.ranking_[: number_of_rows(budget, n_rows)]
+        return round(float(self.label_errors_.p_wrong[worst].sum()))
 
     def score_detrimentality(self, X: Any, y: Any = None) -> NDArray[np.float64]:
         """Score labelled rows as if they were training rows, without training on them.
@@ -281,7 +276,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
         rows = replace(rows, targets=y)
         self.p_values_ = np.empty(len(y))
         self.looks_clean_ = np.empty(len(y), dtype=bool)
-        self.disagrees_ = np.empty(len(y), dtype=bool)
+        self.classes_, codes = classes_and_codes(y)
+        probabilities = np.empty((len(y), len(self.classes_)))
         self.folds_: list[Any] = []
         self._references: list[Reference] = []
         folds = folds_of(y, cv=self.cv, seed=self._seeds[1])
@@ -296,9 +292,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
             fold = seeded_clone(self.method, self._seeds[0], deep=False)
             number_folders(fold.net, len(self.folds_))
             self.folds_.append(fit_part(fold, rows.part(train), validation))
-            self._judge(fold, held, rows.part(held))
+            probabilities[held] = self._judge(fold, held, rows.part(held))
+        self.label_errors_ = estimate_label_errors(probabilities, codes)
         self.net_ = [fold.net_ for fold in self.folds_]
-        self.classes_, _ = classes_and_codes(y)
         if hasattr(self.folds_[0], "trace_"):
             self.trace_ = [fold.trace_ for fold in self.folds_]
         return 1 - self.p_values_
@@ -309,8 +305,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError
 
-    def _judge(self, fold: Any, held: np.ndarray, rows: Rows) -> None:
-        """Place the rows held out of a fold."""
+    def _judge(self, fold: Any, held: np.ndarray, rows: Rows) -> NDArray[np.float64]:
+        """Place the rows held out of a fold, and give their probabilities of each class."""
         scores = scores_by(fold, rows)
         check_finite(scores, "The score of held-out rows")
         probabilities = fold._trained.class_probabilities(
@@ -321,7 +317,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
         self._references.append(reference_of(scores, looks_clean))
         self.p_values_[held] = held_out_p_values(scores, looks_clean)
         self.looks_clean_[held] = looks_clean
-        self.disagrees_[held] = confident_disagreements(probabilities, codes)
+        # the net may have outputs that no label belongs to
+        of_classes: np.ndarray = probabilities[:, fold._trained.labels.encode(self.classes_)]
+        return np.asarray(of_classes / of_classes.sum(1, keepdims=True))
 
 
 def _is_budget(value: object, n_rows: int) -> bool:

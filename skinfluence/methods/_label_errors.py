@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,9 +28,10 @@ _TIE, _EVEN = 10.0, 5.0
 _EM_STEPS = 30
 # No class is taken to be wrong more often.
 _MOST_WRONG = 0.95
-# The least part of the disagreements that errors of all rows must explain to be told from others,
+# To be told from hard rows, errors must explain this part of the disagreements, and the models be
+# so certain of this share of the rows; unless so few labels disagree that it hardly matters.
 _KNOWN_PART = 1 / 8
-# unless so few labels disagree that it hardly matters.
+_CERTAIN, _CERTAIN_SHARE = 0.95, 0.2
 _FEW = 0.05
 _TINY = 1e-12
 _MEDIAN_OF_NORMAL = 0.6745
@@ -58,6 +60,14 @@ class LabelErrors:
     is_known : bool
         Whether the data can tell errors from rows that are hard to predict; see
         `estimate_label_errors`. If False, no row is flagged.
+    certainty : float or None
+        How sure models are where they are surest: the mean probability of the likeliest class in
+        the surest fifth of the rows. None for numbers.
+    other : ndarray of shape (n_samples,)
+        The likeliest other label of each row, by its place among the sorted classes; of numbers,
+        the prediction.
+    p_other : ndarray of shape (n_samples,)
+        The probability of that class, whatever label is given; of numbers, `p_wrong`.
     """
 
     p_wrong: NDArray[np.float64]
@@ -67,6 +77,9 @@ class LabelErrors:
     noise_rate_interval: tuple[float, float]
     transitions: NDArray[np.float64] | None
     is_known: bool
+    certainty: float | None
+    other: NDArray[np.intp] | NDArray[np.float64]
+    p_other: NDArray[np.float64]
     # the same as `p_wrong` at the low end of `noise_rate_interval`
     _cautious: NDArray[np.float64]
 
@@ -161,11 +174,13 @@ def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors
     expectation-maximisation at that rate, drawn to alike for all classes where rows are few, and
     ``P(right | x, label)`` is ``P(class | x) T[class, label]``, normalised, at the label.
 
-    Errors that people make on hard rows alone look like hard rows, and are not counted. `is_known`
-    is False where the low end of the noise rate's interval explains less than an eighth of the
-    disagreements, and these are more than 5 % of the rows: then there may be no error, or many
-    on hard rows, and this cannot know. It is no guard where both kinds of errors mix, or where
-    models are wrong with confidence. Rows are flagged by the low end of the rate's interval.
+    Errors that people make on hard rows alone look like hard rows, and are not counted. Where
+    labels of more than 5 % of the rows disagree, `is_known` is False in two cases: a noise rate of
+    zero is not refused, or the rate explains less than an eighth of the disagreements, so that
+    there may be no error, or many on hard rows; or models are nowhere certain (`certainty` below
+    0.95), so that no rows show what right labels do. It is no guard where both kinds of errors mix,
+    or where models are wrong with confidence. Rows are flagged by the low end of the rate's
+    interval.
 
     Measured (``benchmarks/results/label_errors.md``, where the losses are listed too).
 
@@ -203,15 +218,19 @@ def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors
     )
     disagree = logits.argmax(1) != codes
 
-    def judged(link: Link) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def wrong_by(link: Link) -> NDArray[np.float64]:
         clean = link.clean(logits)
-        transitions = transitions_at(clean, codes, link.rate)
-        return wrong_given(clean, codes, transitions), transitions
+        return wrong_given(clean, codes, transitions_at(clean, codes, link.rate))
 
-    p_wrong, transitions = judged(link)
-    cautious, bold = judged(low)[0], judged(high)[0]
+    clean, other = link.clean(logits), link.clean(logits)
+    other[np.arange(len(codes)), codes] = 0
+    transitions = transitions_at(clean, codes, link.rate)
+    p_wrong, cautious, bold = wrong_given(clean, codes, transitions), wrong_by(low), wrong_by(high)
     share = disagree.mean()
-    is_known = bool(share <= _FEW or low.rate >= _KNOWN_PART * share)
+    top = np.sort(clean.max(1))
+    certainty = float(top[int((1 - _CERTAIN_SHARE) * len(top)) :].mean())
+    explains = low.rate > 0 and link.rate >= _KNOWN_PART * share
+    is_known = bool(share <= _FEW or (explains and certainty >= _CERTAIN))
     interval = _interval(cautious, bold)
     if not is_known:
         interval = interval[0], max(interval[1], float(disagree.sum()))
@@ -223,6 +242,9 @@ def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors
         noise_rate_interval=(low.rate, high.rate),
         transitions=transitions,
         is_known=is_known,
+        certainty=certainty,
+        other=other.argmax(1),
+        p_other=other.max(1),
         _cautious=cautious,
     )
 
@@ -298,6 +320,9 @@ def estimate_target_errors(predicted: ArrayLike, y: ArrayLike) -> LabelErrors:
         noise_rate_interval=(low.rate, high.rate),
         transitions=None,
         is_known=low.rate > 0,
+        certainty=None,
+        other=predicted,
+        p_other=p_wrong,
         _cautious=cautious,
     )
 
@@ -349,11 +374,10 @@ def fit_link(
     if start is not None:
         starts = [(start.log_factor, np.clip(start.rate, *limits), start.convexity)]
     bounds = [_LOG_FACTOR, limits, _CONVEXITY]
-    found = [
-        minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds) for first in starts
-    ]
+    found = [minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds) for first in starts]
     best = min(found, key=lambda result: float(result.fun))
-    return Link(*(float(value) for value in best.x), float(best.fun))
+    log_factor, rate, convexity = (float(value) for value in best.x)
+    return Link(log_factor, rate, convexity, float(best.fun))
 
 
 @dataclass(frozen=True)
@@ -389,7 +413,10 @@ def fit_law(residuals: np.ndarray, other: np.ndarray, fixed: float | None = None
     return Law(float(np.exp(best.x[0])), float(best.x[1]), float(np.exp(best.x[2])), best.fun)
 
 
-def rate_limit(best: Link | Law, refit: Callable[[float], Link | Law], end: float) -> Link | Law:
+Fitted = TypeVar("Fitted", Link, Law)
+
+
+def rate_limit(best: Fitted, refit: Callable[[float], Fitted], end: float) -> Fitted:
     """Refit at the rate, towards that end, where the likelihood has fallen by as much as it may."""
 
     def excess(rate: float) -> float:
