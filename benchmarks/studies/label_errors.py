@@ -7,8 +7,9 @@ Each set, noise and seed is a line of the file: one fit of `OutlierGradientDetec
 `label_errors_` expect, and what they flag of its ranking at 10 and 20 %. An oracle flags the
 longest beginning of the same ranking that keeps the rate by the truth. Rivals count on the same
 probabilities: the rows whose label is not the committee's likeliest, and, if it is installed,
-cleanlab's `find_label_issues` with its default filter. "none" is a set with no error planted; errors that it holds
-anyway count as right labels.
+cleanlab's `find_label_issues` with its default filter. "none" is a set with no error planted;
+errors that it holds anyway count as right labels. With `--folds`, `CalibratedDetrimentality` of one
+default net.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 from benchmarks.batteries import BATTERIES
 from benchmarks.data import SETS, SetUnavailable, add_data_argument, load
 from benchmarks.data.problem import Problem
-from skinfluence import OutlierGradientDetector
+from skinfluence import CalibratedDetrimentality, OutlierGradientDetector
 
 NONE = "none"
 RATES = (0.1, 0.2)
@@ -52,8 +53,12 @@ def longest(ranking, is_error, rate):
     return ranking[: allowed[-1] + 1 if len(allowed) else 0]
 
 
-def measure(problem, seed):
-    method = OutlierGradientDetector(random_state=seed).fit(problem.X, problem.y)
+def measure(problem, seed, *, folds):
+    method = OutlierGradientDetector(random_state=seed)
+    if folds:
+        one_net = OutlierGradientDetector(committee=None)
+        method = CalibratedDetrimentality(one_net, random_state=seed)
+    method.fit(problem.X, problem.y)
     errors, is_error = method.label_errors_, problem.is_error
     found = {
         "rows": len(is_error),
@@ -64,7 +69,9 @@ def measure(problem, seed):
         "rate": errors.noise_rate_interval,
         "certainty": errors.certainty,
     }
-    if not problem.is_regression:
+    if folds:
+        found["disagree"] = int((~method.looks_clean_).sum())
+    elif not problem.is_regression:
         probabilities = method.committee_.out_of_sample
         codes = np.unique(problem.y, return_inverse=True)[1]
         found["disagree"] = int((probabilities.argmax(1) != codes).sum())
@@ -96,7 +103,12 @@ def run(options):
             except SetUnavailable as error:
                 print(f"{name} left out: {error}")
                 continue
-            cell = {"set": name, "noise": noise, "seed": seed, **measure(problem, seed)}
+            cell = {
+                "set": name,
+                "noise": noise,
+                "seed": seed,
+                **measure(problem, seed, folds=options.folds),
+            }
             with options.out.open("a") as file:
                 file.write(json.dumps(cell) + "\n")
             print(cell, flush=True)
@@ -151,9 +163,10 @@ def summary(rows):
         worst = max(noisy, key=lambda row: row[rate]["alarms"])
         mean = np.mean([row[rate]["alarms"] for row in noisy])
         print(
-            f"\n- flags at {rate:.0%}: false alarms {mean:.1%} on the mean of {len(noisy)} cells with errors, at most {worst[rate]['alarms']:.1%} "
-            f"({worst['set']}, {worst['noise']}); found {np.mean(found):.0%} of what the oracle "
-            f"finds, on the mean of {len(found)} cells where it flags {ENOUGH} or more"
+            f"\n- flags at {rate:.0%}: false alarms {mean:.1%} on the mean of {len(noisy)} cells "
+            f"with errors, at most {worst[rate]['alarms']:.1%} ({worst['set']}, {worst['noise']}); "
+            f"found {np.mean(found):.0%} of what the oracle finds, on the mean of {len(found)} "
+            f"cells where it flags {ENOUGH} or more"
         )
         if clean:
             most = max(row[rate]["share"] for row in clean)
@@ -180,6 +193,7 @@ def main():
     runs.add_argument("--out", type=Path, default=Path("label_errors.jsonl"))
     runs.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4, 5, 6])
     runs.add_argument("--batteries", nargs="+", choices=BATTERIES, default=["eight"])
+    runs.add_argument("--folds", action="store_true", help="one net on five folds, no committee")
     runs.add_argument("--sets", nargs="+", choices=SETS)
     tables = commands.add_parser("table")
     tables.add_argument("files", type=Path, nargs="+")

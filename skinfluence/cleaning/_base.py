@@ -13,6 +13,7 @@ from skinfluence.cleaning._auto import (
     SHARES,
     Folds,
     fewest_within_one_error,
+    known_number,
     losses_of_shares,
 )
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
@@ -95,8 +96,10 @@ class BaseCleaner(BaseEstimator):
         self.method_ = fitted
         classifies = rows.has_classes or self._implied_task == "classification"
         rules = Rules(rows.has_classes, self.action, self.per_class, self.keep_minimum)
-        amount = self.contamination
+        amount: Any = self.contamination
         if amount == "auto":
+            amount = known_number(fitted, fitted.ranking_, rules)
+        if amount is None:
             folds = Folds(self.cv, seed, classifies, groups)
             losses = losses_of_shares(fit, fitted.ranking_, data, counted, folds=folds, rules=rules)
             self.losses_ = dict(zip(SHARES, losses.mean(1).tolist(), strict=False))

@@ -174,8 +174,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     method : BaseDetrimentality
         Gives the scores; cloned.
     contamination : "auto", "disagreement", ("fdr", rate), float or int, default="auto"
-        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto" compares shares by
-        training `estimator`.
+        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto", where the method does not
+        know how many labels are wrong, compares shares by training `estimator`.
     action : {"remove", "relabel"}, default="remove"
         Drop the rows, or give them the label that `estimator`, trained on the other rows,
         predicts.

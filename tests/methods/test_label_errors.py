@@ -198,6 +198,10 @@ def test_committee_says_how_many_labels_of_digits_are_wrong():
     assert len(flagged) > 0.4 * is_noisy.sum()
     assert (~is_noisy[flagged]).mean() < 0.15
     assert cleaner.contamination_ == ("fdr", 0.1)
+    cleaner.set_params(contamination="auto").fit(X, given)
+    assert cleaner.contamination_ == len(cleaner.removed_indices_) == round(errors.expected)
+    assert cleaner.n_trainings_ == 1  # no shares had to be compared
+    assert not hasattr(cleaner, "losses_")
 
 
 def test_calibration_adds_up_what_is_likely_wrong():
