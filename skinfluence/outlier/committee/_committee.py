@@ -173,12 +173,12 @@ class Committee:
 
     def label_errors(self) -> LabelErrors:
         """Estimate which targets of the training rows are wrong, by what judges them."""
-        if self.kind == "classes":
+        if self.kind == "classes" and self.out_of_sample.shape[1] > 1:
             return estimate_label_errors(self.out_of_sample, self._codes)
-        if self.kind == "labels" or self._codes.shape[1] != 1:
+        if self.kind != "numbers" or self._codes.shape[1] != 1:
             raise AttributeError(
-                "label_errors_ are those of one class or one number a row, but these rows have "
-                "several labels or numbers. Fit each column by itself."
+                "label_errors_ are those of one class of several, or of one number, a row, but "
+                "these rows have one class, or several labels or numbers. Fit each column by itself."
             )
         return estimate_target_errors(self.out_of_sample[:, 0], self._codes[:, 0])
 
