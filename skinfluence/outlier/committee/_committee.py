@@ -178,7 +178,7 @@ class Committee:
         if self.kind != "numbers" or self._codes.shape[1] != 1:
             raise AttributeError(
                 "label_errors_ are those of one class of several, or of one number, a row, but "
-                "these rows have one class, or several labels or numbers. Fit each column by itself."
+                "these rows have one class, or several labels or numbers. Fit one column alone."
             )
         return estimate_target_errors(self.out_of_sample[:, 0], self._codes[:, 0])
 
