@@ -174,7 +174,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
         alone cannot be told from hard rows, and are not counted. Where
         ``label_errors_.is_known`` is False, the number is a lower bound at best; the interval of
         all rows is ``label_errors_.interval``. A net at the end of training is more confident than
-        it should be: record checkpoints (``checkpoints=10``).
+        it should be: record checkpoints (``checkpoints=10``). Of one net on folds, 333 errors were
+        expected of 200 in Adult, and 316 of 359 in digits (``benchmarks/results/label_errors.md``,
+        one seed); the committee of `OutlierGradientDetector` is nearer to the truth on both.
         """
         check_is_fitted(self)
         n_rows = len(self.ranking_)
