@@ -20,6 +20,8 @@ Public names by stage:
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
 * one unit for all methods: `CalibratedDetrimentality`
+* how many labels are wrong, and which: `estimate_label_errors`, `estimate_target_errors`,
+  `check_label_errors`
 * new labelled rows, through a pipeline: `score_detrimentality`
 * validation rows in a search: `ValidationRows`
 * what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
@@ -57,6 +59,12 @@ if TYPE_CHECKING:  # at run time a name brings its own room and those below, whe
     )
     from skinfluence.methods._base import BaseDetrimentality
     from skinfluence.methods._calibration import CalibratedDetrimentality
+    from skinfluence.methods._label_errors import (
+        LabelErrors,
+        estimate_label_errors,
+        estimate_target_errors,
+    )
+    from skinfluence.methods._planted import PlantedErrors, check_label_errors
     from skinfluence.methods._scoring import score_detrimentality
     from skinfluence.methods._union import DetrimentalityUnion
     from skinfluence.outlier._embedding import GradientEmbedding
@@ -91,6 +99,12 @@ _HOMES = {
     ],
     "methods._base": ["BaseDetrimentality"],
     "methods._calibration": ["CalibratedDetrimentality"],
+    "methods._label_errors": [
+        "LabelErrors",
+        "estimate_label_errors",
+        "estimate_target_errors",
+    ],
+    "methods._planted": ["PlantedErrors", "check_label_errors"],
     "methods._scoring": ["score_detrimentality"],
     "methods._union": ["DetrimentalityUnion"],
     "outlier._embedding": ["GradientEmbedding"],
@@ -134,12 +148,14 @@ __all__ = [
     "InfluenceFunction",
     "InnerProductInfluence",
     "KNNShapley",
+    "LabelErrors",
     "LeaveOneOut",
     "LossScore",
     "MirroredInfluence",
     "NormDetector",
     "NormalizedMargin",
     "OutlierGradientDetector",
+    "PlantedErrors",
     "RandomScore",
     "SGDInfluence",
     "SelfConfidence",
@@ -147,6 +163,9 @@ __all__ = [
     "TraceRecorder",
     "TrainingTrace",
     "ValidationRows",
+    "check_label_errors",
+    "estimate_label_errors",
+    "estimate_target_errors",
     "score_detrimentality",
 ]
 

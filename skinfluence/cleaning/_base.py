@@ -13,6 +13,7 @@ from skinfluence.cleaning._auto import (
     SHARES,
     Folds,
     fewest_within_one_error,
+    known_number,
     losses_of_shares,
 )
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
@@ -39,7 +40,7 @@ class BaseCleaner(BaseEstimator):
         self,
         method: Any,
         *,
-        contamination: float | str,
+        contamination: float | str | tuple[str, float],
         action: str,
         per_class: bool,
         keep_minimum: int,
@@ -96,8 +97,10 @@ class BaseCleaner(BaseEstimator):
         self.method_ = fitted
         classifies = rows.has_classes or self._implied_task == "classification"
         rules = Rules(rows.has_classes, self.action, self.per_class, self.keep_minimum)
-        amount = self.contamination
+        amount: Any = self.contamination
         if amount == "auto":
+            amount = known_number(fitted, fitted.ranking_, rules)
+        if amount is None:
             folds = Folds(self.cv, seed, classifies, groups)
             losses = losses_of_shares(fit, final.ranking_, data, counted, folds=folds, rules=rules)
             self.losses_ = dict(zip(SHARES, losses.mean(1).tolist(), strict=False))
@@ -123,12 +126,16 @@ class BaseCleaner(BaseEstimator):
         amount: object = self.contamination
         if isinstance(amount, str):
             holds = amount in {"auto", "disagreement"}
+        elif isinstance(amount, tuple):
+            holds = len(amount) == 2 and amount[0] == "fdr" and is_real(amount[1])
+            holds = holds and 0 < amount[1] < 1
         else:
             holds = is_real(amount) and amount >= 0 and (amount < 1 or is_integer(amount))
         if not holds:
             raise ValueError(
-                f"Got contamination={amount!r}, but expected 'auto', 'disagreement', a share of "
-                "the rows as a float in [0, 1), or a number of rows as an int >= 0."
+                f"Got contamination={amount!r}, but expected 'auto', 'disagreement', ('fdr', "
+                "rate) with a rate of false alarms in (0, 1), a share of the rows as a float in "
+                "[0, 1), or a number of rows as an int >= 0."
             )
         check_choice("action", self.action, ("remove", "relabel"))
         check_positive_integer("keep_minimum", self.keep_minimum)

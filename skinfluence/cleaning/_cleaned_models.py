@@ -27,7 +27,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         estimator: Any,
         method: Any,
         *,
-        contamination: float | str = "auto",
+        contamination: float | str | tuple[str, float] = "auto",
         action: str = "remove",
         per_class: bool = False,
         keep_minimum: int = 1,
@@ -175,9 +175,9 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     method : BaseDetrimentality or Pipeline
         Gives the scores; cloned. A Pipeline that ends in a method gets `X` as it is, a table of
         mixed types with gaps, say, as does `estimator`; they may be pipelines of other steps.
-    contamination : "auto", "disagreement", float or int, default="auto"
-        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto" compares shares by
-        training `estimator`.
+    contamination : "auto", "disagreement", ("fdr", rate), float or int, default="auto"
+        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto", where the method does not
+        know how many labels are wrong, compares shares by training `estimator`.
     action : {"remove", "relabel"}, default="remove"
         Drop the rows, or give them the label that `estimator`, trained on the other rows,
         predicts.
@@ -278,7 +278,7 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     method : BaseDetrimentality or Pipeline
         Gives the scores; cloned. A Pipeline that ends in a method gets `X` as it is, a table of
         mixed types with gaps, say, as does `estimator`; they may be pipelines of other steps.
-    contamination : "auto", float or int, default="auto"
+    contamination : "auto", ("fdr", rate), float or int, default="auto"
         How many rows to remove, as for `DetrimentalSampleCleaner`; "auto" compares shares by
         training `estimator`.
     action : {"remove"}, default="remove"

@@ -32,12 +32,16 @@ class DetrimentalSampleCleaner(BaseCleaner):
     method : BaseDetrimentality or Pipeline
         Gives the scores; cloned. A Pipeline that ends in a method gets `X` as it is, a table of
         mixed types with gaps, say. Its own `contamination`, if it has one, counts for nothing here.
-    contamination : "auto", "disagreement", float or int, default="auto"
-        How many rows to treat: a share in [0, 1) or a number. "auto" compares the shares 0, 1, 2,
-        5, 10, 20, 30 and 40 % by cross-validation: of those whose loss on held-out rows is within
-        one standard error of the lowest, the smallest. "disagreement" needs no further training:
+    contamination : "auto", "disagreement", ("fdr", rate), float or int, default="auto"
+        How many rows to treat: a share in [0, 1) or a number. "auto" takes as many as are expected
+        to be wrong, where the method's `label_errors_` are known, as a committee's may be.
+        Otherwise, and for numbers and `per_class`, it compares the shares 0, 1, 2, 5, 10, 20, 30
+        and 40 % by cross-validation: of those whose loss on held-out rows is within one standard
+        error of the lowest, the smallest. "disagreement" needs no further training:
         it takes the rows whose label is not the one that the method's net predicts on the mean of
-        its checkpoints, or its committee out of sample.
+        its checkpoints, or its committee out of sample. ("fdr", 0.1) takes as many rows as may be
+        with 10 % of them rightly labelled (the false discovery rate), by the method's
+        `label_errors_`, and none, with an `UnknownErrorsWarning`, where that cannot be known.
     action : {"remove", "relabel"}, default="remove"
         Drop the rows, or give them the label that `estimator`, trained on the other rows,
         predicts. Relabelling is for classes.
@@ -68,10 +72,10 @@ class DetrimentalSampleCleaner(BaseCleaner):
         The rows whose label was changed, ascending.
     method_ : BaseDetrimentality or Pipeline
         Fitted on all rows.
-    contamination_ : float, int or "disagreement"
-        The amount taken; the share chosen by "auto".
+    contamination_ : float, int, "disagreement" or ("fdr", rate)
+        The amount taken; that chosen by "auto".
     losses_ : dict of float to float
-        With "auto", the mean held-out loss after each share.
+        With "auto" by cross-validation, the mean held-out loss after each share.
     n_trainings_ : int
         How often the method was fitted and models were trained.
     n_features_in_ : int
@@ -106,7 +110,11 @@ class DetrimentalSampleCleaner(BaseCleaner):
     A net trained on a wrong label soon repeats it, so new labels are those of a model that never
     saw the rows in doubt.
 
-    Cost: one fit of the method; with "auto" and k folds, k more and at most 8 k trainings of the
+    "disagreement" also takes right labels of rows that are hard to predict, which harms models that
+    could learn them (``benchmarks/results/cleaning.md``): it suits data whose right labels are easy
+    to predict, or labels as bad as those of one annotator. ("fdr", rate) leaves hard rows alone.
+
+    Cost: one fit of the method; with "auto" by k folds, k more and at most 8 k trainings of the
     model. Relabelling trains it once, with "auto" at most 1 + 7 k times, besides
     (`n_trainings_`).
 
@@ -128,7 +136,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         self,
         method: Any,
         *,
-        contamination: float | str = "auto",
+        contamination: float | str | tuple[str, float] = "auto",
         action: str = "remove",
         per_class: bool = False,
         keep_minimum: int = 1,

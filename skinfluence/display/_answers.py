@@ -1,5 +1,6 @@
 """What a fitted method says of the rows it was fitted on, in the user's own labels."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence.exceptions import UnknownErrorsWarning
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._out_of_sample import predicted_by
 from skinfluence.nets._labels import Labels
@@ -17,6 +19,9 @@ from skinfluence.rows._parameters import check_parameter, is_integer, is_real
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import are_numbers, check_class_labels, one_label_a_row
 from skinfluence.rows._worst_rows import number_of_rows
+
+# Of the rows flagged, so many may be rightly labelled.
+FALSE_ALARMS = 0.1
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,20 @@ def flags_of(
         flags = np.zeros(n_rows, dtype=bool)
         flags[np.argsort(-scores, kind="stable")[: number_of_rows(budget, n_rows)]] = True
         return flags
-    if hasattr(method, "disagrees_"):
-        return np.asarray(method.disagrees_)
+    if hasattr(method, "label_errors_"):
+        errors = method.label_errors_
+        if not errors.is_known:
+            low, high = errors.interval
+            warnings.warn(
+                "No row is flagged: wrong labels cannot be told from rows that are hard to predict "
+                f"here. There may be {low:.0f} to {high:.0f} of them in {len(scores)} rows. Give a "
+                "budget to mark as many as you can look at.",
+                UnknownErrorsWarning,
+                stacklevel=3,
+            )
+        flags = np.zeros(len(scores), dtype=bool)
+        flags[errors.flagged(FALSE_ALARMS, method.ranking_)] = True
+        return flags
     return np.asarray(method.labels_ == 1) if hasattr(method, "labels_") else None
 
 

@@ -1,4 +1,4 @@
-"""Scores as p-values among rows that look clean, and disagreements that are confident."""
+"""Scores as p-values among rows that look clean."""
 
 from typing import NamedTuple
 

@@ -108,8 +108,9 @@ def folds_of(
 
 
 def _split_by(cv: Any, strata: np.ndarray, groups: NDArray[np.intp] | None) -> list[Fold]:
-    try:
-        return list(cv.split(np.zeros((len(strata), 1)), strata, groups))
+    rows = np.zeros((len(strata), 1))
+    try:  # a splitter of one's own may know of no groups
+        return list(cv.split(rows, strata) if groups is None else cv.split(rows, strata, groups))
     except ValueError as error:
         if groups is None and "groups" in str(error):
             raise ValueError(
