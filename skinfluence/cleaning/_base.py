@@ -99,7 +99,7 @@ class BaseCleaner(BaseEstimator):
         rules = Rules(rows.has_classes, self.action, self.per_class, self.keep_minimum)
         amount: Any = self.contamination
         if amount == "auto":
-            amount = known_number(fitted, fitted.ranking_, rules)
+            amount = known_number(final, final.ranking_, rules)
         if amount is None:
             folds = Folds(self.cv, seed, classifies, groups)
             losses = losses_of_shares(fit, final.ranking_, data, counted, folds=folds, rules=rules)

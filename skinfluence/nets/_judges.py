@@ -150,7 +150,7 @@ class Judge:
         predicted = self._fitted.predict(inputs)
         return predicted if self.labels is None else self.labels.decode(predicted.argmax(1))
 
-    def labels_out_of_sample(self) -> np.ndarray:
+    def judged_labels(self) -> np.ndarray:
         """Predict each training row's label by what was not trained on the row."""
         assert self.labels is not None
         return self.labels.decode(self.out_of_sample.argmax(1))
