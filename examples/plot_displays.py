@@ -38,7 +38,8 @@ method = make_pipeline(StandardScaler(), OutlierGradientDetector(random_state=0)
 # A table of answers
 # ------------------
 # A line for every row, with the index of the data frame. Predictions are out of sample; where a
-# method has none, their columns are left out.
+# method has none, their columns are left out. As many rows are flagged as may be with one in ten
+# rightly labelled.
 
 frame = issues_frame(method, X, y)
 print(frame.sort_values("detrimentality", ascending=False).round(2).head(4).to_string())

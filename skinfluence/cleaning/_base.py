@@ -147,6 +147,8 @@ class BaseCleaner(BaseEstimator):
         takes_sparse = model is None or is_net(model)
         if not takes_sparse and _has_tags(model):
             takes_sparse = get_tags(model).input_tags.sparse
+        if _has_tags(self.method):
+            takes_sparse = takes_sparse and get_tags(self.method).input_tags.sparse
         tags.input_tags.sparse = takes_sparse
         return tags
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._skorch import is_net
@@ -306,6 +307,11 @@ class CalibratedDetrimentality(BaseDetrimentality):
         if hasattr(methods[0], "trace_"):
             self.trace_ = [method.trace_ for method in methods]
         return 1 - self.p_values_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = get_tags(self.method).input_tags.sparse
+        return tags
 
     def _takes_raw(self) -> bool:
         return takes_raw(self.method)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -350,6 +351,12 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
 
     def _final_methods(self) -> list[Any]:
         return [final_step(method) for method in self.methods_.values()]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if is_model(self.net):
+            tags.input_tags.sparse = get_tags(self.net).input_tags.sparse
+        return tags
 
     def _takes_raw(self) -> bool:
         return is_model(self.net) or any(takes_raw(m) for _, m in _pairs(self.methods))
