@@ -1,13 +1,12 @@
 """What a fitted method says of its training rows: which go, which labels change."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skinfluence.exceptions import UnknownErrorsWarning
+from skinfluence.methods._label_errors import flagged_by
 from skinfluence.nets._models import Translator
 from skinfluence.rows._containers import Inputs, select, with_labels
 from skinfluence.rows._pipelines import final_step
@@ -99,7 +98,9 @@ def clean_rows(method: Any, data: Data, amount: Any, train: Train, rules: Rules)
     names, groups = classes_and_codes(labels)
     fitted, method = method, final_step(method)
     if isinstance(amount, tuple):
-        rows = spare_classes(flagged_rows(method, amount[1]), groups, rules.keep_minimum)
+        instead = "Give contamination as an amount, or as 'auto'."
+        rows = flagged_by(method, amount[1], instead=instead)
+        rows = spare_classes(rows, groups, rules.keep_minimum)
     elif isinstance(amount, str):
         predicted = trajectory_labels(method, data.rows.seen_by(fitted).inputs)
         rows = method.ranking_[predicted[method.ranking_] != labels[method.ranking_]]
@@ -132,27 +133,6 @@ def clean_rows(method: Any, data: Data, amount: Any, train: Train, rules: Rules)
     order = np.argsort(rows[differs])
     changed, new = rows[differs][order], new[differs][order]
     return Cleaned(everything, everything[:0], changed, with_labels(data.y, changed, new))
-
-
-def flagged_rows(method: Any, rate: float) -> NDArray[np.intp]:
-    """Take the beginning of the ranking that keeps a rate of false alarms, worst first."""
-    errors = getattr(method, "label_errors_", None)
-    if errors is None:
-        raise ValueError(
-            f"contamination=('fdr', {rate!r}) needs to know how likely each label is wrong, but "
-            f"{type(method).__name__}, as it is set, has no label_errors_. Use "
-            "OutlierGradientDetector() without a net, or CalibratedDetrimentality(method)."
-        )
-    if not errors.is_known:
-        warnings.warn(
-            "No row is flagged: wrong labels cannot be told from rows that are hard to predict "
-            f"here. There may be {errors.interval[0]:.0f} to {errors.interval[1]:.0f} of them in "
-            f"{len(errors.p_wrong)} rows. Give contamination as an amount, or as 'auto'.",
-            UnknownErrorsWarning,
-            stacklevel=2,
-        )
-    found: NDArray[np.intp] = errors.flagged(rate, method.ranking_)
-    return found
 
 
 def trajectory_labels(method: Any, inputs: Inputs) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What a fitted method says of the rows it was fitted on, in the user's own labels."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skinfluence.exceptions import UnknownErrorsWarning
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._label_errors import flagged_by
 from skinfluence.methods._out_of_sample import predicted_by
 from skinfluence.nets._labels import Labels
 from skinfluence.nets._task import settled_task
@@ -136,18 +135,9 @@ def flags_of(
         flags[np.argsort(-scores, kind="stable")[: number_of_rows(budget, n_rows)]] = True
         return flags
     if hasattr(method, "label_errors_"):
-        errors = method.label_errors_
-        if not errors.is_known:
-            low, high = errors.interval
-            warnings.warn(
-                "No row is flagged: wrong labels cannot be told from rows that are hard to predict "
-                f"here. There may be {low:.0f} to {high:.0f} of them in {len(scores)} rows. Give a "
-                "budget to mark as many as you can look at.",
-                UnknownErrorsWarning,
-                stacklevel=3,
-            )
         flags = np.zeros(len(scores), dtype=bool)
-        flags[errors.flagged(FALSE_ALARMS, method.ranking_)] = True
+        instead = "Give a budget to mark as many as you can look at."
+        flags[flagged_by(method, FALSE_ALARMS, instead=instead)] = True
         return flags
     return np.asarray(method.labels_ == 1) if hasattr(method, "labels_") else None
 

@@ -9,8 +9,8 @@ from scipy.stats import t as student_t
 
 from skinfluence.display._answers import Answers, answers_of, method_of
 from skinfluence.display._course import codes_in
+from skinfluence.display._noise_matrix import confident_disagreements
 from skinfluence.display._optional import load_pandas
-from skinfluence.methods._p_values import confident_disagreements
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_parameter, is_positive_number
 from skinfluence.rows._targets import check_targets, classes_and_codes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skinfluence.exceptions import UnknownErrorsWarning
-from skinfluence.methods._label_errors import LabelErrors
+from skinfluence.methods._label_errors import LabelErrors, label_errors_of
 from skinfluence.rows._parameters import check_parameter, is_real
 from skinfluence.rows._seeds import draw_seeds, seed_unset
 from skinfluence.rows._targets import check_targets, classes_and_codes
@@ -125,7 +125,7 @@ def check_label_errors(
     method = clone(method)
     if random_state is not None:
         seed_unset(method, method_seed, deep=False)
-    before = _errors_of(clone(method).fit(X, given), rate)[0]
+    before = label_errors_of(clone(method).fit(X, given))
     possible = _OF_NUMBERS if before.transitions is None else _OF_CLASSES
     kinds = possible if kinds is None else list(kinds)
     for kind in kinds:
@@ -133,7 +133,9 @@ def check_label_errors(
     found = []
     for kind in kinds:
         planted, rows = _plant(kind, given, share, before, np.random.default_rng(planting_seed))
-        after, flagged = _errors_of(clone(method).fit(X, planted), rate)
+        fitted = clone(method).fit(X, planted)
+        after = label_errors_of(fitted)
+        flagged = after.flagged(rate, fitted.ranking_)
         found.append(_compare(kind, (before, after), rows, flagged, rate))
     failed = [each.kind for each in found if not each.holds]
     if failed:
@@ -144,17 +146,6 @@ def check_label_errors(
             stacklevel=2,
         )
     return found
-
-
-def _errors_of(fitted: Any, rate: float) -> tuple[LabelErrors, NDArray[np.intp]]:
-    """Give what a fitted method says of its labels, and the rows that it flags."""
-    errors = getattr(fitted, "label_errors_", None)
-    if errors is None:
-        raise ValueError(
-            f"{type(fitted).__name__}, as it is set, has no label_errors_. Use "
-            "OutlierGradientDetector() without a net, or CalibratedDetrimentality(method)."
-        )
-    return errors, errors.flagged(rate, fitted.ranking_)
 
 
 def _plant(

@@ -9,7 +9,7 @@ from sklearn.datasets import load_diabetes
 from skinfluence import CalibratedDetrimentality, LossScore, OutlierGradientDetector, RandomScore
 from skinfluence.display import groups_frame
 from skinfluence.display._groups import holm, wilson_interval
-from skinfluence.methods._p_values import confident_disagreements
+from skinfluence.display._noise_matrix import confident_disagreements
 from tests._shared.problems import blobs, classifier
 
 NAMES = np.array(["ada", "bob", "eve", "kim"])

@@ -247,3 +247,25 @@ def test_planted_errors_are_looked_for():
         check_label_errors(method, X, names, kinds=["permuted"], random_state=0)
     with pytest.raises(ValueError, match="has no label_errors_"):
         check_label_errors(LossScore(NET), X, names, random_state=0)
+
+
+def test_planted_errors_of_numbers_are_looked_for():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y = X @ [1.0, 2.0, -1.0, 0.5] + rng.normal(scale=0.05, size=300)
+    given = y.copy()
+    method = OutlierGradientDetector(committee=["kernels"])
+    found = check_label_errors(method, X, y, random_state=0)
+    np.testing.assert_array_equal(y, given)
+    assert [each.kind for each in found] == ["permuted", "shifted"]
+    for each in found:
+        assert each.n_planted == 30
+        assert each.n_counted == pytest.approx(30, rel=1 / 3)
+        assert each.found > 0.9
+        assert each.holds
+    vague = y + rng.normal(scale=3, size=300)  # a shift is no more than what rows differ by
+    with pytest.warns(UnknownErrorsWarning, match="shifted"):
+        found = check_label_errors(method, X, vague, kinds=["shifted"], random_state=0)
+    assert not found[0].holds
+    with pytest.raises(ValueError, match="some of"):
+        check_label_errors(method, X, y, kinds=["pair"], random_state=0)
