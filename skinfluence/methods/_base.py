@@ -12,6 +12,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._cross_fitting import cross_fit
 from skinfluence.methods._parts import predicted_scores_by, scores_by
 from skinfluence.nets._task import settled_task
@@ -290,6 +291,8 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.transform, X, n_columns=1)
         return self._predicted_scores(check_inputs(self, X, reset=False))[:, np.newaxis]
 
     @available_if(_judges_new_rows)
@@ -308,6 +311,8 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.score_detrimentality, X, y)
         return self._scores_of(Rows.parse(self, X, y, reset=False))
 
     def _scores_of(self, rows: Rows) -> NDArray[np.float64]:

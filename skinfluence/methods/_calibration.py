@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._cross_fitting import strata_of
 from skinfluence.methods._label_errors import estimate_label_errors
 from skinfluence.methods._p_values import (
@@ -210,6 +211,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
             detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.score_detrimentality, X, y)
         rows = Rows.parse(self, X, y, reset=False)
         placed = [
             p_values(scores_by(fold, rows), reference)

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._parts import fit_part
 from skinfluence.nets._judges import Judge, is_model, judge_of, judges_by_folds
 from skinfluence.nets._labels import name_classes, names_no_classes
@@ -219,6 +220,8 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             Higher = more detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.transform, X, n_columns=len(self.methods_))
         X = check_inputs(self, X, reset=False)
         return np.hstack([method.transform(X) for method in self.methods_.values()])
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._passes import Gathered
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._gradient_parameters import (
     check_combine,
     check_gradient_settings,
@@ -216,6 +217,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return self._by_blocks(self.transform, X)
         X = check_inputs(self, X, reset=False)
         return self._gather(self._trained.predicted_rows(X)).values
 
@@ -233,8 +236,14 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return self._by_blocks(self.embed, X, y)
         rows = Rows.parse(self, X, y, reset=False)
         return self._gather(self._trained.coded(rows)).values
+
+    def _by_blocks(self, judge: Any, X: Any, y: Any = None) -> NDArray[Any]:
+        n_columns, dtype = self.embedding_.shape[1], self.embedding_.dtype
+        return by_blocks(judge, X, y, n_columns=n_columns, dtype=dtype)
 
     def _gather(self, rows: ModelRows) -> Gathered:
         settings = EmbeddingSettings(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.parallel import Parallel, delayed
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._label_errors import (
@@ -16,6 +17,7 @@ from skinfluence.methods._label_errors import (
     estimate_target_errors,
 )
 from skinfluence.nets._labels import Labels, class_labels
+from skinfluence.nets._portable import Portable
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import (
     Forest,
@@ -86,10 +88,10 @@ class Committee:
             seen = Seen(X, self._views)
         # one number far off must not decide what all others are held against
         bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
-        outputs = []
-        for member in self._members:
-            with _threads_of(member):
-                outputs.append(member.fit(seen, bounded))
+        # one after the other, but where joblib is told otherwise
+        tasks = (delayed(_fit_member)(Portable(each), seen, bounded) for each in self._members)
+        fitted = [part.value for part in Parallel()(tasks)]
+        self._members, outputs = map(list, zip(*fitted, strict=True))
         with one_thread():
             self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
@@ -299,6 +301,13 @@ def _made(
 def _threads_of(member: Member) -> AbstractContextManager[None]:
     """Let members compute on one thread, but for nets, which go by their size, and own models."""
     return nullcontext() if isinstance(member, HalfNets | OutOfFold) else one_thread()
+
+
+def _fit_member(unfitted: Portable, rows: Seen, targets: Targets) -> Portable:
+    """Fit a member, which another process may do; itself, and what it says of the rows."""
+    member = unfitted.value
+    with _threads_of(member):
+        return Portable((member, member.fit(rows, targets)))
 
 
 def _check_fit_targets(members: list[Member], kind: str) -> None:
