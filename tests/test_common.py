@@ -89,8 +89,24 @@ def outcome(fitted, X):
     return fitted.transform(X) if hasattr(fitted, "transform") else fitted.detrimentality_
 
 
+# Checks that fit in every sparse format there is.
+LONG_CHECKS = {"check_estimator_sparse_array", "check_estimator_sparse_matrix"}
+
+
+def with_long_checks_slow(estimators):
+    mark = parametrize_with_checks(estimators)
+    names, pairs = mark.args
+    marked = [
+        pytest.param(*pair, marks=pytest.mark.slow)
+        if pair[1].func.__name__ in LONG_CHECKS
+        else pair
+        for pair in pairs
+    ]
+    return pytest.mark.parametrize(names, marked, **mark.kwargs)
+
+
 @pytest.mark.usefixtures("brief_nets")
-@parametrize_with_checks(list(SMALLEST.values()))
+@with_long_checks_slow(list(SMALLEST.values()))
 def test_sklearn_check(estimator, check):
     check(estimator)
 
@@ -142,6 +158,7 @@ def test_sklearn_check_of_pipelines_and_other_models(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", SMALLEST, ids=lambda cls: cls.__name__)
 def test_basic_sklearn_checks_of_fully_trained_nets(cls):
     check_estimators_fit_returns_self(cls.__name__, SMALLEST[cls])

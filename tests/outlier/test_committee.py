@@ -444,6 +444,7 @@ def test_members_and_models_of_ones_own():
     np.testing.assert_allclose(numbers.committee_.predict(X), X[:, 0] + X[:, 1], rtol=0.1, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_net_of_ones_own_is_a_member_that_never_saw_the_row(tmp_path):
     net = classifier(max_epochs=3)
     labels = np.array(["low", "middle", "top"])[Y]
@@ -496,6 +497,7 @@ def test_a_net_of_ones_own_and_none_have_no_committee(brief_nets):
         assert method.strategy_
 
 
+@pytest.mark.slow
 def test_other_methods_predict_by_the_committee():
     method = fitted(X, Y, checkpoints=10)
     committee = method.committee_
