@@ -12,7 +12,9 @@ WIDTHS = (0.25, 1.0, 4.0, None)
 # Penalties that are tried, in parts of the largest eigenvalue.
 _PENALTIES = 10.0 ** np.arange(-5.5, 1, 0.5)
 _CHUNK = 8192
-# Features beyond so many bytes are computed again when they are needed.
+# By at most so many rows, spread evenly, the penalty is chosen.
+_CHOOSING = 2**16
+# Kernels beyond so many bytes are computed again when they are needed.
 _KEPT = 2**28
 _SMALLEST = 1e-6
 
@@ -35,51 +37,54 @@ class KernelMachine:
 
     def fit(self, X: Any, targets: np.ndarray) -> NDArray[np.float64]:
         """Fit on targets, (n_samples, n_outputs); predict each row without it."""
-        n_rows = X.shape[0]
+        n_rows, width = X.shape[0], self._basis.shape[1]
         self._mean_target = targets.mean(0)
         y = targets - self._mean_target
-        chunks = self._chunks(X)
-        self._mean = sum(features.sum(0) for _, features in chunks()) / n_rows
-        width = self._basis.shape[1]
-        gram, moment = np.zeros((width, width)), np.zeros((width, y.shape[1]))
-        for rows, features in chunks():
-            centered = features - self._mean
-            gram, moment = gram + centered.T @ centered, moment + centered.T @ y[rows]
-        values, vectors = np.linalg.eigh(gram)
+        features_of = self._kept_features(X)
+        total, gram = np.zeros(width), np.zeros((width, width))
+        moment = np.zeros((width, y.shape[1]))
+        for rows in _slices(n_rows):
+            features = features_of(rows, self._basis)
+            total += features.sum(0)
+            gram += features.T @ features
+            moment += features.T @ y[rows]  # the targets are centred, so the features need not be
+        self._mean = total / n_rows
+        values, vectors = np.linalg.eigh(gram - n_rows * np.outer(self._mean, self._mean))
         values = np.maximum(values, 0)
         penalties = _PENALTIES * (values.max() or 1.0)
         moment = vectors.T @ moment
+        turn, middle = self._basis @ vectors, self._mean @ vectors
         errors = np.zeros(len(penalties))
-        for rows, features in chunks():
-            turned = (features - self._mean) @ vectors
+        for rows in _slices(n_rows, step=-(-n_rows // _CHOOSING)):
+            turned = features_of(rows, turn) - middle
             for number, penalty in enumerate(penalties):
                 left_out = _left_out(turned, values + penalty, moment, y[rows], n_rows)
                 errors[number] += np.square(left_out - y[rows]).sum()
         best = penalties[errors.argmin()] + values
         self._weights = vectors @ (moment / best[:, None])
         predicted = np.empty(y.shape)
-        for rows, features in chunks():
-            turned = (features - self._mean) @ vectors
+        for rows in _slices(n_rows):
+            turned = features_of(rows, turn) - middle
             predicted[rows] = _left_out(turned, best, moment, y[rows], n_rows)
         return np.asarray(predicted + self._mean_target)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predict targets of other rows: (n_rows, n_outputs)."""
-        parts = [(f - self._mean) @ self._weights for _, f in self._chunks(X)()]
+        seen, shift = self._basis @ self._weights, self._mean @ self._weights
+        parts = [self._kernel_of(X[rows]) @ seen - shift for rows in _slices(X.shape[0])]
         return np.asarray(np.concatenate(parts) + self._mean_target)
 
-    def _chunks(self, X: Any) -> Callable[[], Iterator[tuple[slice, np.ndarray]]]:
-        slices = [slice(i, i + _CHUNK) for i in range(0, X.shape[0], _CHUNK)]
-        if X.shape[0] * self._basis.shape[1] * 8 > _KEPT:
-            return lambda: ((rows, self._features(X[rows])) for rows in slices)
-        kept = [(rows, self._features(X[rows])) for rows in slices]
-        return lambda: iter(kept)
+    def _kept_features(self, X: Any) -> Callable[[slice, np.ndarray], np.ndarray]:
+        """Give kernel @ matrix of some rows; kernels are kept where they fit."""
+        if X.shape[0] * len(self._squares) * 8 > _KEPT:
+            return lambda rows, matrix: self._kernel_of(X[rows]) @ matrix
+        kernel = np.empty((X.shape[0], len(self._squares)))
+        for rows in _slices(X.shape[0]):
+            kernel[rows] = self._kernel_of(X[rows])
+        return lambda rows, matrix: kernel[rows] @ matrix
 
-    def _features(self, X: Any) -> np.ndarray:
-        features: np.ndarray = (
-            self._kernel(_dense(X @ self._landmarks.T), _squares(X)) @ self._basis
-        )
-        return features
+    def _kernel_of(self, X: Any) -> np.ndarray:
+        return self._kernel(_dense(X @ self._landmarks.T), _squares(X))
 
     def _kernel(self, products: np.ndarray, squares: np.ndarray) -> np.ndarray:
         if self._width is None:
@@ -87,6 +92,11 @@ class KernelMachine:
         distances = squares[:, None] + self._squares - 2 * products
         kernel: np.ndarray = np.exp(-np.maximum(distances, 0) / self._width)
         return kernel
+
+
+def _slices(n_rows: int, step: int = 1) -> Iterator[slice]:
+    """Cut rows, or every one of so many, into chunks."""
+    return (slice(i, i + step * _CHUNK, step) for i in range(0, n_rows, step * _CHUNK))
 
 
 def draw_landmarks(X: Any, generator: np.random.Generator) -> Any:
