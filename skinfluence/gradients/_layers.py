@@ -68,19 +68,6 @@ def select_layers(net_loss: NetLoss, order: CallOrder, layers: str | Sequence[st
     return [layer for layer in available if layer.name in chosen]
 
 
-def layers_in(module: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
-    """Find the same layers in a copy of the module they were selected from."""
-    modules, parameters = dict(module.named_modules()), dict(module.named_parameters())
-    return [
-        Layer(
-            layer.name,
-            modules["" if layer.name == ROOT else layer.name],
-            {name: parameters[name] for name in layer.parameters},
-        )
-        for layer in layers
-    ]
-
-
 def _matching(names: list[str], patterns: list[str]) -> set[str]:
     chosen: set[str] = set()
     for pattern in patterns:

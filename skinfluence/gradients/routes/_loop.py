@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from skinfluence.gradients._closeness import all_close
-from skinfluence.gradients._layers import Layer, call_order, layers_in, select_layers
+from skinfluence.gradients._layers import Layer, call_order, select_layers
 from skinfluence.gradients._net_loss import (
     Batch,
     Nested,
@@ -98,7 +98,7 @@ class GradientLoop(BatchLoop):
         check_rows_are_independent(net_loss, trial)
         X, y = trial.batches[0]
         X, y = self._some = take_rows(X, slice(0, 2)), y[:2]
-        order = call_order(net_loss, X)
+        order = self._order = call_order(net_loss, X)
         entered = set(order.names)
         self.layers = select_layers(net_loss, order, layers)
         _check_graph_reaches(net_loss, self.layers, entered, X, y)
@@ -123,7 +123,8 @@ class GradientLoop(BatchLoop):
         # parameters shows in its own graph, and in the results of the rows that are tried.
         other = copy.copy(self)
         other.net_loss, other.strategy, other._kept = net_loss, dict(self.strategy), None
-        other.layers = layers_in(net_loss.module, self.layers)
+        names = [layer.name for layer in self.layers]
+        other.layers = select_layers(net_loss, self._order, names)
         return other
 
     @property
