@@ -53,6 +53,10 @@ class UnverifiedRowsWarning(UserWarning):
     """Rows of which nobody knows whether they are noisy were left out."""
 
 
+class VersionWarning(UserWarning):
+    """An estimator was saved by another version of this package than the one that loads it."""
+
+
 class ValidationOverlapWarning(UserWarning):
     """Some rows given as validation rows are training rows as well."""
 

@@ -25,12 +25,13 @@ from skinfluence.nets._task import settled_task
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._rows import Rows
+from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._targets import check_targets
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._callbacks import number_folders
 
 
-class BaseCleaner(BaseEstimator):
+class BaseCleaner(SavedWithVersion, BaseEstimator):
     """Base of what treats the rows that a method finds detrimental."""
 
     estimator: Any

@@ -92,6 +92,10 @@ class CheckpointMean(BaseDetrimentality):
     def _judges_new_rows(self) -> bool:
         return True
 
+    def _judges_training_rows_as_new(self) -> bool:
+        judge: Any = self._trained
+        return is_model(self.net) and not judge.is_frozen
+
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         if is_model(self.net):
             judge: Any = self._trained

@@ -20,6 +20,7 @@ from skinfluence.rows._containers import Inputs, check_finite, check_inputs
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
 from skinfluence.rows._overlap import check_separate
 from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._needs import TraceNeeds
@@ -40,7 +41,11 @@ def _judges_new_rows_unlabelled(estimator: Any) -> bool:
 
 
 class BaseDetrimentality(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    SavedWithVersion,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Base of all methods that give every training row one detrimentality score.
 
@@ -390,6 +395,10 @@ class BaseDetrimentality(
 
     def _judges_new_rows(self) -> bool:
         """Tell whether rows not fitted on can be scored."""
+        return False
+
+    def _judges_training_rows_as_new(self) -> bool:
+        """Tell whether a fitted method judged its training rows as it judges rows to come."""
         return False
 
     @property

@@ -22,10 +22,13 @@ from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._seeds import draw_seeds
 
 
-class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class GradientEmbedding(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavedWithVersion, BaseEstimator
+):
     """Embed every row as the gradient of its loss with respect to a net's parameters.
 
     A net is trained on the rows and their labels. Rows the net agrees with have small gradients;

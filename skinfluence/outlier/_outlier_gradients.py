@@ -134,7 +134,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     threshold_ : float
-        The score above which `labels_` is 1.
+        The score above which `labels_` is 1, for the training rows; new rows have
+        `threshold_for_new_rows`.
     labels_ : ndarray of shape (n_samples,)
         1 for the rows above the threshold, else 0: the share `contamination` of the rows, and no
         estimate of which are mislabelled. For one see `CalibratedDetrimentality.expected_errors`.
@@ -420,6 +421,10 @@ class OutlierGradientDetector(BaseDetrimentality):
 
     def _judges_new_rows(self) -> bool:
         return self.detector is None or can_score_rows(self.detector)
+
+    def _judges_training_rows_as_new(self) -> bool:
+        # of images, nets that were trained on a row have a say in it
+        return self._has_committee() and self.cv is None and self.committee_.is_out_of_sample
 
     def _labels_of(self, rows: ModelRows) -> np.ndarray:
         """Name the class of each row as the user does."""

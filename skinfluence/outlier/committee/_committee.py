@@ -119,6 +119,11 @@ class Committee:
         return self.kind != "numbers"
 
     @property
+    def is_out_of_sample(self) -> bool:
+        """Whether training rows are judged only by what was not trained on them."""
+        return self.judged is self.out_of_sample
+
+    @property
     def weights(self) -> dict[str, float]:
         """Weights of the members, relative to the largest."""
         names = [name for member in self._members for name in member.names]
