@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -155,7 +156,7 @@ class GradientEmbedding(
         self.task = task
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
         """Train the net and embed the training rows at their given labels.
 
         Parameters
@@ -165,15 +166,18 @@ class GradientEmbedding(
             skorch SliceDict, or a torch data set.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any kind, or numbers. None only for a data set that holds its targets.
+        sample_weight : array-like of shape (n_samples,) or float, optional
+            Weights of the rows in the training loss, at least zero; see
+            `OutlierGradientDetector.fit`. Gradients are of unweighted rows.
 
         Returns
         -------
         self
         """
-        self.fit_transform(X, y)
+        self.fit_transform(X, y, sample_weight=sample_weight)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
+    def fit_transform(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> NDArray[Any]:
         """Train the net and return the gradients of the training rows at their given labels.
 
         Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
@@ -183,6 +187,8 @@ class GradientEmbedding(
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
             As for `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            As for `fit`.
+        sample_weight : array-like of shape (n_samples,) or float, optional
             As for `fit`.
 
         Returns
@@ -199,7 +205,12 @@ class GradientEmbedding(
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = Rows.parse(self, X, y, task=settled_task(self))
+        rows = Rows.parse(self, X, y, task=settled_task(self), sample_weight=sample_weight)
+        if rows.weights is not None and isinstance(self.net, FrozenEstimator):
+            raise ValueError(
+                "Got sample_weight, but the net is frozen, and nothing is trained. Pass the net "
+                "unfrozen, or leave sample_weight out."
+            )
         needs = needs_of_checkpoints(self.checkpoints, self.combine)
         self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
         return self.embedding_

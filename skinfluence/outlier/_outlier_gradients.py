@@ -9,7 +9,6 @@ from sklearn.base import clone
 
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._readings import Norm
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
     needs_of_checkpoints,
@@ -17,6 +16,7 @@ from skinfluence.methods._gradient_parameters import (
 )
 from skinfluence.methods._label_errors import LabelErrors
 from skinfluence.methods._out_of_sample import keep_out_of_sample
+from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._cache import computed_once, key_of
 from skinfluence.nets._default import check_shape
 from skinfluence.nets._trained_net import check_are_arrays
@@ -51,7 +51,7 @@ _FEATURE_PARAMETERS = (
 )
 
 
-class OutlierGradientDetector(BaseDetrimentality):
+class OutlierGradientDetector(WeightedDetrimentality):
     """Score training rows by how outlying their loss gradients are.
 
     Answers: is this row mislabelled, corrupted or atypical? It says little about whether
@@ -352,7 +352,8 @@ class OutlierGradientDetector(BaseDetrimentality):
             )
 
         settings = [members, self.checkpoints, self.n_neighbors, seed]
-        parts = [rows.inputs, rows.targets, rows.is_numeric, settings]
+        weighted = [] if rows.weights is None else [rows.weights]
+        parts = [rows.inputs, rows.targets, rows.is_numeric, settings, *weighted]
         committee = computed_once(self.memory, key_of(self.memory, parts), ["committee"], compute)
         self._trained: Any = committee  # which is to others what a trained net is
         self.committee_ = committee

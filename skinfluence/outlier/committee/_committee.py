@@ -76,8 +76,11 @@ class Committee:
         if kind == "classes":
             self.labels = class_labels(rows.targets)
         self._shape = rows.targets.shape[1:]
-        self._learn_unit(rows.targets, kind)
-        targets = Targets(self.encoded(rows.targets), kind)
+        # rows without weight have no say in the unit either
+        counting = slice(None) if rows.weights is None else rows.weights > 0
+        self._learn_unit(rows.targets[counting], kind)
+        weights = rows.training_weights
+        targets = Targets(self.encoded(rows.targets), kind, weights)
         X: Any = rows.inputs
         self._members = _made(members, X, checkpoints, n_neighbors, seed)
         _check_fit_targets(self._members, kind)
@@ -85,13 +88,13 @@ class Committee:
             self._views = InputViews(X, seed)
             seen = Seen(X, self._views)
         # one number far off must not decide what all others are held against
-        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
+        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind, weights)
         outputs = []
         for member in self._members:
             with _threads_of(member):
                 outputs.append(member.fit(seen, bounded))
         with one_thread():
-            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
+            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind, weights)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(outputs))
             self.judged = self.out_of_sample

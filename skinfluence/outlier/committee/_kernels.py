@@ -21,7 +21,8 @@ class KernelMachine:
     """Ridge regression on a kernel's features; of the penalties, the best out of sample."""
 
     # With features z of unit length in the eigenbasis, e the eigenvalues and c the penalty, the
-    # prediction without the row itself is (f - h y) / (1 - h), h = sum z^2 / (e + c) + 1 / n.
+    # prediction without the row itself is (f - h y) / (1 - h), h = w (sum z^2 / (e + c) + 1 / n)
+    # with the row's weight w, one on the mean.
     def __init__(self, landmarks: Any, width: float | None) -> None:
         self._landmarks, self._width = landmarks, width
         products = _dense(landmarks @ landmarks.T)
@@ -33,18 +34,22 @@ class KernelMachine:
         if not kept.any():  # all rows are alike: what is left is the mean of the others' targets
             self._basis = np.zeros((len(values), 1))
 
-    def fit(self, X: Any, targets: np.ndarray) -> NDArray[np.float64]:
+    def fit(
+        self, X: Any, targets: np.ndarray, weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
         """Fit on targets, (n_samples, n_outputs); predict each row without it."""
         n_rows = X.shape[0]
-        self._mean_target = targets.mean(0)
+        w = np.ones((n_rows, 1)) if weights is None else weights[:, np.newaxis]
+        self._mean_target = (w * targets).sum(0) / n_rows  # weights are one on the mean
         y = targets - self._mean_target
         chunks = self._chunks(X)
-        self._mean = sum(features.sum(0) for _, features in chunks()) / n_rows
+        self._mean = sum((w[rows] * features).sum(0) for rows, features in chunks()) / n_rows
         width = self._basis.shape[1]
         gram, moment = np.zeros((width, width)), np.zeros((width, y.shape[1]))
         for rows, features in chunks():
             centered = features - self._mean
-            gram, moment = gram + centered.T @ centered, moment + centered.T @ y[rows]
+            heavy = w[rows] * centered
+            gram, moment = gram + heavy.T @ centered, moment + heavy.T @ y[rows]
         values, vectors = np.linalg.eigh(gram)
         values = np.maximum(values, 0)
         penalties = _PENALTIES * (values.max() or 1.0)
@@ -53,14 +58,16 @@ class KernelMachine:
         for rows, features in chunks():
             turned = (features - self._mean) @ vectors
             for number, penalty in enumerate(penalties):
-                left_out = _left_out(turned, values + penalty, moment, y[rows], n_rows)
-                errors[number] += np.square(left_out - y[rows]).sum()
+                left_out = _left_out(
+                    turned, values + penalty, moment, y[rows], w[rows], n_rows=n_rows
+                )
+                errors[number] += (w[rows] * np.square(left_out - y[rows])).sum()
         best = penalties[errors.argmin()] + values
         self._weights = vectors @ (moment / best[:, None])
         predicted = np.empty(y.shape)
         for rows, features in chunks():
             turned = (features - self._mean) @ vectors
-            predicted[rows] = _left_out(turned, best, moment, y[rows], n_rows)
+            predicted[rows] = _left_out(turned, best, moment, y[rows], w[rows], n_rows=n_rows)
         return np.asarray(predicted + self._mean_target)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -104,11 +111,18 @@ def median_distance(landmarks: Any) -> float:
 
 
 def _left_out(
-    turned: np.ndarray, penalized: np.ndarray, moment: np.ndarray, y: np.ndarray, n_rows: int
+    turned: np.ndarray,
+    penalized: np.ndarray,
+    moment: np.ndarray,
+    y: np.ndarray,
+    w: np.ndarray,
+    *,
+    n_rows: int,
 ) -> np.ndarray:
+    """Predict rows, (n_rows, n_outputs), as if each had not been in the fit with its weight."""
     fitted = turned @ (moment / penalized[:, None])
-    own = np.square(turned) @ (1 / penalized) + 1 / n_rows
-    left_out: np.ndarray = (fitted - own[:, None] * y) / np.maximum(1 - own, _SMALLEST)[:, None]
+    own = w * (np.square(turned) @ (1 / penalized) + 1 / n_rows)[:, None]
+    left_out: np.ndarray = (fitted - own * y) / np.maximum(1 - own, _SMALLEST)
     return left_out
 
 
