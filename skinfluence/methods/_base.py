@@ -17,6 +17,7 @@ from skinfluence.methods._parts import predicted_scores_by, scores_by
 from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_net_of
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
+from skinfluence.rows._features import warn_of_leaky_features
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
 from skinfluence.rows._overlap import check_separate
 from skinfluence.rows._rows import ModelRows, Rows
@@ -280,8 +281,8 @@ class BaseDetrimentality(
         """Train the net and return the scores of the training rows at their given labels.
 
         Not the same as ``fit(X, y).transform(X)``, which uses predicted labels. The scores know
-        the labels given: a classifier trained on them, as in a Pipeline, sees its own target
-        unless the method has `cv` set, which scores each row by nets that never saw it.
+        the labels given: a classifier trained on them, in a Pipeline, sees its own target, with
+        `cv`, too, and a `LeakyFeaturesWarning` says so.
 
         Parameters
         ----------
@@ -304,6 +305,7 @@ class BaseDetrimentality(
     def _fit_transform(
         self, X: Any, y: Any, X_val: Any, y_val: Any, given: dict[str, Any]
     ) -> NDArray[np.float64]:
+        warn_of_leaky_features(self, "the scores")
         # a subclass's own fit may know of none of these
         given = {name: value for name, value in given.items() if value is not None}
         scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, **given).detrimentality_

@@ -22,6 +22,7 @@ from skinfluence.nets._judges import Judge, is_model, judge_of, judges_by_folds
 from skinfluence.nets._labels import name_classes, names_no_classes
 from skinfluence.nets._trained_net import no_net, train_net, unfitted_net
 from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._features import warn_of_leaky_features
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_contamination, check_parameter
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
@@ -213,6 +214,7 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         ndarray of shape (n_samples, n_methods)
             `scores_`. Higher = more detrimental.
         """
+        warn_of_leaky_features(self, "the scores")
         given: dict[str, Any] = {"groups": groups, "sample_weight": sample_weight}
         scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, **given).scores_
         return scores

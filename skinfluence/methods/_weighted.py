@@ -77,8 +77,8 @@ class WeightedDetrimentality(BaseDetrimentality):
         """Train the net and return the scores of the training rows at their given labels.
 
         Not the same as ``fit(X, y).transform(X)``, which uses predicted labels. The scores know
-        the labels given: a classifier trained on them, as in a Pipeline, sees its own target
-        unless the method has `cv` set, which scores each row by nets that never saw it.
+        the labels given: a classifier trained on them, in a Pipeline, sees its own target, with
+        `cv`, too, and a `LeakyFeaturesWarning` says so.
 
         Parameters
         ----------

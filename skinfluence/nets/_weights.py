@@ -65,32 +65,34 @@ class WeightedLoss(Callback):
 class _Batch:
     """The weights of the batch at hand, put into what the criterion returns."""
 
-    def __init__(self, criterion: nn.Module) -> None:
+    def __init__(self, criterion: Any) -> None:  # a torch module
         self._weights: Tensor | None = None
         self._is_used = False
-        self._handles: list[Any] = []
-        reduction: Any = criterion.reduction
-        forward: Any = criterion.forward
+        reduction = criterion.reduction
 
         # Functions, which a deep copy of the criterion shares: the copy is left alone.
+        def weighs(module: nn.Module) -> bool:
+            return module is criterion and module.training and self._weights is not None
+
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if module is criterion and self._weights is not None and module.training:
+            if weighs(module):
                 criterion.reduction = "none"
 
         def after(module: nn.Module, args: Any, kwargs: Any, losses: Tensor) -> Tensor | None:
-            if module is not criterion or self._weights is None or not module.training:
+            if not weighs(module):
                 return None
+            assert self._weights is not None
             criterion.reduction = reduction
             self._is_used = True
             with torch.no_grad():
-                whole = forward(*args, **kwargs)
+                whole = criterion.forward(*args, **kwargs)
             return _weighted(losses, whole, self._weights, criterion)
 
         self._handles = [
             criterion.register_forward_pre_hook(before, with_kwargs=True),
             criterion.register_forward_hook(after, with_kwargs=True),
         ]
-        self._restore = lambda: setattr(criterion, "reduction", reduction)
+        self._criterion, self._reduction = criterion, reduction
 
     def begin(self, weights: Tensor) -> None:
         self._weights, self._is_used = weights, False
@@ -107,7 +109,7 @@ class _Batch:
     def remove(self) -> None:
         for handle in self._handles:
             handle.remove()
-        self._restore()
+        self._criterion.reduction = self._reduction
 
 
 def _weighted(losses: Tensor, whole: Tensor, weights: Tensor, criterion: nn.Module) -> Tensor:

@@ -22,6 +22,7 @@ from skinfluence.methods._gradient_parameters import (
 from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._features import warn_of_leaky_features
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._seeds import draw_seeds
@@ -202,6 +203,7 @@ class GradientEmbedding(
             If a row holds NaN, `y` is missing or unsuited, the net does not fit the data, a layer
             name does not exist, or the embedding would exceed `max_bytes`.
         """
+        warn_of_leaky_features(self, "the gradients")
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
