@@ -118,6 +118,12 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
 
     Notes
     -----
+    The mean rank counts every method alike, so that a weak one costs a strong one more than it
+    adds: the default with a random forest's self-confidence falls behind the default
+    (``benchmarks/results/joined_forest.md``). To add a model to the default, make it a member of
+    its committee, ``OutlierGradientDetector(committee=[..., ("forest", model)])``, where it gets
+    a weight by how well it predicts labels out of sample.
+
     Cost: one training for all that share it, and what each method costs without one.
 
     Examples
