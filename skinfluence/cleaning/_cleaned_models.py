@@ -260,6 +260,11 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     -----
     In a grid search, scores are against the labels of the test folds, wrong ones among them.
 
+    Weights suit models that average over many rows. A tree grown until its leaves are pure fits a
+    row of small weight as it does any other: on digits with 20 % of the labels flipped (one seed),
+    one tree's accuracy rose from .63 to .65 by weights and to .82 by removal, a logistic
+    regression's from .81 to .92 and to .95, a random forest's from .95 to .96 by either.
+
     Targets are classes here, floats too: a method without a net of its own gets a classifier.
 
     Examples
