@@ -29,6 +29,7 @@ from skinfluence import (
     OutlierGradientDetector,
 )
 from skinfluence.datasets import make_noisy_labels
+from skinfluence.exceptions import LeakyFeaturesWarning
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
 from skinfluence.nets._trained_net import train_net
 from skinfluence.outlier.committee._inputs import InputViews, Seen
@@ -550,7 +551,8 @@ def test_a_search_over_detectors_trains_one_committee_a_fold(tmp_path, monkeypat
     method = OutlierGradientDetector(committee=CHEAP, memory=str(tmp_path), random_state=0)
     pipeline = make_pipeline(method, LogisticRegression())
     grid = {"outliergradientdetector__detector": [None, KNN(), KNN(n_neighbors=3)]}
-    GridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, Y)
+    with pytest.warns(LeakyFeaturesWarning):
+        GridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, Y)
     assert len(trained) == 3
     plain = clone(method).set_params(memory=None).fit(X, Y)
     for _ in range(2):

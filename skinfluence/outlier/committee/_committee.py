@@ -78,8 +78,11 @@ class Committee:
         if kind == "classes":
             self.labels = class_labels(rows.targets)
         self._shape = rows.targets.shape[1:]
-        self._learn_unit(rows.targets, kind)
-        targets = Targets(self.encoded(rows.targets), kind)
+        # rows without weight have no say in the unit either
+        counting = slice(None) if rows.weights is None else rows.weights > 0
+        self._learn_unit(rows.targets[counting], kind)
+        weights = rows.training_weights
+        targets = Targets(self.encoded(rows.targets), kind, weights)
         X: Any = rows.inputs
         self._members = _made(members, X, checkpoints, n_neighbors, seed)
         _check_fit_targets(self._members, kind)
@@ -87,13 +90,13 @@ class Committee:
             self._views = InputViews(X, seed)
             seen = Seen(X, self._views)
         # one number far off must not decide what all others are held against
-        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
+        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind, weights)
         # one after the other, but where joblib is told otherwise
         tasks = (delayed(_fit_member)(Portable(each), seen, bounded) for each in self._members)
         fitted = [part.value for part in Parallel()(tasks)]
         self._members, outputs = map(list, zip(*fitted, strict=True))
         with one_thread():
-            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
+            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind, weights)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(outputs))
             self.judged = self.out_of_sample
@@ -119,6 +122,11 @@ class Committee:
     def has_probabilities(self) -> bool:
         """Whether it predicts probabilities, of classes or of several labels."""
         return self.kind != "numbers"
+
+    @property
+    def is_out_of_sample(self) -> bool:
+        """Whether training rows are judged only by what was not trained on them."""
+        return self.judged is self.out_of_sample
 
     @property
     def weights(self) -> dict[str, float]:

@@ -23,7 +23,8 @@ class KernelMachine:
     """Ridge regression on a kernel's features; of the penalties, the best out of sample."""
 
     # With features z of unit length in the eigenbasis, e the eigenvalues and c the penalty, the
-    # prediction without the row itself is (f - h y) / (1 - h), h = sum z^2 / (e + c) + 1 / n.
+    # prediction without the row itself is (f - h y) / (1 - h), h = w (sum z^2 / (e + c) + 1 / n)
+    # with the row's weight w, one on the mean.
     def __init__(self, landmarks: Any, width: float | None) -> None:
         self._landmarks, self._width = landmarks, width
         products = _dense(landmarks @ landmarks.T)
@@ -35,19 +36,23 @@ class KernelMachine:
         if not kept.any():  # all rows are alike: what is left is the mean of the others' targets
             self._basis = np.zeros((len(values), 1))
 
-    def fit(self, X: Any, targets: np.ndarray) -> NDArray[np.float64]:
+    def fit(
+        self, X: Any, targets: np.ndarray, weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
         """Fit on targets, (n_samples, n_outputs); predict each row without it."""
         n_rows, width = X.shape[0], self._basis.shape[1]
-        self._mean_target = targets.mean(0)
+        w = np.ones((n_rows, 1)) if weights is None else weights[:, np.newaxis]
+        self._mean_target = (w * targets).sum(0) / n_rows  # weights are one on the mean
         y = targets - self._mean_target
         features_of = self._kept_features(X)
         total, gram = np.zeros(width), np.zeros((width, width))
         moment = np.zeros((width, y.shape[1]))
         for rows in _slices(n_rows):
             features = features_of(rows, self._basis)
-            total += features.sum(0)
-            gram += features.T @ features
-            moment += features.T @ y[rows]  # the targets are centred, so the features need not be
+            heavy = features if weights is None else w[rows] * features
+            total += heavy.sum(0)
+            gram += heavy.T @ features
+            moment += heavy.T @ y[rows]  # the targets are centred, so the features need not be
         self._mean = total / n_rows
         values, vectors = np.linalg.eigh(gram - n_rows * np.outer(self._mean, self._mean))
         values = np.maximum(values, 0)
@@ -58,14 +63,16 @@ class KernelMachine:
         for rows in _slices(n_rows, step=-(-n_rows // _CHOOSING)):
             turned = features_of(rows, turn) - middle
             for number, penalty in enumerate(penalties):
-                left_out = _left_out(turned, values + penalty, moment, y[rows], n_rows)
-                errors[number] += np.square(left_out - y[rows]).sum()
+                left_out = _left_out(
+                    turned, values + penalty, moment, y[rows], w[rows], n_rows=n_rows
+                )
+                errors[number] += (w[rows] * np.square(left_out - y[rows])).sum()
         best = penalties[errors.argmin()] + values
         self._weights = vectors @ (moment / best[:, None])
         predicted = np.empty(y.shape)
         for rows in _slices(n_rows):
             turned = features_of(rows, turn) - middle
-            predicted[rows] = _left_out(turned, best, moment, y[rows], n_rows)
+            predicted[rows] = _left_out(turned, best, moment, y[rows], w[rows], n_rows=n_rows)
         return np.asarray(predicted + self._mean_target)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -114,11 +121,18 @@ def median_distance(landmarks: Any) -> float:
 
 
 def _left_out(
-    turned: np.ndarray, penalized: np.ndarray, moment: np.ndarray, y: np.ndarray, n_rows: int
+    turned: np.ndarray,
+    penalized: np.ndarray,
+    moment: np.ndarray,
+    y: np.ndarray,
+    w: np.ndarray,
+    *,
+    n_rows: int,
 ) -> np.ndarray:
+    """Predict rows, (n_rows, n_outputs), as if each had not been in the fit with its weight."""
     fitted = turned @ (moment / penalized[:, None])
-    own = np.square(turned) @ (1 / penalized) + 1 / n_rows
-    left_out: np.ndarray = (fitted - own[:, None] * y) / np.maximum(1 - own, _SMALLEST)[:, None]
+    own = w * (np.square(turned) @ (1 / penalized) + 1 / n_rows)[:, None]
+    left_out: np.ndarray = (fitted - own * y) / np.maximum(1 - own, _SMALLEST)
     return left_out
 
 
