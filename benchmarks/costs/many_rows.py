@@ -1,13 +1,16 @@
 """Time and memory of the default from ten thousand to a million rows of a memory-mapped table.
 
     python -m benchmarks.costs.many_rows [--rows 10000 100000 1000000] [--columns 100]
-        [--threads 2] [--folder DIR]
+        [--threads 2] [--folder DIR] [--clustered 60000]
 
 Rows are normal numbers in single precision, classes those of a random net of them, and one label
 in twenty is another class. Every line is a process of its own that maps the file and fits
 `OutlierGradientDetector()`: its seconds, the largest memory it took beyond the pages of the file
 (RssAnon, read every 20 ms), and how well the wrong labels are found. Linux only. The files are
 removed afterwards.
+
+Of more than 20,000 rows, neighbors are sought among 20,000. With `--clustered`, as many rows of 80
+clusters, where neighbors count, are scored with these and with all rows to seek among.
 """
 
 import argparse
@@ -17,13 +20,16 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
+from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skinfluence import OutlierGradientDetector
 from skinfluence.datasets import make_noisy_labels
+from skinfluence.outlier.committee import _members
 
 N_CLASSES = 5
 BLOCK = 50_000
@@ -94,6 +100,34 @@ def fit(folder, threads):
     }
 
 
+def compare_neighbors(n_rows):
+    """Score rows of clusters by neighbors among some and among all."""
+    X, y = make_classification(
+        n_rows,
+        20,
+        n_informative=10,
+        n_redundant=0,
+        n_classes=N_CLASSES,
+        n_clusters_per_class=16,
+        flip_y=0,
+        class_sep=1.5,
+        random_state=0,
+    )
+    y, is_error = make_noisy_labels(y, rate=0.05, random_state=0)
+    print(f"{n_rows} rows of clusters, 20 columns")
+    print(f"{'neighbors among':>16}{'AUROC':>8}{'AP':>8}{'their weight':>14}")
+    for n_reference in (_members._REFERENCE, n_rows):
+        with mock.patch.object(_members, "_REFERENCE", n_reference):
+            method = OutlierGradientDetector(random_state=0).fit(X, y)
+        scores = method.detrimentality_
+        print(
+            f"{n_reference:>16}{roc_auc_score(is_error, scores):>8.4f}"
+            f"{average_precision_score(is_error, scores):>8.4f}"
+            f"{method.committee_.weights['neighbors']:>14.2f}",
+            flush=True,
+        )
+
+
 def main(arguments):
     print(f"{arguments.columns} columns, {arguments.threads} thread(s)")
     print(f"{'rows':>10}{'seconds':>10}{'of CPU':>10}{'GiB':>8}{'AUROC':>8}{'AP':>8}")
@@ -113,8 +147,13 @@ def main(arguments):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--columns", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", help="where the files are written (default: temporary)")
-    main(parser.parse_args())
+    parser.add_argument("--clustered", type=int, help="rows of the comparison of neighbors")
+    arguments = parser.parse_args()
+    if arguments.rows:
+        main(arguments)
+    if arguments.clustered:
+        compare_neighbors(arguments.clustered)
