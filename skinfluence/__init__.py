@@ -20,6 +20,7 @@ Public names by stage:
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
 * one unit for all methods: `CalibratedDetrimentality`
+* how many labels are wrong, and which: `estimate_label_errors`, `estimate_target_errors`
 * validation rows in a search: `ValidationRows`
 * what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
   `display.DetrimentalityDisplay` and its like
@@ -56,6 +57,11 @@ if TYPE_CHECKING:  # at run time a name brings its own room and those below, whe
     )
     from skinfluence.methods._base import BaseDetrimentality
     from skinfluence.methods._calibration import CalibratedDetrimentality
+    from skinfluence.methods._label_errors import (
+        LabelErrors,
+        estimate_label_errors,
+        estimate_target_errors,
+    )
     from skinfluence.methods._union import DetrimentalityUnion
     from skinfluence.outlier._embedding import GradientEmbedding
     from skinfluence.outlier._norm_detector import NormDetector
@@ -89,6 +95,11 @@ _HOMES = {
     ],
     "methods._base": ["BaseDetrimentality"],
     "methods._calibration": ["CalibratedDetrimentality"],
+    "methods._label_errors": [
+        "LabelErrors",
+        "estimate_label_errors",
+        "estimate_target_errors",
+    ],
     "methods._union": ["DetrimentalityUnion"],
     "outlier._embedding": ["GradientEmbedding"],
     "outlier._norm_detector": ["NormDetector"],
@@ -131,6 +142,7 @@ __all__ = [
     "InfluenceFunction",
     "InnerProductInfluence",
     "KNNShapley",
+    "LabelErrors",
     "LeaveOneOut",
     "LossScore",
     "MirroredInfluence",
@@ -144,6 +156,8 @@ __all__ = [
     "TraceRecorder",
     "TrainingTrace",
     "ValidationRows",
+    "estimate_label_errors",
+    "estimate_target_errors",
 ]
 
 
