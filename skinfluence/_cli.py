@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AuditError as error:
         print(f"skinfluence: {error}", file=sys.stderr)
         return _USAGE
+    except OSError as error:
+        print(f"skinfluence: {error.filename}: {error.strerror}.", file=sys.stderr)
+        return _USAGE
     except KeyboardInterrupt:
         print("skinfluence: interrupted; nothing was written.", file=sys.stderr)
         return _INTERRUPTED

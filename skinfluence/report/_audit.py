@@ -154,6 +154,7 @@ def target_of(table: Table, settings: Settings) -> tuple[np.ndarray, bool]:
             f"{missing[0] + 1}: leave these rows out."
         )
     texts = np.array([text.strip() for text in table.column(name)])
+    _check_enough(table, len(texts))
     n_classes = len(np.unique(texts))
     if n_classes < 2:
         raise AuditError(
@@ -166,7 +167,6 @@ def target_of(table: Table, settings: Settings) -> tuple[np.ndarray, bool]:
         numbers = typed.to_numpy(dtype=np.float64)
         if not np.isfinite(numbers).all():
             raise AuditError(f"Target {name!r} holds an infinite number.")
-        _check_enough(table, len(numbers))
         return numbers, True
     if settings.task is None and is_number and n_classes > _MOST_CLASSES:
         raise AuditError(
@@ -174,7 +174,6 @@ def target_of(table: Table, settings: Settings) -> tuple[np.ndarray, bool]:
             "regression, or --task classification if they are names of classes."
         )
     _check_classes(name, texts)
-    _check_enough(table, len(texts))
     return texts, False
 
 

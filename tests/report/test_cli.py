@@ -120,9 +120,8 @@ def test_decisions_go_into_a_copy_and_the_rest_stays_as_it_was(audited, tmp_path
     capsys.readouterr()
     assert main(["apply", str(decided), str(changed), "--out", str(tmp_path / "c.csv")]) == 1
     assert f"rows {relabelled}." in capsys.readouterr().err
-    assert (tmp_path / "c.csv").read_bytes().splitlines(keepends=True)[relabelled] == (
-        before[relabelled] if relabelled < dropped else before[relabelled + 1 - 1]
-    ) or relabelled > dropped
+    del before[dropped]  # the other decision was carried out
+    assert (tmp_path / "c.csv").read_bytes().splitlines(keepends=True) == before
 
 
 def test_an_unknown_decision_is_refused_by_number(audited, tmp_path, capsys):
@@ -249,7 +248,9 @@ def test_numbers_are_audited_and_a_gate_fails(tmp_path, capsys):
 def test_what_looks_like_an_identifier_or_holds_the_target_is_named(tmp_path, capsys):
     labels = np.array(["a", "b", "c"])[Y]
     path = tmp_path / "data.csv"
-    lines = [f"{i},{x[0]},{l}{l},{l}" for i, (x, l) in enumerate(zip(X, labels, strict=True))]
+    lines = [
+        f"{i},{x[0]},{name}{name},{name}" for i, (x, name) in enumerate(zip(X, labels, strict=True))
+    ]
     path.write_bytes(text("number,a,twice,label", *lines))
     assert main(["audit", str(path), "--target", "label", "--n-flag", "7"]) == 0
     said = capsys.readouterr().err
@@ -276,7 +277,7 @@ def test_the_lines_of_python_score_alike(audited):
     found = audit_table(read_table(audited[0]), settings, lambda _: None)
     code = code_of(found).replace("'data.csv'", repr(str(audited[0])))
     names = {}
-    exec(code, names)  # noqa: S102
+    exec(code, names)
     np.testing.assert_allclose(
         names["method"].detrimentality_, found.method.detrimentality_, rtol=1e-6
     )
