@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skinfluence.datasets import conflicting_rows
 from skinfluence.display import groups_frame, issues_frame
+from skinfluence.display._optional import load_pandas
 from skinfluence.methods._label_errors import (
     LabelErrors,
     estimate_label_errors,
@@ -206,7 +207,7 @@ def _check_column(table: Table, name: str | None) -> None:
 
 def _texts(table: Table, features: list[str]) -> Any:
     """Give the cells of some columns, in a data frame of objects."""
-    import pandas
+    pandas = load_pandas("audit")
 
     return pandas.DataFrame({name: table.column(name) for name in features}, dtype=object)
 

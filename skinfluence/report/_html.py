@@ -95,7 +95,9 @@ def _rows(audit: Audit) -> list[list[str]]:
 
 def _pictures(audit: Audit) -> list[tuple[str, str]]:
     """Draw what there is to see, as (what it is, data address of an SVG)."""
-    drawn = [("How the scores are spread", DetrimentalityDisplay, (audit.method,))]
+    drawn: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("How the scores are spread", DetrimentalityDisplay, (audit.method,))
+    ]
     if not audit.is_numeric:
         data = audit.method, audit.inputs, audit.given
         if len(audit.method.classes_) <= _MOST_CLASSES:
@@ -111,7 +113,7 @@ def _svg(display: Any, arguments: tuple[Any, ...]) -> str:
 
     # without pyplot, which would keep the figure and ask for a screen
     figure = Figure(figsize=(6, 4.5), layout="constrained")
-    settings = {"text.parse_math": False, "svg.hashsalt": "skinfluence"}
+    settings: Any = {"text.parse_math": False, "svg.hashsalt": "skinfluence"}
     with mpl.rc_context(settings):
         drawn = display.from_estimator(*arguments, ax=figure.add_subplot())
         for crowd in drawn.ax_.collections:  # of many thousand points, one picture

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skinfluence.display._optional import load_pandas
 from skinfluence.report._errors import AuditError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -51,7 +52,7 @@ def read_table(path: Path) -> Table:
 
 def read_text(path: Path) -> Table:
     """Read a file of delimited text."""
-    import pandas
+    pandas = load_pandas("audit")
 
     delimiter = delimiter_of(path)
     text = _decoded(path)
@@ -90,7 +91,8 @@ def _split(
     """Cut the lines into rows and cells; every row must have a cell for each column."""
     csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows, records, before = [], [], 0
+    rows: list[list[str]] = []
+    records, before = [], 0
     for row in reader:
         if row:
             if rows and len(row) != len(rows[0]):
@@ -114,7 +116,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _read_parquet(path: Path) -> Table:
-    import pandas
+    pandas = load_pandas("audit")
 
     try:
         typed = pandas.read_parquet(path)
