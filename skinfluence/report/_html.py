@@ -116,6 +116,9 @@ def _svg(display: Any, arguments: tuple[Any, ...]) -> str:
     settings: Any = {"text.parse_math": False, "svg.hashsalt": "skinfluence"}
     with mpl.rc_context(settings):
         drawn = display.from_estimator(*arguments, ax=figure.add_subplot())
+        if drawn.ax_.get_yscale() == "log":  # whose own labels are mathematics
+            drawn.ax_.yaxis.set_major_formatter("{x:,.0f}")
+            drawn.ax_.yaxis.set_minor_formatter("")
         for crowd in drawn.ax_.collections:  # of many thousand points, one picture
             crowd.set_rasterized(len(crowd.get_offsets()) > 2000)
         file = io.BytesIO()
