@@ -20,7 +20,9 @@ Public names by stage:
   `EL2N`, `GraNd`, `AreaUnderMargin`, `ForgettingEvents`, `RandomScore`
 * several methods on one training: `DetrimentalityUnion`
 * one unit for all methods: `CalibratedDetrimentality`
-* how many labels are wrong, and which: `estimate_label_errors`, `estimate_target_errors`
+* how many labels are wrong, and which: `estimate_label_errors`, `estimate_target_errors`,
+  `check_label_errors`
+* new labelled rows, through a pipeline: `score_detrimentality`
 * validation rows in a search: `ValidationRows`
 * what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
   `display.DetrimentalityDisplay` and its like
@@ -62,6 +64,8 @@ if TYPE_CHECKING:  # at run time a name brings its own room and those below, whe
         estimate_label_errors,
         estimate_target_errors,
     )
+    from skinfluence.methods._planted import PlantedErrors, check_label_errors
+    from skinfluence.methods._scoring import score_detrimentality
     from skinfluence.methods._union import DetrimentalityUnion
     from skinfluence.outlier._embedding import GradientEmbedding
     from skinfluence.outlier._norm_detector import NormDetector
@@ -100,6 +104,8 @@ _HOMES = {
         "estimate_label_errors",
         "estimate_target_errors",
     ],
+    "methods._planted": ["PlantedErrors", "check_label_errors"],
+    "methods._scoring": ["score_detrimentality"],
     "methods._union": ["DetrimentalityUnion"],
     "outlier._embedding": ["GradientEmbedding"],
     "outlier._norm_detector": ["NormDetector"],
@@ -149,6 +155,7 @@ __all__ = [
     "NormDetector",
     "NormalizedMargin",
     "OutlierGradientDetector",
+    "PlantedErrors",
     "RandomScore",
     "SGDInfluence",
     "SelfConfidence",
@@ -156,8 +163,10 @@ __all__ = [
     "TraceRecorder",
     "TrainingTrace",
     "ValidationRows",
+    "check_label_errors",
     "estimate_label_errors",
     "estimate_target_errors",
+    "score_detrimentality",
 ]
 
 

@@ -45,6 +45,14 @@ class SmallClassWarning(UserWarning):
     """A class has too few rows for a detector of its own, and is judged by that of all classes."""
 
 
+class UnknownErrorsWarning(UserWarning):
+    """Wrong labels cannot be told from rows that are hard to predict, so none are flagged."""
+
+
+class UnverifiedRowsWarning(UserWarning):
+    """Rows of which nobody knows whether they are noisy were left out."""
+
+
 class ValidationOverlapWarning(UserWarning):
     """Some rows given as validation rows are training rows as well."""
 

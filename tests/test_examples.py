@@ -22,7 +22,6 @@ ENDS = {
     "plot_regression.py": r"cleaned against random removal: \+0\.\d+ \+- 0\.\d+$",
 }
 NEEDS = {"plot_imblearn.py": "imblearn"}
-QUICK = {"plot_quickstart.py"}
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 # Runs an example as a script and keeps the pictures that it left open.
 RUN = """
@@ -48,10 +47,8 @@ def run(name, folder, environment):
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_example_ends_well(name, tmp_path):
     needed = NEEDS.get(name)
     if needed is not None and importlib.util.find_spec(needed) is None:

@@ -10,7 +10,8 @@ random ones; all but exactly the flipped ones; and, if cleanlab is installed, wh
 keeps, as it is set by default. Every set, noise and seed is a cell of the file, written when it is
 done and not computed again; several processes with files of their own share the work, and
 `--table FILE ...` prints what their files say together. Differences are from training on all rows,
-in points of accuracy, with 95 % intervals over paired seeds.
+in points of accuracy, with 95 % intervals over paired seeds. Scores are those of the net that is
+trained on what is kept, or with `--committee` those of the default committee.
 """
 
 import argparse
@@ -48,13 +49,12 @@ def split(name, noise, seed, folder):
     return X[train], given, is_noisy, X[test], y[test]
 
 
-def add_arms(found, wanted, name, noise, seed, folder):
+def add_arms(found, wanted, name, noise, seed, folder, *, committee=False):
     """Compute the arms wanted of one set, noise and seed; "auto" says how many rows others take."""
     X, y, is_noisy, X_test, y_test = split(name, noise, seed, folder)
     net = default_net(X, y, random_state=seed)
-    model = CleanedClassifier(
-        net, OutlierGradientDetector(net, random_state=seed), random_state=seed
-    )
+    method = OutlierGradientDetector(None if committee else net, random_state=seed)
+    model = CleanedClassifier(net, method, random_state=seed)
     everything = np.arange(len(y))
 
     def accuracy(rows):
@@ -140,6 +140,8 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("cleaning.json"))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sets", nargs="+", choices=CLEAN, default=CLEAN)
+    parser.add_argument("--committee", action="store_true", help="score by the default committee")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--noises", nargs="+", choices=NOISES, default=NOISES)
     parser.add_argument("--table", nargs="+", type=Path, help="print the table of these files")
     options = parser.parse_args()
@@ -155,7 +157,7 @@ def main():
 
 
 def compute(options):
-    arms = [arm for arm in ARMS if arm != "cleanlab" or find_spec("cleanlab")]
+    arms = [arm for arm in options.arms if arm != "cleanlab" or find_spec("cleanlab")]
     cells = json.loads(options.out.read_text()) if options.out.exists() else {}
     for seed in range(options.seeds):
         for name in options.sets:
@@ -163,7 +165,8 @@ def compute(options):
                 done = cells.setdefault(f"{name}/{noise}/{seed}", {})
                 missing = [arm for arm in arms if arm not in done]
                 if missing:
-                    add_arms(done, missing, name, noise, seed, options.data)
+                    where = name, noise, seed, options.data
+                    add_arms(done, missing, *where, committee=options.committee)
                     options.out.write_text(json.dumps(cells, indent=1))
     return cells
 

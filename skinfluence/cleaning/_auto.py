@@ -1,4 +1,4 @@
-"""The share of the rows to treat, by cross-validation: contamination="auto"."""
+"""How many rows to treat, as are known to be wrong or by cross-validation: "auto"."""
 
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
@@ -134,6 +134,15 @@ def _check_known_classes(folds: list[Fold], y: np.ndarray) -> None:
             "can predict. Use StratifiedKFold, or shuffle: KFold takes rows in order, and these "
             "may be sorted by class; or set contamination to an amount."
         )
+
+
+def known_number(method: Any, ranking: NDArray[np.intp], rules: Rules) -> int | None:
+    """Count the rows to treat by a fitted method that knows how many labels are wrong, or None."""
+    errors = getattr(method, "label_errors_", None) if rules.classifies else None
+    if errors is None or not errors.is_known or rules.per_class:
+        return None
+    number = round(errors.expected)
+    return number if number < len(ranking) - rules.keep_minimum * len(errors.transitions) else None
 
 
 def losses_of_shares(

@@ -13,6 +13,7 @@ from skinfluence.cleaning._auto import (
     SHARES,
     Folds,
     fewest_within_one_error,
+    known_number,
     losses_of_shares,
 )
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
@@ -22,8 +23,8 @@ from skinfluence.methods._parts import fit_part
 from skinfluence.nets._models import translator_of
 from skinfluence.nets._task import settled_task
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
+from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._rows import Rows
-from skinfluence.rows._seeds import seed_unset
 from skinfluence.rows._targets import check_targets
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._callbacks import number_folders
@@ -39,7 +40,7 @@ class BaseCleaner(BaseEstimator):
         self,
         method: Any,
         *,
-        contamination: float | str,
+        contamination: float | str | tuple[str, float],
         action: str,
         per_class: bool,
         keep_minimum: int,
@@ -68,16 +69,16 @@ class BaseCleaner(BaseEstimator):
         task = settled_task(self, self._implied_task)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # of an earlier fit
-        rows = Rows.parse(self, X, y, task=task)
+        rows = Rows.parse(self, X, y, task=task, fold_groups=groups)
         data = Data(X, y, rows, translator_of(self.estimator, rows, seed))
         validation = rows.parse_validation(self, *validation_parts(X_val, y_val))
         method = clone(self.method)
         if self.random_state is not None:
-            seed_unset(method, seed, deep=False)
+            method = seeded_method(method, seed)
 
         def fit(number: int, part: Rows) -> Any:
             fitted = clone(method)
-            number_folders(getattr(fitted, "net", None), number)
+            number_folders(getattr(final_step(fitted), "net", None), number)
             self.n_trainings_ += 1
             return fit_part(fitted, part, validation)
 
@@ -87,18 +88,21 @@ class BaseCleaner(BaseEstimator):
 
         fitted = fit_part(clone(method), rows, validation)
         self.n_trainings_ = 1
-        if not hasattr(fitted, "ranking_"):
+        final = final_step(fitted)
+        if not hasattr(final, "ranking_"):
             raise ValueError(
-                f"{type(fitted).__name__} gives several scores a row, but rows are taken by one. "
+                f"{type(final).__name__} gives several scores a row, but rows are taken by one. "
                 "Set its aggregate to 'rank_mean' or 'vote', or pass a single method."
             )
         self.method_ = fitted
         classifies = rows.has_classes or self._implied_task == "classification"
         rules = Rules(rows.has_classes, self.action, self.per_class, self.keep_minimum)
-        amount = self.contamination
+        amount: Any = self.contamination
         if amount == "auto":
+            amount = known_number(final, final.ranking_, rules)
+        if amount is None:
             folds = Folds(self.cv, seed, classifies, groups)
-            losses = losses_of_shares(fit, fitted.ranking_, data, counted, folds=folds, rules=rules)
+            losses = losses_of_shares(fit, final.ranking_, data, counted, folds=folds, rules=rules)
             self.losses_ = dict(zip(SHARES, losses.mean(1).tolist(), strict=False))
             amount = SHARES[fewest_within_one_error(losses)]
         cleaned = clean_rows(fitted, data, amount, counted, rules)
@@ -107,23 +111,31 @@ class BaseCleaner(BaseEstimator):
         self.relabelled_ = cleaned.relabelled
         return cleaned, data
 
+    def _takes_raw(self) -> bool:
+        return takes_raw(self.method)
+
     def _check_parameters(self, y: object) -> None:
         if y is None:
             check_targets(None, 0)  # says what is missing
-        if not isinstance(self.method, BaseDetrimentality):
+        if not isinstance(final_step(self.method), BaseDetrimentality):
             raise TypeError(
                 f"Got method={self.method!r}, but expected one of this package's methods, such as "
-                "OutlierGradientDetector(); an outlier detector goes inside one, as its detector."
+                "OutlierGradientDetector(), or a Pipeline that ends in one; an outlier detector "
+                "goes inside one, as its detector."
             )
         amount: object = self.contamination
         if isinstance(amount, str):
             holds = amount in {"auto", "disagreement"}
+        elif isinstance(amount, tuple):
+            holds = len(amount) == 2 and amount[0] == "fdr" and is_real(amount[1])
+            holds = holds and 0 < amount[1] < 1
         else:
             holds = is_real(amount) and amount >= 0 and (amount < 1 or is_integer(amount))
         if not holds:
             raise ValueError(
-                f"Got contamination={amount!r}, but expected 'auto', 'disagreement', a share of "
-                "the rows as a float in [0, 1), or a number of rows as an int >= 0."
+                f"Got contamination={amount!r}, but expected 'auto', 'disagreement', ('fdr', "
+                "rate) with a rate of false alarms in (0, 1), a share of the rows as a float in "
+                "[0, 1), or a number of rows as an int >= 0."
             )
         check_choice("action", self.action, ("remove", "relabel"))
         check_positive_integer("keep_minimum", self.keep_minimum)
@@ -135,6 +147,8 @@ class BaseCleaner(BaseEstimator):
         takes_sparse = model is None or is_net(model)
         if not takes_sparse and _has_tags(model):
             takes_sparse = get_tags(model).input_tags.sparse
+        if _has_tags(self.method):
+            takes_sparse = takes_sparse and get_tags(self.method).input_tags.sparse
         tags.input_tags.sparse = takes_sparse
         return tags
 

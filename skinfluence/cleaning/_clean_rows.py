@@ -6,8 +6,10 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skinfluence.methods._label_errors import flagged_by
 from skinfluence.nets._models import Translator
 from skinfluence.rows._containers import Inputs, select, with_labels
+from skinfluence.rows._pipelines import final_step
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.rows._targets import check_targets, classes_and_codes
@@ -90,12 +92,17 @@ class Cleaned(NamedTuple):
     y: Any  # in the container given
 
 
-def clean_rows(method: Any, data: Data, amount: float | str, train: Train, rules: Rules) -> Cleaned:
+def clean_rows(method: Any, data: Data, amount: Any, train: Train, rules: Rules) -> Cleaned:
     """Remove or relabel the most detrimental rows, by a method that was fitted on them."""
     labels = data.rows.strata(rules.classifies)
     names, groups = classes_and_codes(labels)
-    if isinstance(amount, str):
-        predicted = trajectory_labels(method, data.rows.inputs)
+    fitted, method = method, final_step(method)
+    if isinstance(amount, tuple):
+        instead = "Give contamination as an amount, or as 'auto'."
+        rows = flagged_by(method, amount[1], instead=instead)
+        rows = spare_classes(rows, groups, rules.keep_minimum)
+    elif isinstance(amount, str):
+        predicted = trajectory_labels(method, data.rows.seen_by(fitted).inputs)
         rows = method.ranking_[predicted[method.ranking_] != labels[method.ranking_]]
         rows = spare_classes(rows, groups, rules.keep_minimum)
     else:

@@ -27,7 +27,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         estimator: Any,
         method: Any,
         *,
-        contamination: float | str = "auto",
+        contamination: float | str | tuple[str, float] = "auto",
         action: str = "remove",
         per_class: bool = False,
         keep_minimum: int = 1,
@@ -59,15 +59,16 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         Parameters
         ----------
         X : data frame, array, mapping of arrays, or torch data set
-            What both the method and the estimator take.
+            What both the method and the estimator take: each gets it as it is.
         y : array-like of shape (n_samples,)
         X_val, y_val : like X and y, optional
             Trusted rows, for methods that use them; `ValidationRows` within a search. The
             estimator does not see them.
         groups : array-like of shape (n_samples,), optional
-            For the folds of "auto", which keep the rows of a group together; the estimator does
-            not see them. A search gives them to its own folds alone, unless metadata routing is
-            enabled and they are asked for by `set_fit_request(groups=True)`.
+            For the folds of "auto" and those of the method's `cv`, which keep the rows of a group
+            together; the estimator does not see them. A search gives them to its own folds alone,
+            unless metadata routing is enabled and they are asked for by
+            `set_fit_request(groups=True)`.
         **fit_params : dict
             For the estimator's fit, such as `sample_weight`; what has an entry for every row is
             cut to the rows kept. The scores do not know weights.
@@ -171,11 +172,12 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
         containers given, and a `random_state` it leaves unset is set. Labels of any
         kind are coded for a skorch net, also within a pipeline or a search, and predictions are
         labels; inputs are cast for a net alone.
-    method : BaseDetrimentality
-        Gives the scores; cloned.
-    contamination : "auto", "disagreement", float or int, default="auto"
-        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto" compares shares by
-        training `estimator`.
+    method : BaseDetrimentality or Pipeline
+        Gives the scores; cloned. A Pipeline that ends in a method gets `X` as it is, a table of
+        mixed types with gaps, say, as does `estimator`; they may be pipelines of other steps.
+    contamination : "auto", "disagreement", ("fdr", rate), float or int, default="auto"
+        How many rows to treat, as for `DetrimentalSampleCleaner`; "auto", where the method does not
+        know how many labels are wrong, compares shares by training `estimator`.
     action : {"remove", "relabel"}, default="remove"
         Drop the rows, or give them the label that `estimator`, trained on the other rows,
         predicts.
@@ -195,7 +197,7 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     ----------
     estimator_ : estimator
         Trained on the rows kept.
-    method_ : BaseDetrimentality
+    method_ : BaseDetrimentality or Pipeline
         Fitted on all rows.
     sample_indices_, removed_indices_, relabelled_ : ndarray of int
         As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.
@@ -273,9 +275,10 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
         containers given, and a `random_state` it leaves unset is set. A skorch net, also
         within a pipeline or a search, gets targets in the shape of its outputs; inputs are cast for
         a net alone.
-    method : BaseDetrimentality
-        Gives the scores; cloned.
-    contamination : "auto", float or int, default="auto"
+    method : BaseDetrimentality or Pipeline
+        Gives the scores; cloned. A Pipeline that ends in a method gets `X` as it is, a table of
+        mixed types with gaps, say, as does `estimator`; they may be pipelines of other steps.
+    contamination : "auto", ("fdr", rate), float or int, default="auto"
         How many rows to remove, as for `DetrimentalSampleCleaner`; "auto" compares shares by
         training `estimator`.
     action : {"remove"}, default="remove"
@@ -296,7 +299,7 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     ----------
     estimator_ : estimator
         Trained on the rows kept.
-    method_ : BaseDetrimentality
+    method_ : BaseDetrimentality or Pipeline
         Fitted on all rows.
     sample_indices_, removed_indices_ : ndarray of int
         As for `DetrimentalSampleCleaner`, as are `contamination_` and `losses_`.

@@ -5,12 +5,17 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, TrainedModel
+from skinfluence.methods._parts import fit_steps
+from skinfluence.nets._judges import is_model
 from skinfluence.nets._trained_net import TrainedNet, train_net
-from skinfluence.rows._containers import is_table_or_images, select
+from skinfluence.rows._containers import check_inputs, is_table_or_images, select
 from skinfluence.rows._interrupts import fit_whole
+from skinfluence.rows._pipelines import as_last_step_sees, final_step, seeded_method
+from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 from skinfluence.rows._targets import check_targets
 from skinfluence.trace._callbacks import without_recorders
@@ -24,14 +29,19 @@ class DetrimentalSampleCleaner(BaseCleaner):
 
     Parameters
     ----------
-    method : BaseDetrimentality
-        Gives the scores; cloned. Its own `contamination`, if it has one, counts for nothing here.
-    contamination : "auto", "disagreement", float or int, default="auto"
-        How many rows to treat: a share in [0, 1) or a number. "auto" compares the shares 0, 1, 2,
-        5, 10, 20, 30 and 40 % by cross-validation: of those whose loss on held-out rows is within
-        one standard error of the lowest, the smallest. "disagreement" needs no further training:
+    method : BaseDetrimentality or Pipeline
+        Gives the scores; cloned. A Pipeline that ends in a method gets `X` as it is, a table of
+        mixed types with gaps, say. Its own `contamination`, if it has one, counts for nothing here.
+    contamination : "auto", "disagreement", ("fdr", rate), float or int, default="auto"
+        How many rows to treat: a share in [0, 1) or a number. "auto" takes as many as are expected
+        to be wrong, where the method's `label_errors_` are known, as a committee's may be.
+        Otherwise, and for numbers and `per_class`, it compares the shares 0, 1, 2, 5, 10, 20, 30
+        and 40 % by cross-validation: of those whose loss on held-out rows is within one standard
+        error of the lowest, the smallest. "disagreement" needs no further training:
         it takes the rows whose label is not the one that the method's net predicts on the mean of
-        its checkpoints, or its committee out of sample.
+        its checkpoints, or its committee out of sample. ("fdr", 0.1) takes as many rows as may be
+        with 10 % of them rightly labelled (the false discovery rate), by the method's
+        `label_errors_`, and none, with an `UnknownErrorsWarning`, where that cannot be known.
     action : {"remove", "relabel"}, default="remove"
         Drop the rows, or give them the label that `estimator`, trained on the other rows,
         predicts. Relabelling is for classes.
@@ -41,7 +51,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         So many rows of every class (of all rows for a regression) are never removed.
     estimator : estimator, optional
         The model that "auto" trains to compare shares, and that relabels; by default the
-        method's net, or the default net for a method without one.
+        method's net, or the default net for a method without one, after the steps of a Pipeline.
     task : {"classification", "regression"}, optional
         What the targets are, where neither `method` nor `estimator` says it. By default their
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
@@ -60,12 +70,12 @@ class DetrimentalSampleCleaner(BaseCleaner):
         The rows removed, most detrimental first.
     relabelled_ : ndarray of shape (n_relabelled,)
         The rows whose label was changed, ascending.
-    method_ : BaseDetrimentality
+    method_ : BaseDetrimentality or Pipeline
         Fitted on all rows.
-    contamination_ : float, int or "disagreement"
-        The amount taken; the share chosen by "auto".
+    contamination_ : float, int, "disagreement" or ("fdr", rate)
+        The amount taken; that chosen by "auto".
     losses_ : dict of float to float
-        With "auto", the mean held-out loss after each share.
+        With "auto" by cross-validation, the mean held-out loss after each share.
     n_trainings_ : int
         How often the method was fitted and models were trained.
     n_features_in_ : int
@@ -100,7 +110,11 @@ class DetrimentalSampleCleaner(BaseCleaner):
     A net trained on a wrong label soon repeats it, so new labels are those of a model that never
     saw the rows in doubt.
 
-    Cost: one fit of the method; with "auto" and k folds, k more and at most 8 k trainings of the
+    "disagreement" also takes right labels of rows that are hard to predict, which harms models that
+    could learn them (``benchmarks/results/cleaning.md``): it suits data whose right labels are easy
+    to predict, or labels as bad as those of one annotator. ("fdr", rate) leaves hard rows alone.
+
+    Cost: one fit of the method; with "auto" by k folds, k more and at most 8 k trainings of the
     model. Relabelling trains it once, with "auto" at most 1 + 7 k times, besides
     (`n_trainings_`).
 
@@ -122,7 +136,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         self,
         method: Any,
         *,
-        contamination: float | str = "auto",
+        contamination: float | str | tuple[str, float] = "auto",
         action: str = "remove",
         per_class: bool = False,
         keep_minimum: int = 1,
@@ -156,9 +170,9 @@ class DetrimentalSampleCleaner(BaseCleaner):
         X_val, y_val : like X and y, optional
             Trusted rows, for methods that use them; `ValidationRows` within a search.
         groups : array-like of shape (n_samples,), optional
-            For the folds of "auto", which keep the rows of a group together. A search gives them to
-            its own folds alone, unless metadata routing is enabled and they are asked for by
-            `set_fit_request(groups=True)`.
+            For the folds of "auto" and those of the method's `cv`, which keep the rows of a group
+            together. A search gives them to its own folds alone, unless metadata routing is enabled
+            and they are asked for by `set_fit_request(groups=True)`.
 
         Returns
         -------
@@ -189,7 +203,10 @@ class DetrimentalSampleCleaner(BaseCleaner):
 
     def _cleaned(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Cleaned:
         fold_seed, model_seed, _ = draw_seeds(self.random_state, 3)
-        net = getattr(self.method, "net", None)
+        net = getattr(final_step(self.method), "net", None)
+        estimator = self.estimator
+        if estimator is None and is_model(net) and not isinstance(net, FrozenEstimator):
+            estimator = _in_place_of(self.method, net)
         if self.contamination == "auto" or self.action == "relabel":
             check_trainable(self.estimator)
             if self.estimator is None and isinstance(net, FrozenEstimator):
@@ -200,24 +217,41 @@ class DetrimentalSampleCleaner(BaseCleaner):
                 )
 
         def train(data: Data, rows: np.ndarray, targets: Any) -> Model:
-            if self.estimator is None:
+            if estimator is None:
                 given = replace(data.rows.part(rows), targets=check_targets(targets, len(rows)))
-                return _NetModel(train_net(without_recorders(net), given, model_seed))
+                steps = seeded_method(self.method, model_seed)
+                if given.is_raw:
+                    given = _seen_through(steps, given)
+                return _NetModel(train_net(without_recorders(net), given, model_seed), steps)
 
             def fit(X: Any, y: Any) -> Any:
                 with seeded(model_seed):
-                    return fit_whole(seeded_clone(self.estimator, model_seed), X, y)
+                    return fit_whole(seeded_clone(estimator, model_seed), X, y)
 
             return TrainedModel(data.train(fit, rows, targets), data.translator)
 
         return self._clean((X, y, X_val, y_val), train, fold_seed, groups)[0]
 
 
-class _NetModel:
-    """A trained net that takes and gives what the user does."""
+def _in_place_of(method: Any, model: Any) -> Any:
+    """Put a model at the place of the method, after the steps of a pipeline."""
+    if not isinstance(method, Pipeline):
+        return model
+    return Pipeline([*method.steps[:-1], ("model", model)])
 
-    def __init__(self, trained: TrainedNet) -> None:
-        self.trained = trained
+
+def _seen_through(pipeline: Any, rows: Rows) -> Rows:
+    """Fit the steps before the method, and give rows as its net takes them."""
+    seen, _ = fit_steps(pipeline, rows)
+    return replace(seen, inputs=check_inputs(final_step(pipeline), seen.inputs, reset=True))
+
+
+class _NetModel:
+    """A trained net, after the steps of a pipeline, that takes and gives what the user does."""
+
+    def __init__(self, trained: TrainedNet, steps: Any) -> None:
+        self.trained, self.steps = trained, steps
 
     def predict(self, X: Any) -> np.ndarray:
+        X = as_last_step_sees(self.steps, X)
         return self.trained.predict(np.asarray(X) if is_table_or_images(X) else X)

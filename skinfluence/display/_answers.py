@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._label_errors import flagged_by
 from skinfluence.methods._out_of_sample import predicted_by
 from skinfluence.nets._labels import Labels
 from skinfluence.nets._task import settled_task
@@ -17,6 +18,9 @@ from skinfluence.rows._parameters import check_parameter, is_integer, is_real
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import are_numbers, check_class_labels, one_label_a_row
 from skinfluence.rows._worst_rows import number_of_rows
+
+# Of the rows flagged, so many may be rightly labelled.
+FALSE_ALARMS = 0.1
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,11 @@ def flags_of(
         flags = np.zeros(n_rows, dtype=bool)
         flags[np.argsort(-scores, kind="stable")[: number_of_rows(budget, n_rows)]] = True
         return flags
-    if hasattr(method, "disagrees_"):
-        return np.asarray(method.disagrees_)
+    if hasattr(method, "label_errors_"):
+        flags = np.zeros(len(scores), dtype=bool)
+        instead = "Give a budget to mark as many as you can look at."
+        flags[flagged_by(method, FALSE_ALARMS, instead=instead)] = True
+        return flags
     return np.asarray(method.labels_ == 1) if hasattr(method, "labels_") else None
 
 

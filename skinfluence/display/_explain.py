@@ -97,7 +97,7 @@ def explain(
     >>> print(why.text.splitlines()[0])
     Row 3: detrimentality ..., number 1 of 150 from the most detrimental down.
     """
-    answers = answers_of(method, X, y)
+    answers = answers_of(method, X, y, budget=0)
     n_rows = len(answers.given)
     check_parameter(
         "row",

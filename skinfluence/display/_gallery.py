@@ -170,7 +170,7 @@ class SampleGalleryDisplay:
         ValueError
             If `X` and `y` are not those of the method, or a parameter is out of range.
         """
-        answers = answers_of(method, X, y)
+        answers = answers_of(method, X, y, budget=0)
         predictions = answers.predictions
         seen_in = predictions is not None and not predictions.out_of_sample
         suspects, columns = suspects_of(

@@ -9,8 +9,8 @@ from scipy.stats import t as student_t
 
 from skinfluence.display._answers import Answers, answers_of, method_of
 from skinfluence.display._course import codes_in
+from skinfluence.display._noise_matrix import confident_disagreements
 from skinfluence.display._optional import load_pandas
-from skinfluence.methods._p_values import confident_disagreements
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_parameter, is_positive_number
 from skinfluence.rows._targets import check_targets, classes_and_codes
@@ -42,18 +42,22 @@ def groups_frame(method: Any, X: Any, y: Any, *, by: Any, level: float = 0.95) -
             Where its rows stand in the ranking of all, from 0 to 1, on the mean, with Student's
             interval; 0.5 if the group is like all. Higher = more detrimental.
         expected_errors
+            How many of its labels are expected to be wrong, by the method's `label_errors_`: the
+            sum of their probabilities, which is too low where wrong labels are not known there.
+        contradicted
             How many rows have a label that is confidently contradicted, by models that were not
-            trained on them (as `expected_errors` of `CalibratedDetrimentality` counts them).
-        error_rate, rate_low, rate_high
+            trained on them (the confident joint of Northcutt et al. 2021). Hard rows are among
+            them: it compares groups, and does not count errors.
+        rate, rate_low, rate_high
             The share of them in the group, with Wilson's interval.
         p_value
             Of the group's labels being no worse than those of all other rows: Fisher's exact test
-            of the errors, or without predictions the rank test of the scores; one-sided, and
+            of the contradicted, or without predictions the rank test of the scores; one-sided, and
             Holm-adjusted for the number of groups.
         trust_less
             True where the p-value is below ``1 - level``.
 
-        Errors and rates are left out where the method has no class probabilities out of sample.
+        What the method has not is left out: it takes class probabilities out of sample.
 
     Raises
     ------
@@ -95,13 +99,17 @@ def groups_frame(method: Any, X: Any, y: Any, *, by: Any, level: float = 0.95) -
         "a float in (0, 1)",
         holds=lambda value: is_positive_number(value) and value < 1,
     )
-    answers = answers_of(method, X, y)
+    answers = answers_of(method, X, y, budget=0)
     names, codes = classes_and_codes(_groups(X, by, len(answers.given)))
     places = quantiles(answers.detrimentality)
     errors = _contradicted(method_of(method), answers)
     members = [codes == number for number in range(len(names))]
     lines = [_line(places, errors, rows, level) for rows in members]
     frame = pandas.DataFrame(lines, index=pandas.Index(names))
+    found = getattr(method_of(method), "label_errors_", None)
+    if found is not None:
+        wrong = [found.p_wrong[rows].sum() for rows in members]
+        frame.insert(list(frame).index("place_high") + 1, "expected_errors", wrong)
     frame["p_value"] = holm([_p_value(places, errors, rows) for rows in members])
     frame["trust_less"] = frame["p_value"] < 1 - level
     first = ["p_value", "mean_place" if errors is None else "rate_low"]
@@ -147,8 +155,8 @@ def _line(
     if errors is not None:
         n_errors = int(errors[rows].sum())
         low, high = wilson_interval(n_errors, n_rows, level)
-        rates = {"error_rate": n_errors / n_rows, "rate_low": low, "rate_high": high}
-        line |= {"expected_errors": n_errors, **rates}
+        line |= {"contradicted": n_errors, "rate": n_errors / n_rows}
+        line |= {"rate_low": low, "rate_high": high}
     return line
 
 
@@ -166,8 +174,6 @@ def _p_value(
 
 def _contradicted(method: Any, answers: Answers) -> NDArray[np.bool_] | None:
     """Tell which labels models that did not see the row are confident against."""
-    if hasattr(method, "disagrees_"):
-        return np.asarray(method.disagrees_)
     found = getattr(method, "oof_probabilities_", None)
     if found is None or not hasattr(method, "classes_"):
         return None

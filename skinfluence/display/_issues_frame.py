@@ -21,9 +21,10 @@ def issues_frame(method: Any, X: Any, y: Any, *, budget: float | None = None) ->
         The targets that it was fitted on.
     budget : int, float or None, default=None
         How many of the most detrimental rows to flag: a number of rows, or a share in [0, 1]. None
-        leaves it to the method: the rows in `disagrees_` of `CalibratedDetrimentality`, those
-        where `labels_` is 1 (the share `contamination`, which says nothing of how many are wrong),
-        or no column.
+        leaves it to the method: by its `label_errors_`, if it has them, as many as may be with
+        one in ten rightly labelled, and none, with an `UnknownErrorsWarning`, where that cannot be
+        known; else the rows where `labels_` is 1 (the share `contamination`, which says nothing of
+        how many are wrong), or no column.
 
     Returns
     -------

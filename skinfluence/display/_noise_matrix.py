@@ -7,13 +7,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from skinfluence.display._answers import method_of, out_of_sample_probabilities
 from skinfluence.display._style import SHADES, axes_for, shorten
-from skinfluence.methods._p_values import confident_classes
 from skinfluence.nets._labels import Labels
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._targets import check_class_labels, check_targets, classes_and_codes
 
 # Of more classes than this, cells would be too small for their counts at the usual size.
 _MOST_AT_USUAL_SIZE = 12
+
+
+def confident_disagreements(
+    probabilities: NDArray[np.float64], codes: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Tell which rows a net confidently counts to another class than the given one."""
+    counted = confident_classes(probabilities, codes)
+    return np.asarray((counted >= 0) & (counted != codes))
+
+
+def confident_classes(
+    probabilities: NDArray[np.float64], codes: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Say which class a net confidently counts each row to, -1 for none."""
+    # As for the confident joint of Northcutt et al. 2021: of the classes whose probability reaches
+    # the mean that rows given this class have for it, the likeliest. A class given to no row is
+    # never counted.
+    thresholds = np.full(probabilities.shape[1], np.inf)
+    for code in np.unique(codes):
+        thresholds[code] = probabilities[codes == code, code].mean()
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    return np.where(confident.max(1) >= 0, confident.argmax(1), -1)
 
 
 def expected_counts(

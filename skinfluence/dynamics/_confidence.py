@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+import numpy as np
 from torch import Tensor
 
 from skinfluence.dynamics._checkpoint_mean import CheckpointMean
@@ -17,6 +18,7 @@ from skinfluence.dynamics._formulas import (
 )
 from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._outputs import class_codes, class_scores
+from skinfluence.nets._judges import check_model
 from skinfluence.nets._predictions import check_given_net_has_classes
 
 
@@ -31,10 +33,14 @@ class ClassScore(CheckpointMean):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_given_net_has_classes(self.net)
+        check_model(self.net, cv=self.cv, checkpoints=self.checkpoints, needs_classes=True)
 
     def _read(self, net_loss: NetLoss, X: Nested, y: Tensor) -> Vector:
         log_p = log_softmax(class_scores(self.net_, net_loss.forward(X)))
         return self._formula(log_p, class_codes(y, log_p.shape[1]))
+
+    def _of_predictions(self, predicted: Matrix, targets: Codes) -> Vector:
+        return self._formula(np.log(np.maximum(predicted, np.finfo(np.float64).tiny)), targets)
 
 
 class SelfConfidence(ClassScore):
@@ -46,9 +52,12 @@ class SelfConfidence(ClassScore):
 
     Parameters
     ----------
-    net : NeuralNet, FrozenEstimator or None, default=None
+    net : NeuralNet, classifier, FrozenEstimator or None, default=None
         As for `GradientEmbedding`; it must be a classifier. A frozen net must bring a trace if
-        there are several checkpoints.
+        there are several checkpoints. Or a scikit-learn classifier with `predict_proba`, which
+        gets `X` as it is and judges rows that it was not trained on: out of bag if it draws
+        bootstrap samples and `cv` is None, otherwise out of the folds of `cv`, five if None.
+        These scores stay in their unit. A frozen one is asked as it is. It is not cached.
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
@@ -70,12 +79,12 @@ class SelfConfidence(ClassScore):
     Attributes
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
-        ``-p_y``, float64, in [-1, 0]; with `cv`, quantiles in (0, 1).
+        ``-p_y``, float64, in [-1, 0]; with `cv` of a net, quantiles in (0, 1).
         Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
-    net_ : NeuralNet
-        The trained net.
+    net_ : NeuralNet or classifier
+        The trained net, or the model trained on all rows.
     trace_ : TrainingTrace
         The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)
@@ -136,9 +145,12 @@ class NormalizedMargin(ClassScore):
 
     Parameters
     ----------
-    net : NeuralNet, FrozenEstimator or None, default=None
+    net : NeuralNet, classifier, FrozenEstimator or None, default=None
         As for `GradientEmbedding`; it must be a classifier. A frozen net must bring a trace if
-        there are several checkpoints.
+        there are several checkpoints. Or a scikit-learn classifier with `predict_proba`, which
+        gets `X` as it is and judges rows that it was not trained on: out of bag if it draws
+        bootstrap samples and `cv` is None, otherwise out of the folds of `cv`, five if None.
+        These scores stay in their unit. A frozen one is asked as it is. It is not cached.
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
@@ -164,8 +176,8 @@ class NormalizedMargin(ClassScore):
         quantiles in (0, 1). Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
-    net_ : NeuralNet
-        The trained net.
+    net_ : NeuralNet or classifier
+        The trained net, or the model trained on all rows.
     trace_ : TrainingTrace
         The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)
@@ -227,9 +239,12 @@ class ConfidenceWeightedEntropy(ClassScore):
 
     Parameters
     ----------
-    net : NeuralNet, FrozenEstimator or None, default=None
+    net : NeuralNet, classifier, FrozenEstimator or None, default=None
         As for `GradientEmbedding`; it must be a classifier. A frozen net must bring a trace if
-        there are several checkpoints.
+        there are several checkpoints. Or a scikit-learn classifier with `predict_proba`, which
+        gets `X` as it is and judges rows that it was not trained on: out of bag if it draws
+        bootstrap samples and `cv` is None, otherwise out of the folds of `cv`, five if None.
+        These scores stay in their unit. A frozen one is asked as it is. It is not cached.
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
@@ -255,8 +270,8 @@ class ConfidenceWeightedEntropy(ClassScore):
         Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
-    net_ : NeuralNet
-        The trained net.
+    net_ : NeuralNet or classifier
+        The trained net, or the model trained on all rows.
     trace_ : TrainingTrace
         The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)
@@ -319,9 +334,12 @@ class EL2N(ClassScore):
 
     Parameters
     ----------
-    net : NeuralNet, FrozenEstimator or None, default=None
+    net : NeuralNet, classifier, FrozenEstimator or None, default=None
         As for `GradientEmbedding`; it must be a classifier. A frozen net must bring a trace if
-        there are several checkpoints.
+        there are several checkpoints. Or a scikit-learn classifier with `predict_proba`, which
+        gets `X` as it is and judges rows that it was not trained on: out of bag if it draws
+        bootstrap samples and `cv` is None, otherwise out of the folds of `cv`, five if None.
+        These scores stay in their unit. A frozen one is asked as it is. It is not cached.
     checkpoints : "last", "all" or int, default="last"
         Score at the end of training, or average over the end of every epoch or of k evenly
         spaced ones.
@@ -347,8 +365,8 @@ class EL2N(ClassScore):
         quantiles in (0, 1). Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
-    net_ : NeuralNet
-        The trained net.
+    net_ : NeuralNet or classifier
+        The trained net, or the model trained on all rows.
     trace_ : TrainingTrace
         The checkpoints, if there are several.
     classes_ : ndarray of shape (n_classes,)

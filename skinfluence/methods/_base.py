@@ -52,6 +52,8 @@ class BaseDetrimentality(
     ----------
     detrimentality_ : ndarray of shape (n_samples,)
         Float64, finite. Higher = more detrimental.
+    decision_scores_ : ndarray of shape (n_samples,)
+        `detrimentality_` by the name that PyOD gives it.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first; ties in the order of the rows.
     net_ : NeuralNet
@@ -81,7 +83,9 @@ class BaseDetrimentality(
     _trained: TrainedNet
     _validation_groups: NDArray[np.intp] | None
 
-    def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
+    ) -> Self:
         """Train the net and score every training row at its given label.
 
         Parameters
@@ -94,6 +98,10 @@ class BaseDetrimentality(
         X_val, y_val : like X and y, optional
             Trusted rows that the net is not trained on, for methods that need them. Within a
             search, wrap both as `ValidationRows` and give them as `X_val`.
+        groups : array-like of shape (n_samples,), optional
+            Rows of one group, such as those of a patient, are held out together in the folds of
+            `cv`. A Pipeline or a search hands them on where metadata routing is enabled and they
+            are asked for by `set_fit_request(groups=True)`.
 
         Returns
         -------
@@ -102,17 +110,26 @@ class BaseDetrimentality(
         Raises
         ------
         ValueError
-            If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, the net
-            does not fit the data, its training diverges, or it or its loader mixes up rows.
+            If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, there are
+            groups and no folds for them, the net does not fit the data, its training diverges, or
+            it or its loader mixes up rows.
         KeyboardInterrupt
             If a training is interrupted: no cut training is scored, cached or kept.
         """
-        return self._fit_given(X, y, *validation_parts(X_val, y_val))
+        return self._fit_given(X, y, *validation_parts(X_val, y_val), fold_groups=groups)
 
-    def _fit_given(self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any) -> Self:
+    def _fit_given(
+        self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any, *, fold_groups: Any = None
+    ) -> Self:
         """Parse what the user gave, once, and fit on it."""
         self._begin(X_val, groups)
-        rows = Rows.parse(self, X, y, task=settled_task(self))
+        if fold_groups is not None and not self._keeps_groups_together():
+            raise ValueError(
+                f"Got groups, whose rows are to stay together in folds, but {type(self).__name__}, "
+                "as it is set, has no folds of cv. Set cv=5, where it has that parameter, or leave "
+                "groups out."
+            )
+        rows = Rows.parse(self, X, y, task=settled_task(self), fold_groups=fold_groups)
         return self._fit_parsed(rows, rows.parse_validation(self, X_val, y_val, groups))
 
     def _fit_rows(self, rows: Rows, validation: Rows | None = None) -> Self:
@@ -120,6 +137,16 @@ class BaseDetrimentality(
         self._begin(validation, None if validation is None else validation.groups)
         rows.introduce(self)
         return self._fit_parsed(rows, validation)
+
+    def _fit_raw(self, rows: Rows, validation: Rows | None) -> Self:
+        """Fit on rows whose inputs nobody has looked at yet, as a part of another fit."""
+        self._begin(validation, None if validation is None else validation.groups)
+        groups = rows.fold_groups
+        own = Rows.parse(self, rows.inputs, rows.targets, task=rows.task, fold_groups=groups)
+        if validation is None:
+            return self._fit_parsed(own, None)
+        parts = validation.inputs, validation.targets, validation.groups
+        return self._fit_parsed(own, own.parse_validation(self, *parts))
 
     def _begin(self, validation: object, groups: object) -> None:
         self._check_parameters()
@@ -144,6 +171,11 @@ class BaseDetrimentality(
         prepared = self._prepare(rows, validation)
         with self._threads():
             return self._fit_scores(*prepared)
+
+    @property
+    def decision_scores_(self) -> NDArray[np.float64]:
+        """`detrimentality_` by the name that PyOD gives it."""
+        return self.detrimentality_
 
     def _rank(self, scores: NDArray[np.float64]) -> None:
         check_finite(scores, "detrimentality_")
@@ -211,7 +243,7 @@ class BaseDetrimentality(
             )
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
     ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
@@ -227,13 +259,17 @@ class BaseDetrimentality(
             As for `fit`.
         X_val, y_val : like X and y, optional
             As for `fit`.
+        groups : array-like of shape (n_samples,), optional
+            As for `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, 1)
             `detrimentality_`. Higher = more detrimental.
         """
-        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).detrimentality_
+        # a subclass's own fit may know of no groups
+        folds = {} if groups is None else {"groups": groups}
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, **folds).detrimentality_
         return scores[:, np.newaxis]
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -332,9 +368,21 @@ class BaseDetrimentality(
         """Tell whether the method, as it is set, trains one net on the rows, and follows it."""
         return type(self)._prepare is BaseDetrimentality._prepare
 
+    def _takes_raw(self) -> bool:
+        """Tell whether the method, as it is set, hands rows on unchecked, as to a pipeline."""
+        return False
+
     def _needs_validation(self) -> bool:
         """Tell whether the method, as it is set, uses X_val and y_val."""
         return False
+
+    def _takes_models(self) -> bool:
+        """Tell whether a scikit-learn model may stand in for the net."""
+        return False
+
+    def _keeps_groups_together(self) -> bool:
+        """Tell whether the method, as it is set, splits rows into folds that groups are for."""
+        return self._cross_validates()
 
     def _fold_parameters(self, number: int) -> dict[str, Any]:
         """Say what is to be set on the clone for a fold, such as a file of its own."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from skinfluence.gradients._skorch import kind_of
+from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._out_of_sample import keep_held_out, predicted_by
 from skinfluence.methods._parts import fit_part, scores_by
 from skinfluence.rows._folds import (
@@ -47,7 +47,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
 
     seed = method._seeds[1]
     if out_of_fold:
-        scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed)
+        scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed, groups=rows.fold_groups)
         every = np.sort(np.concatenate(method._fold_scores))
         method._fold_scores = [every if have_no_scale(s) else s for s in method._fold_scores]
     else:
@@ -80,7 +80,7 @@ def strata_of(rows: Rows, net: Any) -> np.ndarray:
             "Got y=None, but splitting the rows into folds needs the targets as y. Pass them "
             "besides the data set, or give X_val and y_val and leave cv=None."
         )
-    classifies = not rows.is_numeric if net is None else kind_of(net) in {"classes", "binary"}
+    classifies = kind_of(net) in {"classes", "binary"} if is_net(net) else not rows.is_numeric
     return rows.strata(classifies)
 
 
@@ -96,11 +96,16 @@ def swapped_scores(
 
 
 def out_of_fold_scores(
-    score: Score, strata: np.ndarray, *, cv: object, seed: int
+    score: Score,
+    strata: np.ndarray,
+    *,
+    cv: object,
+    seed: int,
+    groups: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float64]:
     """Score each fold of the rows by what was fitted on the other folds, by fold quantiles."""
     raw, merged, few = np.empty(len(strata)), np.empty(len(strata)), []
-    for train, held in folds_of(strata, cv=cv, seed=seed):
+    for train, held in folds_of(strata, cv=cv, seed=seed, groups=groups):
         raw[held] = _checked(score(train, held), len(held))
         merged[held] = quantiles(raw[held])
         if have_no_scale(raw[held]):

@@ -1,8 +1,9 @@
 """How likely each given label is wrong, and how many are: by predictions out of sample."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +11,7 @@ from scipy.optimize import brentq, minimize
 from scipy.special import softmax
 from scipy.stats import norm, t
 
+from skinfluence.exceptions import UnknownErrorsWarning
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._parameters import check_parameter, is_real
 from skinfluence.rows._targets import classes_and_codes
@@ -126,6 +128,33 @@ class LabelErrors:
         false_alarms = np.cumsum(1 - self._cautious[order]) / np.arange(1, len(order) + 1)
         allowed = np.flatnonzero(false_alarms <= rate)
         return order[: allowed[-1] + 1 if len(allowed) else 0]
+
+
+def label_errors_of(method: Any) -> LabelErrors:
+    """Give what a fitted method says of its labels, or say what has it."""
+    errors: LabelErrors | None = getattr(method, "label_errors_", None)
+    if errors is None:
+        raise ValueError(
+            f"{type(method).__name__}, as it is set, has no label_errors_, which say how likely "
+            "each label is wrong. Use OutlierGradientDetector() without a net, or "
+            "CalibratedDetrimentality(method)."
+        )
+    return errors
+
+
+def flagged_by(method: Any, rate: float, *, instead: str) -> NDArray[np.intp]:
+    """Take the beginning of a method's ranking that keeps a rate of false alarms, worst first."""
+    errors = label_errors_of(method)
+    if not errors.is_known:
+        low, high = errors.interval
+        warnings.warn(
+            "No row is flagged: wrong labels cannot be told from rows that are hard to predict "
+            f"here. There may be {low:.0f} to {high:.0f} of them in {len(errors.p_wrong)} rows. "
+            f"{instead}",
+            UnknownErrorsWarning,
+            stacklevel=3,
+        )
+    return errors.flagged(rate, method.ranking_)
 
 
 def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors:

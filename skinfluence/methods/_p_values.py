@@ -1,4 +1,4 @@
-"""Scores as p-values among rows that look clean, and disagreements that are confident."""
+"""Scores as p-values among rows that look clean."""
 
 from typing import NamedTuple
 
@@ -39,28 +39,6 @@ def held_out_p_values(
     beyond = ~looks_clean & (at_least == 0)
     place[beyond] = _at_least(reference.beyond, scores[beyond]) / max(len(reference.beyond), 1)
     return np.where(beyond, place, 1 + at_least) / (1 + len(reference.clean) - itself)
-
-
-def confident_disagreements(
-    probabilities: NDArray[np.float64], codes: NDArray[np.intp]
-) -> NDArray[np.bool_]:
-    """Tell which rows a net confidently counts to another class than the given one."""
-    counted = confident_classes(probabilities, codes)
-    return np.asarray((counted >= 0) & (counted != codes))
-
-
-def confident_classes(
-    probabilities: NDArray[np.float64], codes: NDArray[np.intp]
-) -> NDArray[np.intp]:
-    """Say which class a net confidently counts each row to, -1 for none."""
-    # As for the confident joint of Northcutt et al. 2021: of the classes whose probability reaches
-    # the mean that rows given this class have for it, the likeliest. A class given to no row is
-    # never counted.
-    thresholds = np.full(probabilities.shape[1], np.inf)
-    for code in np.unique(codes):
-        thresholds[code] = probabilities[codes == code, code].mean()
-    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
-    return np.where(confident.max(1) >= 0, confident.argmax(1), -1)
 
 
 def _at_least(ordered: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.int64]:

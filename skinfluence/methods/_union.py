@@ -9,19 +9,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._parts import fit_part
+from skinfluence.nets._judges import Judge, is_model, judge_of, judges_by_folds
 from skinfluence.nets._labels import name_classes, names_no_classes
-from skinfluence.nets._trained_net import train_net, unfitted_net
+from skinfluence.nets._trained_net import no_net, train_net, unfitted_net
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_contamination, check_parameter
+from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._rows import ModelRows, Rows
-from skinfluence.rows._seeds import seeded_clone
 from skinfluence.rows._targets import classes_and_codes
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._recorder import recorder_for
@@ -53,15 +56,18 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
 
     Parameters
     ----------
-    methods : list of (str, BaseDetrimentality)
+    methods : list of (str, BaseDetrimentality or Pipeline)
         Names and methods; cloned. Their parameters are the union's own as `name__parameter`, so
         that a grid search reaches them; a method is replaced as `name`. Methods without a net of
         their own share the union's, trained once with all that any of them needs recorded. Those
         that have one, need a special one (such as SGD), or split the rows for `cv` or in want of
-        X_val, train their own, and so does `OutlierGradientDetector` its committee; with
-        ``committee=None`` it shares.
-    net : NeuralNet, FrozenEstimator or None, default=None
-        The net to share, as for `GradientEmbedding`.
+        X_val, train their own, and so do `OutlierGradientDetector` its committee (with
+        ``committee=None`` it shares) and the last step of a Pipeline, whose steps get the rows as
+        they are given.
+    net : NeuralNet, classifier, regressor, FrozenEstimator or None, default=None
+        The net to share, as for `GradientEmbedding`; or a scikit-learn model, as for
+        `SelfConfidence`, for methods that take one: it is trained once, and judges rows out of bag
+        or out of five folds.
     aggregate : {"rank_mean", "vote", None}, default="rank_mean"
         `detrimentality_` is the mean over the methods of a row's quantile, or the share of methods
         that have the row among their worst. None makes no one score: there are `scores_` and the
@@ -87,14 +93,14 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         The aggregate, if there is one, float64, in [0, 1]. Higher = more detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers by the aggregate, most detrimental first.
-    methods_ : dict of str to BaseDetrimentality
+    methods_ : dict of str to BaseDetrimentality or Pipeline
         Fitted.
     timings_ : dict of str to float
         Seconds of each method, and of the shared training as "training".
     rank_correlation_ : ndarray of shape (n_methods, n_methods)
         Spearman's correlation of the columns; NaN for a column that is constant.
-    net_ : NeuralNet
-        The shared net, if any method shares it.
+    net_ : NeuralNet, classifier or regressor
+        The shared net or model, if any method shares it.
     classes_ : ndarray of shape (n_classes,)
         The labels, if any method classifies.
     n_features_in_ : int
@@ -175,7 +181,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         return self
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
     ) -> NDArray[np.float64]:
         """Fit all methods and return the scores of the training rows at their given labels.
 
@@ -189,13 +195,15 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             As for `fit`.
         X_val, y_val : like X and y, optional
             For methods that need them.
+        groups : array-like of shape (n_samples,), optional
+            For methods with `cv`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_methods)
             `scores_`. Higher = more detrimental.
         """
-        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val).scores_
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, groups=groups).scores_
         return scores
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -246,12 +254,16 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
                 f"hold no '__' and are none of {sorted(taken)}. Rename them."
             )
         for name, method in self.methods:
-            if not isinstance(method, BaseDetrimentality):
-                raise TypeError(f"Got {name}={method!r}, but expected a detrimentality method.")
+            if not isinstance(final_step(method), BaseDetrimentality):
+                raise TypeError(
+                    f"Got {name}={method!r}, but expected a detrimentality method, or a Pipeline "
+                    "that ends in one."
+                )
 
     def _check_validation(self, X_val: object) -> None:
         """Leave it to the methods, unless none of them uses the rows."""
-        if X_val is not None and not any(method._needs_validation() for _, method in self.methods):
+        uses = any(final_step(method)._needs_validation() for _, method in self.methods)
+        if X_val is not None and not uses:
             names = [name for name, _ in self.methods]
             raise ValueError(
                 f"Got X_val, but none of the methods {names} uses validation rows as it is set. "
@@ -266,19 +278,22 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         shared = [m for _, m in self.methods if _shares_net(m, validation)]
         if shared:
             start = perf_counter()
-            self.net_ = self._train(rows, _merged(shared))
+            given = (
+                self._model_of(rows, shared) if is_model(self.net) else self._net_of(rows, shared)
+            )
+            self.net_ = given.net if isinstance(given, Judge) else given
             self.timings_["training"] = perf_counter() - start
         self.methods_: dict[str, Any] = {}
         nameless = replace(rows, feature_names=None)  # the union compares them, and hands on arrays
         for name, method in self.methods:
             start = perf_counter()
-            fitted = seeded_clone(method, self._seeds[1], deep=False)
+            fitted = seeded_method(method, self._seeds[1])
             if _shares_net(method, validation):
-                fitted.set_params(net=FrozenEstimator(self.net_))
-            trusted = validation if method._needs_validation() else None
+                fitted.set_params(net=FrozenEstimator(given))
+            trusted = validation if final_step(method)._needs_validation() else None
             self.methods_[name] = fit_part(fitted, nameless, trusted)
             self.timings_[name] = perf_counter() - start
-        for fitted in self.methods_.values():
+        for fitted in self._final_methods():
             if hasattr(fitted, "classes_"):
                 self.classes_ = fitted.classes_
                 break
@@ -287,6 +302,18 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             if kept:
                 setattr(self, name, kept[0])
         return ModelRows(rows.inputs, rows.targets), None
+
+    def _model_of(self, rows: Rows, shared: list[BaseDetrimentality]) -> Judge:
+        """Train the shared model, which judges rows out of sample, for methods that take one."""
+        others = [type(method).__name__ for method in shared if not method._takes_models()]
+        if others:
+            raise TypeError(no_net(self.net, ", ".join(others)))
+        return judge_of(self.net, rows, cv=None, seed=self._seeds[0])
+
+    def _net_of(self, rows: Rows, shared: list[BaseDetrimentality]) -> Any:
+        if rows.is_raw:  # for a pipeline besides
+            rows = Rows.parse(clone(shared[0]), rows.inputs, rows.targets, task=rows.task)
+        return self._train(rows, _merged(shared))
 
     def _train(self, rows: Rows, needs: TraceNeeds | None) -> Any:
         """Train the shared net; it brings its trace and the user's names of the classes."""
@@ -309,7 +336,7 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
     def _fit_scores(
         self, rows: ModelRows, validation: ModelRows | None
     ) -> NDArray[np.float64] | None:
-        columns = [method.detrimentality_ for method in self.methods_.values()]
+        columns = [method.detrimentality_ for method in self._final_methods()]
         self.scores_ = np.stack(columns, axis=1)
         self.rank_correlation_ = rank_correlation(self.scores_)
         if self.aggregate is None:
@@ -318,9 +345,25 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             return np.asarray(np.mean([quantiles(column) for column in columns], axis=0))
         n_worst = max(1, round(self.contamination * len(columns[0])))
         votes = np.zeros(len(columns[0]))
-        for method in self.methods_.values():
+        for method in self._final_methods():
             votes[method.ranking_[:n_worst]] += 1
         return votes / len(columns)
+
+    def _final_methods(self) -> list[Any]:
+        return [final_step(method) for method in self.methods_.values()]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if is_model(self.net):
+            tags.input_tags.sparse = get_tags(self.net).input_tags.sparse
+        return tags
+
+    def _takes_raw(self) -> bool:
+        return is_model(self.net) or any(takes_raw(m) for _, m in _pairs(self.methods))
+
+    def _keeps_groups_together(self) -> bool:
+        folds = judges_by_folds(self.net, None)
+        return folds or any(final_step(m)._keeps_groups_together() for _, m in self.methods)
 
     @property
     def _n_features_out(self) -> int:
@@ -342,7 +385,8 @@ def _merged(methods: list[BaseDetrimentality]) -> TraceNeeds | None:
 def _shares_net(method: Any, X_val: Any) -> bool:
     """Tell whether a method takes any trained net and has none of its own."""
     return (
-        getattr(method, "net", 0) is None
+        isinstance(method, BaseDetrimentality)  # what a pipeline ends in sees other rows
+        and getattr(method, "net", 0) is None
         and method._trains_net()
         and not hasattr(method, "_default_net")
         and not method._trains_folds(X_val)

@@ -1,5 +1,6 @@
 """How well scores find rows known to be noisy: by inspection from the top down, and in a search."""
 
+import warnings
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -8,8 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from skinfluence.exceptions import UnverifiedRowsWarning
 from skinfluence.rows._containers import check_finite, first_rows
 from skinfluence.rows._parameters import is_integer, is_positive_number
+from skinfluence.rows._pipelines import as_last_step_sees, final_step
+from skinfluence.rows._targets import is_missing
 from skinfluence.rows._worst_rows import number_of_rows
 
 
@@ -19,7 +23,7 @@ class DetectionCurve(NamedTuple):
     Attributes
     ----------
     n_inspected : ndarray of shape (n_samples,)
-        1, 2, ..., n_samples.
+        1, 2, ..., n_samples, of the rows that are verified.
     found : ndarray of shape (n_samples,)
         Share of the noisy rows that are among those inspected (recall).
     precision : ndarray of shape (n_samples,)
@@ -48,7 +52,8 @@ def detection_curve(is_noisy: ArrayLike, detrimentality: ArrayLike) -> Detection
     Parameters
     ----------
     is_noisy : array-like of shape (n_samples,)
-        Boolean, or 0 and 1: which rows are known to be noisy; at least one.
+        Boolean, or 0 and 1: which rows are known to be noisy; at least one. NaN, None or pandas' NA
+        is a row that nobody has verified: it is left out, with an `UnverifiedRowsWarning`.
     detrimentality : array-like of shape (n_samples,)
         Higher = more detrimental. Only the order counts.
 
@@ -94,12 +99,14 @@ def recall_at_budget(is_noisy: ArrayLike, detrimentality: ArrayLike, budget: flo
     Parameters
     ----------
     is_noisy : array-like of shape (n_samples,)
-        Boolean, or 0 and 1: which rows are known to be noisy; at least one.
+        Boolean, or 0 and 1: which rows are known to be noisy; at least one. NaN, None or pandas' NA
+        is a row that nobody has verified: it is left out, with an `UnverifiedRowsWarning`.
     detrimentality : array-like of shape (n_samples,)
         Higher = more detrimental. Only the order counts.
     budget : float or int
-        How many rows are inspected: a share in (0, 1] as a float, rounded to the nearest number
-        of rows, or a number of rows as an int from 1 on. So 1.0 is all rows, and 1 is one row.
+        How many of the verified rows are inspected: a share in (0, 1] as a float, rounded to the
+        nearest number of rows, or a number of rows as an int from 1 on. So 1.0 is all rows, and 1
+        is one row.
 
     Returns
     -------
@@ -130,7 +137,8 @@ def make_detection_scorer(metric: str = "average_precision") -> Any:
     """Make a scorer that says how well a method finds rows known to be noisy.
 
     For a search over a method's own parameters, where the noisy rows are known, as in data with
-    planted errors. Test folds are scored as new labelled rows, by `score_detrimentality`.
+    planted errors, or in part of the rows. Test folds are scored as new labelled rows, by
+    `score_detrimentality`; the estimator searched may be a Pipeline that ends in a method.
 
     Parameters
     ----------
@@ -142,12 +150,22 @@ def make_detection_scorer(metric: str = "average_precision") -> Any:
     callable
         ``scorer(method, X, y, is_noisy=...)``, higher = better, with `is_noisy` requested for
         scikit-learn's metadata routing. In a search, that must be enabled:
-        ``sklearn.set_config(enable_metadata_routing=True)``.
+        ``sklearn.set_config(enable_metadata_routing=True)``. Rows whose `is_noisy` is NaN, None or
+        pandas' NA are not verified: they are trained on, but not counted, with an
+        `UnverifiedRowsWarning`.
 
     Raises
     ------
     ValueError
-        If the metric is unknown; when called, if there are not both noisy and clean rows.
+        If the metric is unknown; when called, if there are not both noisy and clean rows among
+        those verified.
+
+    Notes
+    -----
+    A search turns the error of a scorer into the score NaN, with a warning. Give the search
+    ``error_score="raise"``, so that a test fold without verified rows of both kinds is said to be
+    one. Where few rows are verified, split by hand so that each fold has some of both kinds:
+    ``cv=list(StratifiedKFold(3).split(X, flags))`` with `flags` 0, 1 and, say, 2 for the others.
 
     Examples
     --------
@@ -186,14 +204,17 @@ class _DetectionScorer:
         return request
 
     def __call__(self, estimator: Any, X: object, y: object, *, is_noisy: ArrayLike) -> float:
-        noisy = _checked_flags(is_noisy)
-        scores = estimator.score_detrimentality(X, y)
-        if noisy.shape != scores.shape or noisy.all() or not noisy.any():
+        noisy, verified = _checked_flags(is_noisy)
+        scores = final_step(estimator).score_detrimentality(as_last_step_sees(estimator, X), y)
+        if verified.shape != scores.shape or noisy.all() or not noisy.any():
             raise ValueError(
-                f"Got is_noisy of shape {noisy.shape} with {int(noisy.sum())} noisy rows for "
-                f"{len(scores)} scored rows, but expected both noisy and clean rows in every test "
-                "fold. Stratify the folds by is_noisy, and pass it through the search's fit."
+                f"Got is_noisy of shape {verified.shape}, {int(noisy.sum())} of its "
+                f"{len(noisy)} verified rows noisy, for {len(scores)} scored rows, but expected "
+                "both noisy and clean rows in every test fold. Pass is_noisy through the search's "
+                "fit, and stratify the folds by it: cv=list(StratifiedKFold(3).split(X, flags)), "
+                "with flags of 0, 1 and, for rows that are not verified, 2."
             )
+        scores = scores[verified]
         measure = roc_auc_score if self.metric == "roc_auc" else average_precision_score
         return float(measure(noisy, scores))
 
@@ -212,37 +233,46 @@ def _expected_found(noisy: NDArray[np.bool_], scores: NDArray[np.float64]) -> ND
 def _checked(
     is_noisy: ArrayLike, detrimentality: ArrayLike
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    flags = _checked_flags(is_noisy)
+    flags, verified = _checked_flags(is_noisy)
     scores = np.asarray(detrimentality, dtype=np.float64)
-    if scores.ndim != 1 or flags.shape != scores.shape:
+    if scores.ndim != 1 or verified.shape != scores.shape:
         raise ValueError(
-            f"Got is_noisy of shape {flags.shape} and detrimentality of shape {scores.shape}, but "
-            "expected two one-dimensional arrays of the same rows."
+            f"Got is_noisy of shape {verified.shape} and detrimentality of shape {scores.shape}, "
+            "but expected two one-dimensional arrays of the same rows."
         )
     if not flags.any():
         raise ValueError(
-            f"None of the {len(flags)} rows is noisy, so there is nothing to find. Expected "
-            "is_noisy to be True for at least one row."
+            f"None of the {len(flags)} rows is noisy, so there is nothing to find. "
+            "Expected is_noisy to be True for at least one row."
         )
     check_finite(scores, "detrimentality")
-    return flags, scores
+    return flags, scores[verified]
 
 
-def _checked_flags(is_noisy: ArrayLike) -> NDArray[np.bool_]:
-    """Take True or False, or 1 or 0, for every row; a missing flag is no True."""
+def _checked_flags(is_noisy: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Take True or False, or 1 or 0, of the rows verified, and tell which rows are."""
     flags = np.asarray(is_noisy)
     if flags.dtype == np.bool_:
-        return flags
+        return flags, np.ones(flags.shape, dtype=bool)
     # element by element, as objects may be of any kind, pandas' NA among them
-    known = [isinstance(v, bool | np.bool_ | Real) and v in {0, 1} for v in flags.ravel()]
-    wrong = np.flatnonzero(~np.array(known, dtype=bool))
+    values = flags.ravel()
+    verified = np.array([not is_missing(value) for value in values], dtype=bool)
+    known = [isinstance(v, bool | np.bool_ | Real) and v in {0, 1} for v in values[verified]]
+    wrong = np.flatnonzero(verified)[~np.array(known, dtype=bool)]
     if len(wrong):
         raise ValueError(
-            f"Got is_noisy of dtype {flags.dtype} with {flags.ravel()[wrong[0]]!r} and the like in "
-            f"{len(wrong)} rows: {first_rows(wrong)}. Expected True or False (or 1 or 0) for every "
-            "row. From two sets of labels: y_noisy != y_clean."
+            f"Got is_noisy of dtype {flags.dtype} with {values[wrong[0]]!r} and the like in "
+            f"{len(wrong)} rows: {first_rows(wrong)}. Expected True or False (or 1 or 0), or NaN "
+            "for a row that is not verified. From two sets of labels: y_noisy != y_clean."
         )
-    return flags.astype(bool)
+    if not verified.all():
+        warnings.warn(
+            f"{int((~verified).sum())} of {len(verified)} rows have no is_noisy: they are not "
+            "verified, and left out.",
+            UnverifiedRowsWarning,
+            stacklevel=2,
+        )
+    return values[verified].astype(bool), verified.reshape(flags.shape)
 
 
 def _checked_budget(budget: float, n_samples: int) -> int:

@@ -34,6 +34,19 @@ _MIN_EPOCHS, _MAX_EPOCHS = 40, 200
 _MOST_COMPONENTS = 64
 
 
+class _OfColumns:
+    """A number for every column, of which a net's repr shows only how many there are."""
+
+    def __init__(self, values: ArrayLike) -> None:
+        self.values = np.asarray(values)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        return f"<{self.values.size} numbers>"
+
+
 class _StandardizedModule(nn.Module):
     """A net on inputs that are standardised; subclasses say what lies before the output layer."""
 
@@ -194,8 +207,8 @@ def default_net(
     return net_class(
         module,
         **dataset,
-        module__center=center_of_X,
-        module__scale=scale_of_X,
+        module__center=_OfColumns(center_of_X),
+        module__scale=_OfColumns(scale_of_X),
         module__n_outputs=n_outputs,
         module__output_center=center,
         module__output_scale=scale,
@@ -252,11 +265,12 @@ def sgd_net(
 
 def _target_traits(
     y: np.ndarray, task: str | None
-) -> tuple[type[NeuralNet], type[nn.Module], int, np.ndarray | float, np.ndarray | float]:
+) -> tuple[type[NeuralNet], type[nn.Module], int, ArrayLike, ArrayLike]:
     """Net class, criterion, number of outputs, and the outputs' standardisation."""
     if are_numbers(y, task):
         columns = check_numbers(y).reshape(len(y), -1).astype(np.float64)
-        return NeuralNetRegressor, nn.MSELoss, columns.shape[1], *center_and_scale(columns)
+        center, scale = map(_OfColumns, center_and_scale(columns))
+        return NeuralNetRegressor, nn.MSELoss, columns.shape[1], center, scale
     if y.ndim == 1 or y.shape[1:] == (1,):
         return NeuralNetClassifier, nn.CrossEntropyLoss, len(classes_and_codes(y)[0]), 0.0, 1.0
     if type_of_target(y) == "multilabel-indicator":

@@ -46,10 +46,10 @@ def from_torch(
         Trained. It is looked at, never changed: parameters, gradients, mode and device stay.
     criterion : torch.nn.Module
         The loss it was trained with, such as ``nn.CrossEntropyLoss()``: a mean or sum over rows.
-        With `CrossEntropyLoss`, and with `NLLLoss` of log-probabilities, the net is a classifier,
-        with `BCEWithLogitsLoss` of one output a binary one; with `MSELoss`, `L1Loss`,
-        `SmoothL1Loss` and `HuberLoss` it predicts numbers. Any other loss has gradients, but
-        nothing that needs predicted labels.
+        With ``CrossEntropyLoss``, and with ``NLLLoss`` of log-probabilities, the net is a
+        classifier, with ``BCEWithLogitsLoss`` of one output a binary one; with ``MSELoss``,
+        ``L1Loss``, ``SmoothL1Loss`` and ``HuberLoss`` it predicts numbers. Any other loss has
+        gradients, but nothing that needs predicted labels.
     X : array, tensor, dict of arrays or torch data set of n_samples rows
         The rows it was trained on, or some of them, as the module takes them.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)

@@ -68,7 +68,7 @@ def translator_of(model: Any, rows: Rows, seed: int) -> "Translator | None":
         encoded = cast_targets(sketch, encoded)
         translator.dtype = encoded.dtype
         if not net.callbacks:  # which may make the module fit the rows
-            inputs = cast_inputs(sketch, select(rows.inputs, few))
+            inputs = cast_inputs(sketch, _as_inputs(select(rows.inputs, few)))
             shaped = fitting_outputs(sketch, labels, inputs, encoded)
             translator.is_column = shaped is not None and shaped.shape[1:] == (1,)
     return translator
@@ -109,7 +109,7 @@ class Translator:
         """Train, by ``fit(X, y)``, on rows in the container given and as they were parsed."""
         targets = check_targets(y, n_samples_of(inputs))
         if self.is_bare:  # any other model takes rows in its own way
-            X = cast_inputs(initialized_copy(self._net, self._seed), inputs)
+            X = cast_inputs(initialized_copy(self._net, self._seed), _as_inputs(inputs))
         model, broadcasts = self._train(fit, X, targets)
         if broadcasts and self.is_column:
             self.is_column = False

@@ -4,6 +4,7 @@ from typing import Any
 
 from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.rows._parameters import check_choice
@@ -16,7 +17,7 @@ _TARGETS = {"classification": "classes", "regression": "numbers"}
 def settled_task(owner: Any, implied: str | None = None) -> str | None:
     """Find the one kind of target that all parameters are for; None leaves it to the values."""
     said, models = [], []
-    for name, value in owner.get_params().items():
+    for name, value in _parameters_that_count(owner).items():
         *owners, last = name.split("__")
         if {*owners} & {*_MODELS, "detector"}:  # judges gradients, or is a part of a model
             continue
@@ -43,6 +44,18 @@ def settled_task(owner: Any, implied: str | None = None) -> str | None:
         f"{first} {_TARGETS[task]}, but {second} {_TARGETS[other]}. {fix}; a net says by its class "
         "what it is for, NeuralNetClassifier or NeuralNetRegressor, and needs no task besides."
     )
+
+
+def _parameters_that_count(owner: Any) -> dict[str, Any]:
+    """Leave out what steps before the last one of a pipeline hold, such as models that impute."""
+    parameters: dict[str, Any] = owner.get_params()
+    before = tuple(
+        f"{name}__{step}__"
+        for name, value in parameters.items()
+        if isinstance(value, Pipeline)
+        for step, _ in value.steps[:-1]
+    )
+    return {name: value for name, value in parameters.items() if not name.startswith(before)}
 
 
 def task_of_model(model: Any) -> str | None:

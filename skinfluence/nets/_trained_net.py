@@ -36,6 +36,7 @@ from skinfluence.nets._cache import train_once
 from skinfluence.nets._default import default_net
 from skinfluence.nets._labels import Labels, labels_in, labels_of_fitted
 from skinfluence.nets._predictions import predict, predict_codes, root_mean_squared_error
+from skinfluence.nets._task import task_of_model
 from skinfluence.nets._training import (
     check_converged,
     fit_net,
@@ -194,6 +195,18 @@ def train_net(
     return _trained(net, rows, seed, needs=needs, memory=memory)
 
 
+def no_net(model: Any, method: str = "this method") -> str:
+    """Say what takes a scikit-learn model in place of a net, and what does not."""
+    model = model.estimator if isinstance(model, FrozenEstimator) else model
+    return (
+        f"Got net={type(model).__name__}, but {method} needs the parameters of a net, along its "
+        "training or at its end, which that model has none of. SelfConfidence, NormalizedMargin, "
+        "ConfidenceWeightedEntropy, EL2N and LossScore take any classifier, LossScore any "
+        "regressor, and OutlierGradientDetector takes them as "
+        "committee=[('model', model)]. Use one of these, or a skorch net."
+    )
+
+
 def unfitted_net(
     net: object, rows: Rows, seed: int, default: Callable[..., Net] = default_net
 ) -> Net:
@@ -201,6 +214,8 @@ def unfitted_net(
     if is_net(net):
         copy: Net = clone(net)
         return copy
+    if task_of_model(net) is not None:
+        raise TypeError(no_net(net))
     if net is not None:
         raise TypeError(
             f"Got net={net!r}, but expected a skorch net, a FrozenEstimator of a fitted one, or "
@@ -283,6 +298,8 @@ def _on_cpu(label: Any) -> Any:
 
 
 def _frozen(net: Any, rows: Rows, needs: TraceNeeds | None) -> TrainedNet:
+    if not is_net(net) and task_of_model(net) is not None:
+        raise TypeError(no_net(net))
     if not is_net(net):
         raise TypeError(
             f"Got FrozenEstimator({net!r}) as net, but expected a frozen skorch net. In a "

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from skinfluence.exceptions import SmallClassWarning
+from skinfluence.rows._folds import place_among
 from skinfluence.rows._parameters import check_contamination
 from skinfluence.rows._seeds import seed_unset, seeded
 
@@ -192,13 +193,25 @@ class ClassConditionalDetector:
         self.seed = seed
 
     def fit(
-        self, embedding: np.ndarray, labels: np.ndarray, classes: np.ndarray
+        self,
+        embedding: np.ndarray,
+        labels: np.ndarray,
+        trusted: np.ndarray | None = None,
+        known: np.ndarray | None = None,
     ) -> NDArray[np.float64]:
-        """Fit on rows and their labels, out of all classes; give the scores of these rows."""
-        scores = np.empty(len(embedding))
-        counts = {label: int((labels == label).sum()) for label in classes.tolist()}
+        """Fit on rows by their labels, or on trusted ones; give quantiles within the class."""
+        reference = embedding if trusted is None else trusted
+        of_reference = labels if known is None else known
+        classes = np.unique(labels).tolist()
+        counts = {label: int((of_reference == label).sum()) for label in classes}
         small = [label for label, count in counts.items() if count < MIN_CLASS_ROWS]
         self._fitted: dict[Any, FittedDetector] = {}  # small classes share that of all classes
+        self._sorted: dict[Any, np.ndarray] = {}  # the scores that rows of a class are placed among
+
+        def scores_of(fitted: FittedDetector, part: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            scores = fitted.fit(part)  # training rows are never scored again
+            return scores if trusted is None else fitted.score(embedding[rows])
+
         if small:
             listing = ", ".join(f"{label!r} ({counts[label]} rows)" for label in small)
             warnings.warn(
@@ -208,22 +221,25 @@ class ClassConditionalDetector:
                 stacklevel=2,
             )
             pooled = FittedDetector(self.detector, self.seed)
-            pooled_scores = pooled.fit(embedding)
-        for label in counts:
+            of_all = scores_of(pooled, reference, np.arange(len(labels)))
+        places = np.empty(len(embedding))
+        for label in classes:
             rows = labels == label
             if label in small:
-                self._fitted[label] = pooled
-                scores[rows] = pooled_scores[rows]
+                self._fitted[label], among, own = pooled, of_all, of_all[rows]
             else:
                 self._fitted[label] = FittedDetector(self.detector, self.seed)
-                scores[rows] = self._fitted[label].fit(embedding[rows])
+                own = among = scores_of(self._fitted[label], reference[of_reference == label], rows)
+            self._sorted[label] = np.sort(among)
+            places[rows] = place_among(own, self._sorted[label])
         self.by_class_ = {label: fitted.detector for label, fitted in self._fitted.items()}
-        return scores
+        return places
 
     def score(self, embedding: np.ndarray, labels: np.ndarray) -> NDArray[np.float64]:
-        """Score rows, each by the detector of its class."""
-        scores = np.empty(len(embedding))
+        """Score rows, each by the detector of its class, and place it among the training rows."""
+        places = np.empty(len(embedding))
         for label in np.unique(labels).tolist():
             rows = labels == label
-            scores[rows] = self._fitted[label].score(embedding[rows])
-        return scores
+            scores = self._fitted[label].score(embedding[rows])
+            places[rows] = place_among(scores, self._sorted[label])
+        return places

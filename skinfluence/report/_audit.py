@@ -11,11 +11,7 @@ from numpy.typing import NDArray
 from skinfluence.datasets import conflicting_rows
 from skinfluence.display import groups_frame, issues_frame
 from skinfluence.display._optional import load_pandas
-from skinfluence.methods._label_errors import (
-    LabelErrors,
-    estimate_label_errors,
-    estimate_target_errors,
-)
+from skinfluence.methods._label_errors import LabelErrors, label_errors_of
 from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
 from skinfluence.report._columns import Column, columns_in
 from skinfluence.report._errors import AuditError
@@ -85,8 +81,10 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
     task = "regression" if is_numeric else "classification"
     method = OutlierGradientDetector(task=task, random_state=settings.seed).fit(inputs, given)
     say("looking at what it says")
-    issues = issues_frame(method, inputs, given).drop(columns=["flag"], errors="ignore")
-    errors = expected_errors(method, given, is_numeric=is_numeric)
+    # the flags and suggestions are those of this audit
+    own = ["flag", "suggested_value" if is_numeric else "suggested_label"]
+    issues = issues_frame(method, inputs, given, budget=0).drop(columns=own)
+    errors = label_errors_of(method)
     flagged = errors.flagged(settings.fdr, method.ranking_)
     n_review = max(len(flagged), min(_LEAST_TO_REVIEW, len(given)))
     if settings.n_flag is not None:
@@ -117,15 +115,6 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
         seconds=time.perf_counter() - start,
         warnings=warnings,
     )
-
-
-def expected_errors(
-    method: OutlierGradientDetector, given: np.ndarray, *, is_numeric: bool
-) -> LabelErrors:
-    """Estimate how many targets are wrong, and which, by models that did not see the row."""
-    if is_numeric:
-        return estimate_target_errors(method.oof_predictions_.reshape(-1), given)
-    return estimate_label_errors(method.oof_probabilities_, given)
 
 
 def encoded(frame: Any, seed: int) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Subset
 
+from skinfluence.rows._pipelines import takes_raw
+
 Container = TypeVar("Container")
 
 
@@ -52,6 +54,9 @@ def n_samples_of(X: Any) -> int:
 
 def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     """Check inputs, and record (or compare with) the number and names of the features."""
+    if takes_raw(estimator):
+        given: Inputs = _checked_by_others(estimator, X, reset=reset)
+        return given
     if issparse(X):
         return _checked_sparse(estimator, X, reset=reset)
     check_is_dense(X)
@@ -79,6 +84,31 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     )
     check_finite(table, "X")
     return table
+
+
+def _checked_by_others(estimator: object, X: Any, *, reset: bool) -> Any:
+    """Leave rows as they are, for a pipeline's steps to check; their features are noted."""
+    if not hasattr(X, "__len__") and hasattr(X, "__array__"):
+        X = np.asarray(X)
+    if not hasattr(X, "__len__") and not hasattr(X, "shape"):
+        raise TypeError(f"Got X={X!r}, but expected rows: a data frame, an array or a list.")
+    kind = X.dtype.kind if isinstance(X, np.ndarray) else ""
+    if kind == "c":
+        raise ValueError("Complex data not supported: X holds complex numbers.")
+    if kind and kind in "biuf" and X.ndim < 2:  # of texts, one a row is usual
+        raise ValueError(
+            f"Expected a table, got an array of shape {X.shape}. Reshape your data: "
+            "X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one row."
+        )
+    fewest = 2 if reset else 1
+    if n_samples_of(X) < fewest:
+        raise ValueError(
+            f"Found array with {n_samples_of(X)} sample(s) while a minimum of {fewest} is required "
+            f"by {type(estimator).__name__}."
+        )
+    if not is_table_or_images(X):
+        return X
+    return validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
 def _checked_sparse(estimator: object, X: Any, *, reset: bool) -> csr_matrix:

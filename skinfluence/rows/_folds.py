@@ -1,11 +1,16 @@
 """Folds of the rows, and scores of several folds on one scale."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
 
 from skinfluence.rows._containers import first_rows
 from skinfluence.rows._parameters import is_integer, is_real
@@ -13,6 +18,13 @@ from skinfluence.rows._seeds import own_random_state
 
 # Of a fold that holds out so few rows, quantiles within the fold are no scale.
 FEW_ROWS = 3
+# By whether groups are to stay together, and whether there are classes.
+_KINDS = {
+    (False, False): KFold,
+    (False, True): StratifiedKFold,
+    (True, False): GroupKFold,
+    (True, True): StratifiedGroupKFold,
+}
 # Row numbers: (trained on, held out).
 Fold: TypeAlias = tuple[np.ndarray, np.ndarray]
 
@@ -40,7 +52,7 @@ def check_cv(cv: object) -> None:
         raise ValueError(
             f"Got cv={cv!r}, but expected None, a number of folds of at least 2, a splitter "
             "with a method split, such as StratifiedKFold, or a list of (training rows, held-out "
-            "rows), such as list(GroupKFold(5).split(X, y, groups))."
+            "rows). Rows of a group stay together by fit(X, y, groups=groups)."
         )
 
 
@@ -64,30 +76,49 @@ def checked_fold(train: object, held: object, n_rows: int) -> Fold:
     return fold
 
 
-def folds_of(strata: np.ndarray, *, cv: object, seed: int) -> list[Fold]:
+def folds_of(
+    strata: np.ndarray, *, cv: object, seed: int, groups: NDArray[np.intp] | None = None
+) -> list[Fold]:
     """Split rows into folds that hold out every row once, and of each stratum its share."""
     n_rows = len(strata)
     if hasattr(cv, "split"):
-        folds = _with_all_classes(list(cv.split(np.zeros((n_rows, 1)), strata)), strata)
+        folds = _with_all_classes(_split_by(cv, strata, groups), strata)
     elif isinstance(cv, list | tuple):
         folds = [checked_fold(train, held, n_rows) for train, held in cv]
         folds = _with_all_classes(folds, strata)
     else:
         names, codes, counts = np.unique(strata, return_inverse=True, return_counts=True)
         _check_classes_suffice(names, counts, cv)
-        splitter = StratifiedKFold if len(names) > 1 else KFold
+        splitter = _KINDS[groups is not None, len(names) > 1]
+        if groups is not None:
+            _check_groups_suffice(groups, cv)
         # codes, because StratifiedKFold refuses numbers in an array of objects
-        folds = list(splitter(cv, shuffle=True, random_state=seed).split(codes, codes))
+        split = splitter(cv, shuffle=True, random_state=seed).split(codes, codes, groups)
+        folds = list(split) if groups is None else _with_all_classes(list(split), strata)
     held = np.bincount(np.concatenate([held for _, held in folds]), minlength=n_rows)
     if (held != 1).any():
         row = int(np.flatnonzero(held != 1)[0])
         name = "cv" if isinstance(cv, list | tuple) else f"cv={cv!r}"
         raise ValueError(
             f"{name} holds out row {row} {held[row]} times; expected every row once, so that "
-            "each has one score. Use a number, KFold or StratifiedKFold, or the list of folds of "
-            "GroupKFold. Folds in time leave out the earliest rows."
+            "each has one score. Use a number, KFold, StratifiedKFold or GroupKFold. Folds in time "
+            "leave out the earliest rows."
         )
     return folds
+
+
+def _split_by(cv: Any, strata: np.ndarray, groups: NDArray[np.intp] | None) -> list[Fold]:
+    rows = np.zeros((len(strata), 1))
+    try:  # a splitter of one's own may know of no groups
+        return list(cv.split(rows, strata) if groups is None else cv.split(rows, strata, groups))
+    except ValueError as error:
+        if groups is None and "groups" in str(error):
+            raise ValueError(
+                f"cv={cv!r} keeps the rows of a group together, but fit got no groups. Call "
+                "fit(X, y, groups=groups), with the group of every row; in a Pipeline or a search, "
+                "enable metadata routing and ask for them by set_fit_request(groups=True)."
+            ) from error
+        raise
 
 
 def halves_of(strata: np.ndarray, *, validation: str | float, seed: int) -> list[Fold]:
@@ -132,7 +163,8 @@ def _with_all_classes(folds: list[Fold], strata: np.ndarray) -> list[Fold]:
             raise ValueError(
                 f"Fold {number} of cv trains on no row of class {name!r}: it holds out all "
                 f"{len(rows)} of them ({first_rows(rows)}). Use StratifiedKFold, or shuffle: "
-                "KFold takes rows in order, and these may be sorted by class."
+                "KFold takes rows in order, and these may be sorted by class. A class that is in "
+                "one group alone cannot be split: leave it out, or get rows of it in other groups."
             )
     return folds
 
@@ -191,4 +223,13 @@ def _check_classes_suffice(names: np.ndarray, counts: np.ndarray, n_folds: objec
         raise ValueError(
             f"cv={n_folds} needs {n_folds} rows of every class, but there are fewer of {listing}. "
             "Use fewer folds, or leave these classes out."
+        )
+
+
+def _check_groups_suffice(groups: NDArray[np.intp], n_folds: object) -> None:
+    n_groups = len(np.unique(groups))
+    if is_integer(n_folds) and n_groups < n_folds:
+        raise ValueError(
+            f"cv={n_folds} needs at least {n_folds} groups, but there are {n_groups}. Use fewer "
+            "folds, or finer groups."
         )

@@ -1,6 +1,6 @@
 """Rows: what the user gave, checked and parsed once, and the same as a model takes it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +14,13 @@ from skinfluence.rows._containers import (
     n_samples_of,
     select,
 )
+from skinfluence.rows._pipelines import as_last_step_sees, final_step, takes_raw
 from skinfluence.rows._targets import (
     are_numbers,
     check_numbers,
     check_targets,
     classes_and_codes,
+    group_codes,
     one_label_a_row,
     warn_of_many_classes,
 )
@@ -40,6 +42,8 @@ class Rows:
     is_numeric: bool  # numbers, not classes: by a `task`, else by values; if known at all
     feature_names: np.ndarray | None = None
     groups: NDArray[np.intp] | None = None  # of validation rows, for objectives that compare them
+    fold_groups: NDArray[np.intp] | None = None  # of training rows, which no fold may split
+    is_raw: bool = False  # the inputs are as the user gave them, for a pipeline's steps to check
 
     @classmethod
     def parse(
@@ -50,6 +54,7 @@ class Rows:
         *,
         task: str | None = None,
         groups: Any = None,
+        fold_groups: Any = None,
         reset: bool = True,
     ) -> "Rows":
         """Check what fit got (or, without `reset`, rows to judge) and note its features."""
@@ -67,7 +72,10 @@ class Rows:
         names = getattr(estimator, "feature_names_in_", None)
         if groups is not None:
             groups = classes_and_codes(check_targets(groups, n_samples_of(inputs)))[1]
-        return cls(inputs, targets, is_numeric, names, groups)
+        if fold_groups is not None:
+            fold_groups = group_codes(fold_groups, n_samples_of(inputs))
+        raw = takes_raw(estimator)
+        return cls(inputs, targets, is_numeric, names, groups, fold_groups, is_raw=raw)
 
     def parse_validation(
         self, estimator: object, X_val: object, y_val: object, groups: object = None
@@ -98,7 +106,22 @@ class Rows:
     def part(self, rows: np.ndarray) -> "Rows":
         """Take some rows, as arrays without names; their targets are what those of all are."""
         targets = None if self.targets is None else self.targets[rows]
-        return Rows(select(self.inputs, rows), targets, self.is_numeric)
+        groups = None if self.fold_groups is None else self.fold_groups[rows]
+        return Rows(
+            select(self.inputs, rows),
+            targets,
+            self.is_numeric,
+            fold_groups=groups,
+            is_raw=self.is_raw,
+        )
+
+    def seen_by(self, method: Any) -> "Rows":
+        """Give rows as a fitted method, or the last step of a pipeline, takes them."""
+        if not self.is_raw:
+            return self
+        final = final_step(method)
+        inputs = check_inputs(final, as_last_step_sees(method, self.inputs), reset=False)
+        return replace(self, inputs=inputs, is_raw=takes_raw(final))
 
     def introduce(self, estimator: Any) -> None:
         """Tell an estimator that is fitted on these rows what scikit-learn would have told it."""

@@ -86,6 +86,24 @@ def classes_and_codes(labels: np.ndarray) -> tuple[np.ndarray, NDArray[np.intp]]
     return classes, codes.reshape(-1)
 
 
+def group_codes(groups: object, n_rows: int) -> NDArray[np.intp]:
+    """Check groups of the rows, whose rows stay together in folds, and number them."""
+    found = np.asarray(groups)
+    if found.shape != (n_rows,):
+        raise ValueError(
+            f"Got groups of shape {found.shape} for {n_rows} rows, but expected the group of "
+            "every row, one-dimensional."
+        )
+    missing = [i for i, group in enumerate(found.tolist()) if is_missing(group)]
+    if missing:
+        raise ValueError(
+            f"groups holds NaN, NaT or None in {len(missing)} of {n_rows} rows: "
+            f"{first_rows(np.array(missing))}. Give every row a group; rows that stand alone each "
+            "have one of their own."
+        )
+    return classes_and_codes(found)[1]
+
+
 def is_regression_target(y: np.ndarray) -> bool:
     """Tell a numeric target by its values: floats with a fraction, or more than 20 distinct."""
     if y.dtype.kind != "f":
@@ -162,6 +180,7 @@ def _numbers_in(values: np.ndarray) -> np.ndarray:
 
 
 def is_missing(value: object) -> bool:
+    """Tell None, NaN, NaT and pandas' NA from values."""
     if value is None:
         return True
     try:

@@ -9,6 +9,7 @@ from sklearn.datasets import load_diabetes
 from skinfluence import CalibratedDetrimentality, LossScore, OutlierGradientDetector, RandomScore
 from skinfluence.display import groups_frame
 from skinfluence.display._groups import holm, wilson_interval
+from skinfluence.display._noise_matrix import confident_disagreements
 from tests._shared.problems import blobs, classifier
 
 NAMES = np.array(["ada", "bob", "eve", "kim"])
@@ -78,9 +79,11 @@ def test_calibrated_methods_count_what_they_say_they_expect(annotated):
     X, y, annotator, _, _ = annotated
     method = CalibratedDetrimentality(LossScore(classifier(max_epochs=3)), cv=2, random_state=0)
     frame = groups_frame(method.fit(X, y), X, y, by=annotator)
-    assert frame.expected_errors.sum() == method.expected_errors(1.0)
+    assert frame.expected_errors.sum() == pytest.approx(method.label_errors_.p_wrong.sum())
     rows = annotator == "kim"
-    errors = method.disagrees_
+    codes = np.searchsorted(method.classes_, y)
+    errors = confident_disagreements(method.oof_probabilities_, codes)
+    assert frame.contradicted["kim"] == errors[rows].sum()
     table = [
         [(errors & rows).sum(), (~errors & rows).sum()],
         [(errors & ~rows).sum(), (~errors & ~rows).sum()],

@@ -24,6 +24,7 @@ from skinfluence import (
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.display import issues_frame
+from skinfluence.exceptions import UnknownErrorsWarning
 from skinfluence.rows._folds import folds_of
 from tests._shared.problems import classifier, fitted_classifier, noisy_blobs, regressor
 
@@ -121,7 +122,8 @@ def test_calibrated_methods_add_p_values_and_their_own_flags():
     method = CalibratedDetrimentality(LossScore(classifier(max_epochs=8)), cv=2, random_state=0)
     frame = issues_frame(method.fit(X, WORDS), X, WORDS)
     np.testing.assert_array_equal(frame.p_value, method.p_values_)
-    np.testing.assert_array_equal(frame.flag, method.disagrees_)
+    flagged = method.label_errors_.flagged(0.1, method.ranking_)
+    np.testing.assert_array_equal(np.flatnonzero(frame.flag), np.sort(flagged))
 
 
 def test_a_net_that_saw_the_labels_is_named_so():
@@ -175,7 +177,9 @@ def test_images_are_not_judged_by_what_saw_them_in_part(brief_nets):
 def test_numbers_have_a_suggestion_and_a_residual():
     table, y = load_diabetes(return_X_y=True, as_frame=True)
     method = brief(contamination=0.05).fit(table, y)
-    frame = issues_frame(method, table, y)
+    with pytest.warns(UnknownErrorsWarning, match="No row is flagged"):
+        assert not issues_frame(method, table, y).flag.any()
+    frame = issues_frame(method, table, y, budget=0.05)
     np.testing.assert_array_equal(frame.given_value, y)
     np.testing.assert_allclose(frame.residual, y - frame.predicted_value)
     np.testing.assert_array_equal(frame.predicted_value, method.oof_predictions_)

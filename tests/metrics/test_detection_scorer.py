@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skinfluence import LossScore, NormDetector, OutlierGradientDetector
+from skinfluence.exceptions import UnverifiedRowsWarning
 from skinfluence.metrics import detection_curve, make_detection_scorer, recall_at_budget
 from tests._shared.problems import classifier, noisy_blobs
 
@@ -55,24 +56,47 @@ def test_bad_input_is_refused():
             make_detection_scorer()(method, X, y, is_noisy=flags)
 
 
-@pytest.mark.parametrize("missing", [np.nan, None, pd.NA, pd.NaT, "True", 2, -1, 0.5], ids=repr)
-@pytest.mark.parametrize("kind", [list, lambda flags: np.array(flags, object), pd.Series])
-def test_a_missing_flag_is_named_and_never_counts_as_noisy(missing, kind):
+class Scored:
+    def score_detrimentality(self, X, y):
+        return np.arange(6.0)
+
+
+def readings(flags, scores):
+    scorer = make_detection_scorer("roc_auc")
+    return (
+        lambda: scorer(Scored(), None, None, is_noisy=flags),
+        lambda: detection_curve(flags, scores).found,
+        lambda: recall_at_budget(flags, scores, 2),
+    )
+
+
+any_container = pytest.mark.parametrize(
+    "kind", [list, lambda flags: np.array(flags, object), pd.Series]
+)
+
+
+@pytest.mark.parametrize("wrong", ["True", 2, -1, 0.5], ids=repr)
+@any_container
+def test_a_flag_that_is_none_is_named(wrong, kind):
+    for read in readings(kind([True, False, True, wrong, False, True]), np.arange(6.0)):
+        with pytest.raises(ValueError, match=r"is_noisy of dtype .* rows: [03]"):
+            read()
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA, pd.NaT], ids=repr)
+@any_container
+def test_a_row_that_nobody_verified_counts_neither_as_noisy_nor_as_clean(missing, kind):
     flags = kind([True, False, True, missing, False, True])
     scores = np.arange(6.0)
-
-    class Scored:
-        def score_detrimentality(self, X, y):
-            return scores
-
-    scorer = make_detection_scorer("roc_auc")
-    for read in (
-        lambda: scorer(Scored(), None, None, is_noisy=flags),
-        lambda: detection_curve(flags, scores),
-        lambda: recall_at_budget(flags, scores, 0.5),
-    ):
-        with pytest.raises(ValueError, match="is_noisy of dtype"):
-            read()
+    others = np.array([0, 1, 2, 4, 5])
+    known = np.array([True, False, True, False, True])
+    expected = (
+        roc_auc_score(known, others),
+        *(read() for read in readings(known, scores[others])[1:]),
+    )
+    for read, value in zip(readings(flags, scores), expected):
+        with pytest.warns(UnverifiedRowsWarning, match="1 of 6 rows have no is_noisy"):
+            np.testing.assert_array_equal(read(), value)
 
 
 def test_flags_of_any_kind_that_say_true_or_false_are_taken():

@@ -7,18 +7,19 @@ from pyod.models.iforest import IForest
 from pyod.models.knn import KNN
 from pyod.models.lof import LOF
 from pyod.models.ocsvm import OCSVM
+from scipy.stats import rankdata
 from sklearn import set_config
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinfluence import GradientEmbedding, NormDetector, OutlierGradientDetector
 from skinfluence.exceptions import SmallClassWarning
-from skinfluence.outlier._detectors import FittedDetector
+from skinfluence.outlier._detectors import ClassConditionalDetector, FittedDetector
 from skinfluence.rows._rows import Rows
 from tests._shared.problems import (
     SmallMlp,
@@ -56,11 +57,16 @@ def test_class_conditional_fits_one_detector_a_class(detector):
     for label in range(3):
         own = FittedDetector(detector, method._seeds[1])
         expected = own.fit(embedding[y == label])
-        np.testing.assert_allclose(method.detrimentality_[y == label], expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            method.detrimentality_[y == label], rankdata(expected) / (len(expected) + 1), rtol=1e-6
+        )
         six = Rows(X[:6], np.full(6, label), is_numeric=False)
+        scores = own.score(method._embed(method._trained.coded(six)))
+        below = (expected < scores[:, np.newaxis]).sum(1)
+        through = (expected <= scores[:, np.newaxis]).sum(1)
         np.testing.assert_allclose(
             method.score_detrimentality(X[:6], np.full(6, label)),
-            own.score(method._embed(method._trained.coded(six))),
+            (below + through + 1) / 2 / (len(expected) + 1),
             rtol=1e-6,
         )
     assert np.isfinite(method.transform(X)).all()
@@ -86,6 +92,22 @@ def test_semi_supervised_fits_on_validation_rows(detector, class_conditional):
         assert not np.allclose(other.detrimentality_, method.detrimentality_)
 
 
+def test_classes_of_different_spread_are_ranked_on_one_scale():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 100)
+    # of class 1 gradients lie a thousand times as far apart: none of its rows is unusual
+    embedding = rng.normal(size=(200, 2))
+    is_outlying = np.arange(200) % 100 < 5
+    embedding[is_outlying] += rng.choice([-6, 6], size=(10, 2))
+    embedding *= np.where(labels == 1, 1000.0, 1.0)[:, np.newaxis]
+    detector = ClassConditionalDetector(KNN(), seed=0)
+    scores = detector.fit(embedding, labels)
+    assert average_precision_score(is_outlying, scores) > 0.95
+    raw = [FittedDetector(KNN(), 0).fit(embedding[labels == label]) for label in (0, 1)]
+    assert average_precision_score(is_outlying, np.concatenate(raw)) < 0.6
+    assert detector.score(embedding[:1] * 100, labels[:1]) > 0.99
+
+
 def test_small_class_is_judged_by_the_detector_of_all():
     X, y, _ = noisy_blobs(n=120)
     rows = np.flatnonzero(y != 2).tolist() + np.flatnonzero(y == 2)[:2].tolist()
@@ -95,7 +117,8 @@ def test_small_class_is_judged_by_the_detector_of_all():
     with pytest.warns(SmallClassWarning, match=r"2 \(2 rows\) have fewer than 10 rows"):
         method.fit(X, y)
     pooled = paper_method(frozen, detector=KNN()).fit(X, y)
-    np.testing.assert_array_equal(method.detrimentality_[y == 2], pooled.detrimentality_[y == 2])
+    places = rankdata(pooled.detrimentality_) / (len(y) + 1)  # two rows have no scale of their own
+    np.testing.assert_allclose(method.detrimentality_[y == 2], places[y == 2])
     by_class = method.detector_.by_class_
     assert by_class[0] is not by_class[1]
     assert len(by_class[0].decision_scores_) == (y == 0).sum()

@@ -29,7 +29,14 @@ class FitsObjective(InfluenceQueries):
     objective: object
 
     def fit(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, sensitive_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sensitive_val: Any = None,
+        *,
+        groups: Any = None,
     ) -> Self:
         """Train the net and score every training row at its given label.
 
@@ -39,15 +46,25 @@ class FitsObjective(InfluenceQueries):
         sensitive_val : array-like of shape (n_val,), optional
             The group of every validation row, for objectives that compare groups. Within a
             search or a cleaner, it goes into `ValidationRows`.
+        groups : None
+            For the folds of `cv`, which these methods have none of: refused.
 
         Returns
         -------
         self
         """
-        return self._fit_given(X, y, *validation_parts(X_val, y_val, sensitive_val))
+        parts = validation_parts(X_val, y_val, sensitive_val)
+        return self._fit_given(X, y, *parts, fold_groups=groups)
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, sensitive_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sensitive_val: Any = None,
+        *,
+        groups: Any = None,
     ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
@@ -55,14 +72,14 @@ class FitsObjective(InfluenceQueries):
 
         Parameters
         ----------
-        X, y, X_val, y_val, sensitive_val : as for `fit`
+        X, y, X_val, y_val, sensitive_val, groups : as for `fit`
 
         Returns
         -------
         ndarray of shape (n_samples, 1)
             `detrimentality_`. Higher = more detrimental.
         """
-        fitted = self.fit(X, y, X_val, y_val, sensitive_val)
+        fitted = self.fit(X, y, X_val, y_val, sensitive_val, groups=groups)
         scores: NDArray[np.float64] = fitted.detrimentality_
         return scores[:, np.newaxis]
 

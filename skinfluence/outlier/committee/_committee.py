@@ -10,6 +10,11 @@ from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._skorch import is_net, kind_of
+from skinfluence.methods._label_errors import (
+    LabelErrors,
+    estimate_label_errors,
+    estimate_target_errors,
+)
 from skinfluence.nets._labels import Labels, class_labels
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import (
@@ -200,6 +205,17 @@ class Committee:
         """Predict each training row's label by what judges it."""
         assert self.labels is not None
         return self.labels.decode(likeliest(self.judged, self._codes))
+
+    def label_errors(self) -> LabelErrors:
+        """Estimate which targets of the training rows are wrong, by what judges them."""
+        if self.kind == "classes" and self.out_of_sample.shape[1] > 1:
+            return estimate_label_errors(self.out_of_sample, self._codes)
+        if self.kind != "numbers" or self._codes.shape[1] != 1:
+            raise AttributeError(
+                "label_errors_ are those of one class of several, or of one number, a row, but "
+                "these rows have one class, or several labels or numbers. Fit one column alone."
+            )
+        return estimate_target_errors(self.out_of_sample[:, 0], self._codes[:, 0])
 
     def class_probabilities(self, inputs: Any, trace: object = None) -> NDArray[np.float64]:
         """Predict class probabilities of rows not trained on, in the order of the labels."""

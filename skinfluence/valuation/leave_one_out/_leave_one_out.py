@@ -174,7 +174,7 @@ class LeaveOneOut(BaseDetrimentality):
         self.verbose = verbose
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None
+        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
     ) -> NDArray[np.float64]:
         """Train with and without every row and return the scores.
 
@@ -183,7 +183,7 @@ class LeaveOneOut(BaseDetrimentality):
 
         Parameters
         ----------
-        X, y, X_val, y_val : as for `fit`
+        X, y, X_val, y_val, groups : as for `fit`
 
         Returns
         -------
@@ -202,7 +202,7 @@ class LeaveOneOut(BaseDetrimentality):
             holds=lambda subset: subset is None,
             fix="Use fit, and read detrimentality_ and rows_.",
         )
-        return super().fit_transform(X, y, X_val, y_val)
+        return super().fit_transform(X, y, X_val, y_val, groups=groups)
 
     _default_net = staticmethod(sgd_net)
 

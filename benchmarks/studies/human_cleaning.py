@@ -1,0 +1,93 @@
+"""Test accuracy after cleaning labels that people got wrong, or flipped ones, by a committee.
+
+    python -m benchmarks.studies.human_cleaning --data DIR --draws 10
+
+Music and LabelMe: one answer a row, drawn anew each time, and the test rows with their true labels.
+`OutlierGradientDetector()` is fitted once; a logistic regression and a forest are trained on all
+rows, on those that `contamination="disagreement"` keeps, on those that ("fdr", 0.2) keeps, without
+the worst 10 % of the ranking, without as many random rows as disagree, and without exactly the
+wrong ones. Gains over all rows in points of accuracy, with 95 % intervals over paired draws.
+With `--sets letter satellite`, rows as in the battery "eight" and `--noise`, or none.
+"""
+
+import argparse
+
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.data import add_data_argument, clean_table, files, load
+from benchmarks.data.noise import plant
+from benchmarks.studies.cleaning import interval
+from skinfluence import OutlierGradientDetector
+
+CROWDS = {"music": "music_crowd", "labelme": "labelme_crowd"}
+ARMS = ("disagreement", "random", "fdr", "worst 10 %", "oracle")
+
+
+def problem_of(name, noise, draw, folder):
+    """Give training rows, labels, which are wrong, and test rows with true labels."""
+    if name in CROWDS:
+        problem, stored = load(name, "human", draw, folder), files.arrays(folder, CROWDS[name])
+        return problem.X, problem.y, problem.is_error, stored["X_test"], stored["y_test"]
+    X, y = clean_table(name, folder)
+    rows = np.random.default_rng(draw).permutation(len(y))
+    train, test = rows[:3000], rows[3000:7000]
+    given, is_error = y[train], np.zeros(len(train), dtype=bool)
+    if noise != "none":
+        given, is_error = plant(noise, X[train], given, draw)
+    return X[train], given, is_error, X[test], y[test]
+
+
+def models(seed):
+    return {
+        "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+        "forest": RandomForestClassifier(100, random_state=seed),
+    }
+
+
+def measure(name, noise, draw, folder):
+    X, y, is_error, X_test, y_test = problem_of(name, noise, draw, folder)
+    method = OutlierGradientDetector(random_state=draw).fit(X, y)
+    everything = np.arange(len(y))
+    disagrees = everything[method.committee_.judged_labels() != y]
+    gone = {
+        "all": everything[:0],
+        "disagreement": disagrees,
+        "random": np.random.default_rng(draw).choice(len(y), len(disagrees), replace=False),
+        "fdr": method.label_errors_.flagged(0.2, method.ranking_),
+        "worst 10 %": method.ranking_[: len(y) // 10],
+        "oracle": everything[is_error],
+    }
+    found = {arm: {"removed": len(rows) / len(y)} for arm, rows in gone.items()}
+    for arm, rows in gone.items():
+        kept = np.setdiff1d(everything, rows)
+        for kind, model in models(draw).items():
+            found[arm][kind] = model.fit(X[kept], y[kept]).score(X_test, y_test)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_data_argument(parser)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--sets", nargs="+", default=list(CROWDS))
+    parser.add_argument("--noise", default="none")
+    options = parser.parse_args()
+    print("| set | model | draws | all rows | " + " | ".join(ARMS) + " |")
+    print("|" + "---|" * (4 + len(ARMS)))
+    for name in options.sets:
+        runs = [measure(name, options.noise, d, options.data) for d in range(options.draws)]
+        removed = [f"{np.mean([run[arm]['removed'] for run in runs]):.1%}" for arm in ARMS]
+        title = name if name in CROWDS else f"{name}, {options.noise}"
+        print("| " + " | ".join([title, "rows removed", str(len(runs)), "0.0%", *removed]) + " |")
+        for kind in models(0):
+            gains = [interval([run[arm][kind] - run["all"][kind] for run in runs]) for arm in ARMS]
+            mean = f"{np.mean([run['all'][kind] for run in runs]):.1%}"
+            print("| " + " | ".join([title, kind, str(len(runs)), mean, *gains]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
