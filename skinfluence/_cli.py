@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from skinfluence.report import (
+    METHODS,
     AuditError,
     Settings,
     apply_review,
     audit_table,
+    bars_shown,
     output_folder,
     read_table,
     write_audit,
     write_demo,
+    written_whole,
 )
 
 _GATE, _USAGE, _INTERRUPTED = 1, 2, 130
@@ -36,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"skinfluence: {error}", file=sys.stderr)
         return _USAGE
     except OSError as error:
-        print(f"skinfluence: {error.filename}: {error.strerror}.", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"skinfluence: {where}{error.strerror or error}.", file=sys.stderr)
         return _USAGE
     except KeyboardInterrupt:
         print("skinfluence: interrupted; nothing was written.", file=sys.stderr)
@@ -53,9 +57,21 @@ def _parser() -> _Parser:
     audit.add_argument("--task", choices=["classification", "regression"])
     audit.add_argument("--id-column", help="names rows; it is not looked at")
     audit.add_argument("--ignore", action="append", default=[], help="a column to leave out")
-    audit.add_argument("--by", help="a column of annotators, sources or days to compare")
+    audit.add_argument(
+        "--by", help="a column of annotators, sources or days to compare; models do not see it"
+    )
+    audit.add_argument(
+        "--method",
+        choices=METHODS,
+        default="committee",
+        help="what judges the rows: a committee of small models, a forest alone, or one net on "
+        "five folds",
+    )
+    audit.add_argument("--device", default="cpu", help="where the net of --method net is trained")
     audit.add_argument("--fdr", type=_share, default=0.2, help="false alarms among flagged rows")
-    audit.add_argument("--n-flag", type=_count, help="flag so many of the worst rows instead")
+    audit.add_argument(
+        "--n-flag", type=_number_of_rows, help="flag so many of the worst rows instead"
+    )
     audit.add_argument("--fail-over", type=_share, help="exit 1 if more of the rows look wrong")
     audit.add_argument("--seed", type=_count, default=0)
     audit.add_argument("--out", type=Path, help="folder; by default DATA-audit beside the data")
@@ -75,7 +91,7 @@ def _parser() -> _Parser:
 
 def _add_common(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.add_argument("--force", action="store_true", help="write over what is there")
-    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.set_defaults(run=run)
 
 
@@ -93,10 +109,17 @@ def _count(text: str) -> int:
     return value
 
 
+def _number_of_rows(text: str) -> int:
+    value = _count(text)
+    if not value:
+        raise argparse.ArgumentTypeError("0 rows are none")
+    return value
+
+
 def _audit(options: argparse.Namespace) -> int:
     data: Path = options.data
     out = options.out or data.with_name(f"{data.stem}-audit")
-    names = ("target", "id_column", "by", "task", "fdr", "n_flag", "seed")
+    names = ("target", "id_column", "by", "task", "fdr", "n_flag", "seed", "method", "device")
     chosen = {name: getattr(options, name) for name in names}
     settings = Settings(ignore=tuple(options.ignore), **chosen)
     facts = _audit_into(data, out, settings, options)
@@ -123,7 +146,8 @@ def _audit_into(
 
     table = read_table(data)
     with output_folder(out, force=options.force) as folder:
-        audit = audit_table(table, settings, say)
+        with bars_shown(wanted=not options.quiet and sys.stderr.isatty()):
+            audit = audit_table(table, settings, say)
         facts = write_audit(audit, folder)
     low, high = facts["interval"]
     say(
@@ -156,13 +180,10 @@ def _demo(options: argparse.Namespace) -> int:
     data = out.with_name(f"{out.name}.csv")
     if data.exists() and not options.force:
         raise AuditError(f"{data} exists: name another by --out, or say --force.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        planted = write_demo(data, options.seed)
-    except OSError as error:
-        raise AuditError(f"Cannot write {data}: {error.strerror}.") from None
-    settings = Settings(target="grower", seed=options.seed, n_flag=len(planted))
-    facts = _audit_into(data, out, settings, options)
+    with written_whole(data) as (place,):
+        planted = write_demo(place, options.seed)
+        settings = Settings(target="grower", seed=options.seed, n_flag=len(planted))
+        facts = _audit_into(place, out, settings, options)
     print(f"{len(planted)} errors were planted in {data}, in rows {', '.join(map(str, planted))}.")
     print(f"{facts['expected_errors']:.0f} were expected; the list is {out / 'review.csv'}.")
     return 0

@@ -33,7 +33,7 @@ ROOMS = {
     "cleaning": "methods nets trace gradients storage rows exceptions",
     "display": "cleaning outlier influence dynamics valuation methods nets trace gradients metrics "
     "datasets storage rows exceptions",
-    "report": "display outlier methods datasets rows exceptions",
+    "report": "display outlier methods nets datasets rows exceptions",
     "_cli": "report",
     "__main__": "_cli",
 }
@@ -45,6 +45,7 @@ LIBRARIES = {
     "pandas": "display/ report/",
     "skrub": "report/",
     "jinja2": "report/",
+    "tqdm": "report/",
 }
 
 

@@ -18,6 +18,7 @@ from skinfluence.rows._folds import (
     place_among,
     quantiles,
 )
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import number_folders
 
@@ -105,7 +106,8 @@ def out_of_fold_scores(
 ) -> NDArray[np.float64]:
     """Score each fold of the rows by what was fitted on the other folds, by fold quantiles."""
     raw, merged, few = np.empty(len(strata)), np.empty(len(strata)), []
-    for train, held in folds_of(strata, cv=cv, seed=seed, groups=groups):
+    folds = folds_of(strata, cv=cv, seed=seed, groups=groups)
+    for train, held in told("folds", folds):
         raw[held] = _checked(score(train, held), len(held))
         merged[held] = quantiles(raw[held])
         if have_no_scale(raw[held]):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from skorch import NeuralNet
-from skorch.callbacks import EpochScoring
+from skorch.callbacks import Callback, EpochScoring
 from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset
 from torch import nn
@@ -20,6 +20,7 @@ from skinfluence.exceptions import (
 from skinfluence.gradients._skorch import as_dataset, is_fitted, module_dtype
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._interrupts import raised_interrupts
+from skinfluence.rows._progress import is_listened_to, tell
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._recorder import TraceRecorder
 
@@ -33,9 +34,14 @@ def fit_net(
     prepare_net(net)
     if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
+    watching: list[tuple[str, Callback]] = []
+    if recorder is not None:
+        watching.append(("skinfluence_recorder", recorder))
+    if is_listened_to():
+        watching.append(("skinfluence_progress", _EpochsTold()))
     with seeded(seed), raised_interrupts():
         try:
-            fitted = net.fit(X, y) if recorder is None else _fit_recorded(net, X, y, recorder)
+            fitted = _fit_watched(net, X, y, watching) if watching else net.fit(X, y)
         except (ValueError, RuntimeError) as error:
             cause = _known_cause(str(error), net, n_samples_of(X))
             if cause is None:
@@ -121,19 +127,30 @@ def prepare_net(net: NeuralNet) -> None:
     warn_of_rows_kept_out(net)
 
 
-def _fit_recorded(net: NeuralNet, X: Any, y: Any, recorder: TraceRecorder) -> NeuralNet:
+class _EpochsTold(Callback):
+    """Says after every epoch how far the training is."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        tell("epochs", len(net.history), net.max_epochs)
+
+
+def _fit_watched(net: NeuralNet, X: Any, y: Any, watching: list[tuple[str, Callback]]) -> NeuralNet:
+    """Fit with callbacks besides the net's own, which leave it afterwards."""
     own = net.callbacks
     try:
         if own == "disable":  # skorch would add its own with the first one given
             net.initialize()
-            net.callbacks_.append(("skinfluence_recorder", recorder.initialize()))
+            net.callbacks_ += [(name, callback.initialize()) for name, callback in watching]
             return net.partial_fit(X, y)
-        net.set_params(callbacks=[*(own or []), ("skinfluence_recorder", recorder)])
+        net.set_params(callbacks=[*(own or []), *watching])
         return net.fit(X, y)
     finally:
         net.callbacks = own
         if hasattr(net, "callbacks_"):
-            net.callbacks_ = [entry for entry in net.callbacks_ if entry[1] is not recorder]
+            ours = [callback for _, callback in watching]
+            net.callbacks_ = [
+                entry for entry in net.callbacks_ if not any(entry[1] is one for one in ours)
+            ]
 
 
 def warn_of_rows_kept_out(net: NeuralNet) -> None:

@@ -2,12 +2,12 @@
 
 import csv
 import io
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from skinfluence.report._cells import as_it_was, write_rows
 from skinfluence.report._errors import AuditError
+from skinfluence.report._files import written_whole
 from skinfluence.report._reading import Table, delimiter_of, read_text
 
 _DECISIONS = ("keep", "relabel", "drop")
@@ -19,6 +19,8 @@ def apply_review(review: Path, data: Path, out: Path, *, force: bool = False) ->
     for path in (out, log):
         if path.exists() and (not force or path.resolve() in {data.resolve(), review.resolve()}):
             raise AuditError(f"{path} exists: name another by --out, or say --force.")
+    if data.suffix.lower() == ".parquet":
+        raise AuditError(f"apply works on text, byte for byte, but {data} is parquet.")
     table, decided = read_text(data), _decisions(read_text(review))
     if delimiter_of(out) != delimiter_of(data):
         raise AuditError(f"{out} has another ending than {data}: give both the same.")
@@ -31,9 +33,11 @@ def apply_review(review: Path, data: Path, out: Path, *, force: bool = False) ->
             done.append([line["row"], line["decision"], "refused: the row has changed", "", ""])
             continue
         done.append(_carry_out(table, records, row, line))
-    _replace(out, table.head + "".join(record for record in records if record is not None))
     header = ["row", "decision", "outcome", "before", "after"]
-    write_rows(log, header, done)
+    with written_whole(out, log) as (cleaned, decisions):
+        text = table.head + "".join(record for record in records if record is not None)
+        cleaned.write_bytes(text.encode())
+        write_rows(decisions, header, done)
     outcomes = [entry[2] for entry in done]
     return {
         "kept": outcomes.count("kept"),
@@ -97,19 +101,3 @@ def _decisions(review: Table) -> list[dict[str, Any]]:
         line = {"row": int(row), "decision": decision, "suggested": suggested, "target": target}
         found.append({**line, "fingerprint": fingerprint})
     return found
-
-
-def _replace(out: Path, text: str) -> None:
-    """Write a file whole, or not at all."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=out.parent, delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.replace(out)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise AuditError(f"Cannot write {out}: {error.strerror}.") from None

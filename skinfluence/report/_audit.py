@@ -1,5 +1,6 @@
 """What an audit finds in a table."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,14 +12,17 @@ from numpy.typing import NDArray
 from skinfluence.datasets import conflicting_rows
 from skinfluence.display import groups_frame, issues_frame
 from skinfluence.display._optional import load_pandas
-from skinfluence.methods._label_errors import LabelErrors, label_errors_of
-from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
+from skinfluence.methods._label_errors import LabelErrors
 from skinfluence.report._columns import Column, columns_in
 from skinfluence.report._errors import AuditError
+from skinfluence.report._methods import Choice, check_device, errors_of
+from skinfluence.report._nearby import contradicting
 from skinfluence.report._reading import Table
 
 # More different numbers than this may be a regression: the person has to say.
 _MOST_CLASSES = 20
+# Numbers do not begin so, but codes do.
+_NAME = re.compile(r"0[0-9]+")
 _FEWEST_ROWS = 20
 _FEWEST_PER_CLASS = 5
 # Where fewer rows are flagged, the worst rows fill the list up to this many.
@@ -37,6 +41,19 @@ class Settings:
     fdr: float = 0.2
     n_flag: int | None = None
     seed: int = 0
+    method: str = "committee"
+    device: str = "cpu"
+
+    @property
+    def left_out(self) -> list[str]:
+        """The columns that no model sees; of who gave a label, they would learn the habits."""
+        names = [self.target, self.id_column, self.by, *self.ignore]
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    @property
+    def choice(self) -> Choice:
+        """The method chosen."""
+        return Choice(self.method, self.device, self.seed)
 
 
 @dataclass(frozen=True)
@@ -46,13 +63,14 @@ class Audit:
     table: Table
     settings: Settings
     is_numeric: bool
-    method: OutlierGradientDetector
+    method: Any  # fitted
     inputs: NDArray[np.float64]
     given: np.ndarray
     issues: Any  # data frame
     errors: LabelErrors
     flagged: NDArray[np.intp]
     review: NDArray[np.intp]  # the rows of the list, worst first
+    nearest: list[list[int]]  # of each row of the list, those that contradict it
     suggested: np.ndarray
     conflicts: NDArray[np.intp]
     columns: list[Column]
@@ -62,13 +80,13 @@ class Audit:
 
 
 def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) -> Audit:
-    """Encode the columns, train the committee, and gather what it says."""
+    """Encode the columns, train the models, and gather what they say."""
     start = time.perf_counter()
     for name in (settings.target, settings.id_column, settings.by, *settings.ignore):
         _check_column(table, name)
+    check_device(settings.choice)
     given, is_numeric = target_of(table, settings)
-    left_out = {settings.target, settings.id_column, *settings.ignore}
-    features = [name for name in table.header if name not in left_out]
+    features = [name for name in table.header if name not in settings.left_out]
     if not features:
         raise AuditError(f"{table.path} has no column to judge {settings.target!r} by.")
     columns = columns_in(table, features, given, is_numeric=is_numeric)
@@ -77,19 +95,23 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
         say(f"warning: {warning}")
     say(f"{len(given):,} rows, {len(features)} columns: encoding")
     inputs = encoded(table.typed[features], settings.seed)
-    say(f"training a committee on {inputs.shape[1]} numbers a row")
-    task = "regression" if is_numeric else "classification"
-    method = OutlierGradientDetector(task=task, random_state=settings.seed).fit(inputs, given)
+    say(f"{settings.method}: training on {inputs.shape[1]} numbers a row")
+    method = settings.choice.made(inputs, given, is_numeric=is_numeric)
+    try:
+        method.fit(inputs, given)
+    except ValueError as error:
+        raise AuditError(f"These rows cannot be judged: {' '.join(str(error).split())}") from None
     say("looking at what it says")
     # the flags and suggestions are those of this audit
     own = ["flag", "suggested_value" if is_numeric else "suggested_label"]
     issues = issues_frame(method, inputs, given, budget=0).drop(columns=own)
-    errors = label_errors_of(method)
+    errors = errors_of(method, given, is_numeric=is_numeric)
     flagged = errors.flagged(settings.fdr, method.ranking_)
     n_review = max(len(flagged), min(_LEAST_TO_REVIEW, len(given)))
     if settings.n_flag is not None:
         n_review = min(settings.n_flag, len(given))
         flagged = method.ranking_[:n_review]
+    review = method.ranking_[:n_review]
     conflicts = np.empty((0, 2), dtype=np.intp)
     if not is_numeric:
         conflicts = conflicting_rows(_texts(table, features), given, tolerance=0)
@@ -107,7 +129,8 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
         issues=issues,
         errors=errors,
         flagged=flagged,
-        review=method.ranking_[:n_review],
+        review=review,
+        nearest=contradicting(inputs, given, review, flagged, is_numeric=is_numeric),
         suggested=_suggested(method, issues, errors, is_numeric=is_numeric),
         conflicts=conflicts,
         columns=columns,
@@ -137,13 +160,14 @@ def encoded(frame: Any, seed: int) -> NDArray[np.float64]:
 def target_of(table: Table, settings: Settings) -> tuple[np.ndarray, bool]:
     """Read the target: texts of classes as they stand in the file, or numbers."""
     name, typed = settings.target, table.typed[settings.target]
-    missing = np.flatnonzero(typed.isna().to_numpy())
+    texts = np.array([text.strip() for text in table.column(name)])
+    # a class may well be called so, which pandas takes for a missing one
+    missing = np.flatnonzero(typed.isna().to_numpy() & (texts != "None"))
     if len(missing):
         raise AuditError(
             f"Target {name!r} is missing in {len(missing)} rows, the first of them row "
             f"{missing[0] + 1}: leave these rows out."
         )
-    texts = np.array([text.strip() for text in table.column(name)])
     _check_enough(table, len(texts))
     n_classes = len(np.unique(texts))
     if n_classes < 2:
@@ -158,7 +182,8 @@ def target_of(table: Table, settings: Settings) -> tuple[np.ndarray, bool]:
         if not np.isfinite(numbers).all():
             raise AuditError(f"Target {name!r} holds an infinite number.")
         return numbers, True
-    if settings.task is None and is_number and n_classes > _MOST_CLASSES:
+    are_names = any(_NAME.fullmatch(text) for text in texts.tolist())
+    if settings.task is None and is_number and not are_names and n_classes > _MOST_CLASSES:
         raise AuditError(
             f"Target {name!r} looks continuous: {n_classes} different numbers. Say --task "
             "regression, or --task classification if they are names of classes."
@@ -201,9 +226,7 @@ def _texts(table: Table, features: list[str]) -> Any:
     return pandas.DataFrame({name: table.column(name) for name in features}, dtype=object)
 
 
-def _suggested(
-    method: OutlierGradientDetector, issues: Any, errors: LabelErrors, *, is_numeric: bool
-) -> np.ndarray:
+def _suggested(method: Any, issues: Any, errors: LabelErrors, *, is_numeric: bool) -> np.ndarray:
     """Name the likeliest other target of each row."""
     if is_numeric:
         return np.asarray(issues["predicted_value"])

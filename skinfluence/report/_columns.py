@@ -9,6 +9,8 @@ from skinfluence.report._reading import Table
 # A column with few values that tells so many rows' classes, where not all are of one, leaks them.
 _LEAKS, _MOST_OF_ONE = 0.99, 0.95
 _FEW_VALUES = 0.05
+# So many spaces in a cell, on the mean, and it holds sentences.
+_SPACES = 3
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def columns_in(
         n_distinct = int(typed.nunique())
         whole = typed.dtype.kind not in "fb"
         note = ""
-        if n_distinct == len(given) and whole:
+        if n_distinct == len(given) and whole and not _is_prose(table.column(name)):
             note = "has another value in every row: name it by --id-column or --ignore"
         elif n_distinct <= 1:
             note = "has one value alone"
@@ -40,6 +42,11 @@ def columns_in(
             note = "nearly tells the target by itself: does it hold it?"
         found.append(Column(name, str(typed.dtype), int(typed.isna().sum()), n_distinct, note))
     return found
+
+
+def _is_prose(texts: list[str]) -> bool:
+    """Tell sentences, which hardly ever repeat, from names."""
+    return sum(text.count(" ") for text in texts) >= _SPACES * len(texts)
 
 
 def _leaks(texts: np.ndarray, n_distinct: int, given: np.ndarray, *, is_numeric: bool) -> bool:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from skinfluence.display import DataMapDisplay, DetrimentalityDisplay, NoiseMatrixDisplay
+from skinfluence.display._course import lacks_course
 from skinfluence.report._audit import Audit
 from skinfluence.report._errors import AuditError
+from skinfluence.report._words import Words
 
 _MOST_ROWS = 200
 _MOST_CLASSES = 30
@@ -37,59 +39,71 @@ def write_html(audit: Audit, facts: dict[str, Any], path: Path) -> None:
 
 def code_of(audit: Audit) -> str:
     """Write the lines of Python that score the rows alike."""
-    settings = audit.settings
-    reader = "read_parquet" if audit.table.records is None else "read_csv"
-    options = "" if audit.table.records is None else ", skipinitialspace=True"
-    if audit.table.path.suffix.lower() in {".tsv", ".tab"}:
-        options += ", sep='\\t'"
-    left_out = [settings.target, *filter(None, [settings.id_column]), *settings.ignore]
-    task = "regression" if audit.is_numeric else "classification"
-    y = f"table[{settings.target!r}]" + ("" if audit.is_numeric else ".astype(str)")
-    return f"""import pandas
-import skrub
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from skinfluence import OutlierGradientDetector
-
-table = pandas.{reader}({audit.table.path.name!r}{options})
-texts = skrub.StringEncoder(random_state={settings.seed})
-columns = make_pipeline(
-    skrub.TableVectorizer(high_cardinality=texts), SimpleImputer(strategy="median")
-)
-X = columns.fit_transform(table.drop(columns={list(dict.fromkeys(left_out))!r}))
-y = {y}.to_numpy()
-method = OutlierGradientDetector(task={task!r}, random_state={settings.seed}).fit(X, y)
-method.ranking_  # rows from 0, most detrimental first
-"""
+    settings, choice = audit.settings, audit.settings.choice
+    target, seed = settings.target, settings.seed
+    reader, options = "read_parquet", ""
+    y = f"table[{target!r}]"
+    if audit.table.records is not None:
+        reader, options = "read_csv", ", skipinitialspace=True"
+        if audit.table.path.suffix.lower() in {".tsv", ".tab"}:
+            options += ", sep='\\t'"
+        if not audit.is_numeric:  # as it stands there: "01" is another class than "1"
+            options += f", converters={{{target!r}: str.strip}}"
+            if "None" in audit.given:  # which pandas takes for a missing one all the same
+                y += ".fillna('None')"
+    elif not audit.is_numeric:
+        y += ".astype(str).str.strip()"
+    imports = ["from skinfluence import OutlierGradientDetector"]
+    if choice.name == "net":
+        imports.append("from skinfluence.nets import default_net")
+    return "\n".join(
+        [
+            "import pandas",
+            "import skrub",
+            "from sklearn.impute import SimpleImputer",
+            "from sklearn.pipeline import make_pipeline",
+            *imports,
+            "",
+            f"table = pandas.{reader}({audit.table.path.name!r}{options})",
+            f"texts = skrub.StringEncoder(random_state={seed})",
+            "columns = make_pipeline(",
+            '    skrub.TableVectorizer(high_cardinality=texts), SimpleImputer(strategy="median")',
+            ")",
+            f"X = columns.fit_transform(table.drop(columns={settings.left_out!r}))",
+            f"y = {y}.to_numpy()",
+            *choice.code(is_numeric=audit.is_numeric),
+            "method.ranking_  # rows from 0, most detrimental first",
+            "",
+        ]
+    )
 
 
 def _header(audit: Audit) -> list[str]:
     kind = "value" if audit.is_numeric else "label"
     names = ["row", *(["id"] if audit.settings.id_column else [])]
-    return [*names, f"given {kind}", f"suggested {kind}", "chance wrong", "why", *_shown(audit)]
+    names += [f"given {kind}", f"suggested {kind}", "chance wrong", "why", Words(audit).near_name]
+    return [*names, *_shown(audit)]
 
 
 def _shown(audit: Audit) -> list[str]:
-    left_out = {audit.settings.target, audit.settings.id_column, *audit.settings.ignore}
-    return [name for name in audit.table.header if name not in left_out]
+    hidden = {audit.settings.target, audit.settings.id_column, *audit.settings.ignore}
+    return [name for name in audit.table.header if name not in hidden]
 
 
 def _rows(audit: Audit) -> list[list[str]]:
     """Give the texts of the worst rows."""
-    from skinfluence.report._output import reason_of
-
     table, settings = audit.table, audit.settings
     given = table.column(settings.target)
     ids = table.column(settings.id_column) if settings.id_column else None
     shown = [table.header.index(name) for name in _shown(audit)]
-    lines = []
-    for row in audit.review[:_MOST_ROWS].tolist():
+    lines, words = [], Words(audit)
+    for row, near in zip(audit.review[:_MOST_ROWS].tolist(), audit.nearest, strict=False):
         suggested = audit.suggested[row]
         text = f"{suggested:.6g}" if audit.is_numeric else str(suggested)
         first = [str(row + 1), *([ids[row]] if ids else []), given[row], text]
         wrong = f"{audit.errors.p_wrong[row]:.3f}"
         cells = [table.cells[row][number] for number in shown]
-        lines.append([*first, wrong, reason_of(audit, row), *cells])
+        lines.append([*first, wrong, words.reason(row), words.near(near), *cells])
     return lines
 
 
@@ -103,7 +117,8 @@ def _pictures(audit: Audit) -> list[tuple[str, str]]:
         if len(audit.method.classes_) <= _MOST_CLASSES:
             matrix = "Labels given against classes expected"
             drawn.append((matrix, NoiseMatrixDisplay, (audit.method, audit.given)))
-        drawn.append(("How sure the training was of each label", DataMapDisplay, data))
+        if not lacks_course(audit.method):
+            drawn.append(("How sure the training was of each label", DataMapDisplay, data))
     return [(name, _svg(display, arguments)) for name, display, arguments in drawn]
 
 

@@ -14,6 +14,9 @@ import numpy as np
 from skinfluence.report._audit import Audit
 from skinfluence.report._cells import write_rows
 from skinfluence.report._errors import AuditError
+from skinfluence.report._files import put_in_place, uninterrupted
+from skinfluence.report._html import write_html
+from skinfluence.report._words import Words
 
 _LIBRARIES = ("skinfluence", "scikit-learn", "torch", "skorch", "skrub", "pandas", "numpy")
 
@@ -30,21 +33,23 @@ def output_folder(out: Path, *, force: bool) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise AuditError(f"Cannot write beside {out}: {error.strerror}.") from None
+    is_new = False
     try:
         yield folder
+        is_new = not out.exists()
         out.mkdir(exist_ok=True)
-        for path in sorted(folder.iterdir()):
-            path.replace(out / path.name)
+        with uninterrupted():
+            put_in_place({path: out / path.name for path in sorted(folder.iterdir())}, folder)
     except OSError as error:
+        if is_new and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
         raise AuditError(f"Cannot write to {out}: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_audit(audit: Audit, folder: Path) -> dict[str, Any]:
-    """Write scores.csv, review.csv and report.json; give the facts of the last one."""
-    from skinfluence.report._html import write_html
-
+    """Write the four files; give the facts of report.json."""
     facts = facts_of(audit)
     _write_scores(audit, folder / "scores.csv")
     _write_review(audit, folder / "review.csv")
@@ -92,23 +97,6 @@ def facts_of(audit: Audit) -> dict[str, Any]:
     return facts
 
 
-def reason_of(audit: Audit, row: int) -> str:
-    """Say in words what speaks against a row."""
-    issue = audit.issues.iloc[row]
-    if audit.is_numeric:
-        text = f"models that did not see the row predict {issue.predicted_value:.6g}"
-        return f"{text}, {abs(issue.residual):.3g} from the number given"
-    text = (
-        f"models that did not see the row say {issue.predicted_label} with probability "
-        f"{issue.confidence:.2f}"
-    )
-    others = audit.conflicts[(audit.conflicts == row).any(1)].ravel()
-    others = others[others != row]
-    if len(others):
-        text += f"; an equal row is labelled otherwise: row {others[0] + 1}"
-    return text
-
-
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
     return None if value != value else value  # noqa: PLR0124 - NaN has no place in JSON
@@ -130,12 +118,13 @@ def _identity(audit: Audit) -> tuple[list[str], list[list[object]]]:
 
 def _write_scores(audit: Audit, path: Path) -> None:
     names, identity = _identity(audit)
+    words = Words(audit)
     flags = np.zeros(len(audit.given), dtype=bool)
     flags[audit.flagged] = True
     columns = [audit.issues[name].tolist() for name in audit.issues.columns]
     columns += [audit.errors.p_wrong.tolist(), np.where(flags, "yes", "no").tolist()]
     rows = (
-        [*identity[row], *(column[row] for column in columns), reason_of(audit, row)]
+        [*identity[row], *(column[row] for column in columns), words.reason(row)]
         for row in range(len(audit.given))
     )
     header = [*names, *audit.issues.columns, "p_wrong", "flagged", "reason"]
@@ -144,10 +133,16 @@ def _write_scores(audit: Audit, path: Path) -> None:
 
 def _write_review(audit: Audit, path: Path) -> None:
     names, identity = _identity(audit)
+    words = Words(audit)
     kind, table, flagged = _kind(audit), audit.table, set(audit.flagged.tolist())
     features = [number for number, name in enumerate(table.header) if name != audit.settings.target]
     header = [*names, "decision", f"suggested_{kind}", f"given_{kind}", "flagged", "reason"]
-    header += ["target", "fingerprint", *(f"data.{table.header[number]}" for number in features)]
+    header += [
+        words.near_name.replace(" ", "_"),
+        "target",
+        "fingerprint",
+        *(f"data.{table.header[number]}" for number in features),
+    ]
     given = table.column(audit.settings.target)
     rows = (
         [
@@ -156,11 +151,12 @@ def _write_review(audit: Audit, path: Path) -> None:
             audit.suggested[row],
             given[row],
             "yes" if row in flagged else "no",
-            reason_of(audit, row),
+            words.reason(row),
+            words.near(near),
             audit.settings.target,
             table.fingerprint(row),
             *(table.cells[row][number] for number in features),
         ]
-        for row in audit.review.tolist()
+        for row, near in zip(audit.review.tolist(), audit.nearest, strict=True)
     )
     write_rows(path, header, rows)

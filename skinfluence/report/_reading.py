@@ -1,5 +1,6 @@
 """Tables out of files: as text, cell by cell, and as typed columns."""
 
+import codecs
 import csv
 import hashlib
 import io
@@ -57,10 +58,25 @@ def read_text(path: Path) -> Table:
     delimiter = delimiter_of(path)
     text = _decoded(path)
     lines = list(io.StringIO(text, newline=""))
-    header, cells, records, head = _split(path, lines, delimiter)
-    typed = pandas.read_csv(
-        io.StringIO(text), sep=delimiter, skipinitialspace=True, index_col=False, low_memory=False
-    )
+    try:
+        header, cells, records, head = _split(path, lines, delimiter)
+        typed = pandas.read_csv(
+            io.StringIO(text),
+            sep=delimiter,
+            skipinitialspace=True,
+            index_col=False,
+            low_memory=False,
+        )
+    except (csv.Error, pandas.errors.ParserError) as error:
+        raise AuditError(f"{path} cannot be read: {_one_line(error)}") from None
+    if typed.shape != (len(cells), len(header)):
+        raise AuditError(
+            f"{path} is read as {typed.shape[0]} rows of {typed.shape[1]} cells by pandas, but has "
+            f"{len(cells)} rows of {len(header)}. Are its quotation marks in pairs?"
+        )
+    typed.columns = header
+    if path.read_bytes().startswith(codecs.BOM_UTF8):  # which what is written has, too
+        head = f"\ufeff{head}"
     return Table(path, header, cells, records, head, typed)
 
 
@@ -105,11 +121,19 @@ def _split(
         before = reader.line_num
     if len(rows) < 2:
         raise AuditError(f"{path} has no rows: expected a header and rows under it.")
-    _check_header(path, rows[0])
-    return rows[0], rows[1:], records[1:], records[0]
+    # as pandas names what has no name, such as the index of a table that it wrote
+    header = [name or f"Unnamed: {number}" for number, name in enumerate(rows[0])]
+    _check_header(path, header)
+    return header, rows[1:], records[1:], records[0]
 
 
 def _check_header(path: Path, header: list[str]) -> None:
+    for mark in ";\t,":
+        if len(header) == 1 and mark in header[0]:
+            raise AuditError(
+                f"{path} has one column, {header[0]!r}. Is {mark!r} what stands between its cells? "
+                "A .csv file has commas, a .tsv file tabs."
+            )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise AuditError(f"{path} has more than one column named {twice[0]!r}.")

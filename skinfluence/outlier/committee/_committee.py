@@ -33,6 +33,7 @@ from skinfluence.outlier.committee._pool import (
     likeliest,
     noise_transitions,
 )
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels, one_label_a_row
 from skinfluence.rows._threads import one_thread
@@ -87,7 +88,7 @@ class Committee:
         # one number far off must not decide what all others are held against
         bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
         outputs = []
-        for member in self._members:
+        for member in told("members of the committee", self._members):
             with _threads_of(member):
                 outputs.append(member.fit(seen, bounded))
         with one_thread():
