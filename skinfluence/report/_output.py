@@ -41,11 +41,11 @@ def output_folder(out: Path, *, force: bool) -> Iterator[Path]:
         with uninterrupted():
             put_in_place({path: out / path.name for path in sorted(folder.iterdir())}, folder)
     except OSError as error:
-        if is_new and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
         raise AuditError(f"Cannot write to {out}: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
 
 
 def write_audit(audit: Audit, folder: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def delimiter_of(path: Path) -> str:
 
 def read_table(path: Path) -> Table:
     """Read a file, or say in one line what is wrong with it."""
-    if path.suffix.lower() == ".parquet" and path.is_file():
+    if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     return read_text(path)
 
@@ -55,8 +55,8 @@ def read_text(path: Path) -> Table:
     """Read a file of delimited text."""
     pandas = load_pandas("audit")
 
-    delimiter = delimiter_of(path)
-    text = _decoded(path)
+    delimiter, content = delimiter_of(path), _content(path)
+    text = _decoded(path, content)
     lines = list(io.StringIO(text, newline=""))
     try:
         header, cells, records, head = _split(path, lines, delimiter)
@@ -75,20 +75,23 @@ def read_text(path: Path) -> Table:
             f"{len(cells)} rows of {len(header)}. Are its quotation marks in pairs?"
         )
     typed.columns = header
-    if path.read_bytes().startswith(codecs.BOM_UTF8):  # which what is written has, too
+    if content.startswith(codecs.BOM_UTF8):  # which what is written has, too
         head = f"\ufeff{head}"
     return Table(path, header, cells, records, head, typed)
 
 
-def _decoded(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise AuditError(f"There is no file {path}.") from None
     except IsADirectoryError:
         raise AuditError(f"{path} is a folder, but expected a file.") from None
     except PermissionError:
         raise AuditError(f"{path} may not be read: permission denied.") from None
+
+
+def _decoded(path: Path, content: bytes) -> str:
     if b"\0" in content[:65536]:
         raise AuditError(f"{path} is a binary file, but expected text: .csv or .tsv in UTF-8.")
     try:
@@ -142,8 +145,9 @@ def _check_header(path: Path, header: list[str]) -> None:
 def _read_parquet(path: Path) -> Table:
     pandas = load_pandas("audit")
 
+    content = _content(path)
     try:
-        typed = pandas.read_parquet(path)
+        typed = pandas.read_parquet(io.BytesIO(content))
     except ImportError:
         raise AuditError(
             "Parquet needs pyarrow, which is not installed: pip install 'skinfluence[audit]'."

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import os
 
 import numpy as np
 import pytest
 
 from skinfluence._cli import main
 from skinfluence.nets import _stacked
-from skinfluence.report import _output
 from tests._shared.problems import noisy_blobs
 
 pytest.importorskip("skrub", reason="skrub is not installed")
@@ -139,90 +137,6 @@ def test_an_unknown_decision_is_refused_by_number(audited, tmp_path, capsys):
 
 def text(*lines):
     return "\n".join(lines).encode() + b"\n"
-
-
-ROWS = [f"{row},{row % 7},{'ab'[row % 2]}" for row in range(40)]
-GOOD = text("x,z,y", *ROWS)
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (GOOD.replace(b"x,z,y", b"x,z,w"), "no column 'y'"),
-        (text("x,y", *(f"{i},a" for i in range(40))), "in every row"),
-        (text("x,y", *(f"{i},{i / 7}" for i in range(40))), "looks continuous"),
-        (GOOD.replace(b"5,5,b", b"5,\xe9,b", 1), "not in UTF-8: line 7"),
-        (text("x,z,y", *ROWS[:3], "1,2"), "Line 5"),
-        (text("x,z,y", *ROWS[:3], "1,2,a,4"), "Line 5"),
-        (text("x,x,y", *ROWS), "more than one column named 'x'"),
-        (text("x,z,y"), "no rows"),
-        (b"", "no rows"),
-        (b"\x89PNG\0\0", "binary"),
-        (text("x,z,y", *ROWS, "1,2,c"), "has one row, row 41"),
-        (text("x,y", *(f"{i},w{i // 2}" for i in range(40))), "20 classes for 40 rows"),
-        (text("x,z,y", *ROWS, "1,2,"), "missing in 1 rows, the first of them row 41"),
-        (text("x,z,y", *ROWS[:6]), "has 6 rows"),
-        (text("y", *"ab" * 20), "no column to judge"),
-    ],
-)
-def test_bad_files_get_one_line_a_code_and_no_output(tmp_path, capsys, content, expected):
-    path = tmp_path / "data.csv"
-    path.write_bytes(content)
-    refused(capsys, [str(path), "--target", "y"], expected)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def refused(capsys, arguments, expected, code=2):
-    try:
-        found = main(["audit", *arguments])
-    except SystemExit as exit_:
-        found = exit_.code
-    assert found == code
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert expected in lines[-1]
-    assert not [line for line in lines if "Traceback" in line]
-
-
-def test_bad_places_get_one_line(tmp_path, capsys):
-    data = tmp_path / "data.csv"
-    data.write_bytes(GOOD)
-    target = ["--target", "y"]
-    refused(capsys, [str(tmp_path / "none.csv"), *target], "There is no file")
-    (tmp_path / "folder.csv").mkdir()
-    refused(capsys, [str(tmp_path / "folder.csv"), *target], "is a folder")
-    (tmp_path / "data.xls").write_bytes(GOOD)
-    refused(capsys, [str(tmp_path / "data.xls"), *target], "none of the kinds")
-    full = tmp_path / "full"
-    full.mkdir()
-    (full / "mine").write_text("kept")
-    refused(capsys, [str(data), *target, "--out", str(full)], "not empty")
-    refused(capsys, [str(data), *target, "--out", str(data)], "is a file")
-    refused(capsys, [str(data)], "--target")
-    refused(capsys, [str(data), *target, "--fdr", "2"], "not in (0, 1)")
-    refused(capsys, [str(data), *target, "--task", "regression"], "no numbers")
-    if os.geteuid():
-        data.chmod(0)
-        refused(capsys, [str(data), *target], "permission denied")
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "expected"),
-    [
-        (OSError(28, "No space left on device"), 2, "No space left"),
-        (KeyboardInterrupt(), 130, "nothing was written"),
-    ],
-)
-def test_a_full_disk_and_an_interrupt_leave_nothing(
-    tmp_path, capsys, monkeypatch, error, code, expected
-):
-    data = table(tmp_path)
-
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(_output, "_write_review", fail)
-    refused(capsys, [str(data), "--target", "label"], expected, code)
-    assert list(tmp_path.iterdir()) == [data]
 
 
 def test_numbers_are_audited_and_a_gate_fails(tmp_path, capsys):
