@@ -2,6 +2,8 @@
 
 import base64
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ def write_html(audit: Audit, facts: dict[str, Any], path: Path) -> None:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, loader=PackageLoader("skinfluence.report", ".")
     )
-    environment.filters["values_of"] = lambda line: list(line.values())
+    environment.filters["values_of"] = lambda line: [_shortly(value) for value in line.values()]
     page = environment.get_template("report.html.jinja").render(
         facts={"classes": None, "groups": None, **facts},
         rows=_rows(audit),
         header=_header(audit),
+        shown=_shown(audit),
         pictures=_pictures(audit),
         code=code_of(audit),
     )
@@ -82,7 +85,7 @@ def _header(audit: Audit) -> list[str]:
     kind = "value" if audit.is_numeric else "label"
     names = ["row", *(["id"] if audit.settings.id_column else [])]
     names += [f"given {kind}", f"suggested {kind}", "chance wrong", "why", Words(audit).near_name]
-    return [*names, *_shown(audit)]
+    return names
 
 
 def _shown(audit: Audit) -> list[str]:
@@ -90,8 +93,14 @@ def _shown(audit: Audit) -> list[str]:
     return [name for name in audit.table.header if name not in hidden]
 
 
-def _rows(audit: Audit) -> list[list[str]]:
-    """Give the texts of the worst rows."""
+def _shortly(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _rows(audit: Audit) -> list[tuple[list[str], list[str]]]:
+    """Give what is said of the worst rows, and the rows."""
     table, settings = audit.table, audit.settings
     given = table.column(settings.target)
     ids = table.column(settings.id_column) if settings.id_column else None
@@ -103,39 +112,41 @@ def _rows(audit: Audit) -> list[list[str]]:
         first = [str(row + 1), *([ids[row]] if ids else []), given[row], text]
         wrong = f"{audit.errors.p_wrong[row]:.3f}"
         cells = [table.cells[row][number] for number in shown]
-        lines.append([*first, wrong, words.reason(row), words.near(near), *cells])
+        lines.append(([*first, wrong, words.reason(row), words.near(near)], cells))
     return lines
 
 
 def _pictures(audit: Audit) -> list[tuple[str, str]]:
     """Draw what there is to see, as (what it is, data address of an SVG)."""
-    drawn: list[tuple[str, Any, tuple[Any, ...]]] = [
-        ("How the scores are spread", DetrimentalityDisplay, (audit.method,))
-    ]
+    method, scores = audit.method, audit.method.detrimentality_
+    last = scores[method.ranking_[len(audit.flagged) - 1 : len(audit.flagged) + 1]]
+    threshold = float(last.mean()) if len(audit.flagged) and len(last) == 2 else None
+    of_scores = partial(DetrimentalityDisplay.from_predictions, scores, threshold=threshold)
+    drawn: list[tuple[str, Callable[..., Any]]] = [("How the scores are spread", of_scores)]
     if not audit.is_numeric:
-        data = audit.method, audit.inputs, audit.given
-        if len(audit.method.classes_) <= _MOST_CLASSES:
-            matrix = "Labels given against classes expected"
-            drawn.append((matrix, NoiseMatrixDisplay, (audit.method, audit.given)))
-        if not lacks_course(audit.method):
-            drawn.append(("How sure the training was of each label", DataMapDisplay, data))
-    return [(name, _svg(display, arguments)) for name, display, arguments in drawn]
+        if len(method.classes_) <= _MOST_CLASSES:
+            matrix = partial(NoiseMatrixDisplay.from_estimator, method, audit.given)
+            drawn.append(("Labels given against classes expected", matrix))
+        if not lacks_course(method):
+            course = partial(DataMapDisplay.from_estimator, method, audit.inputs, audit.given)
+            drawn.append(("How sure the training was of each label", course))
+    return [(name, _svg(draw)) for name, draw in drawn]
 
 
-def _svg(display: Any, arguments: tuple[Any, ...]) -> str:
+def _svg(draw: Callable[..., Any]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     # without pyplot, which would keep the figure and ask for a screen
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = Figure(figsize=(5.4, 4.1), layout="constrained")
     settings: Any = {"text.parse_math": False, "svg.hashsalt": "skinfluence"}
     with mpl.rc_context(settings):
-        drawn = display.from_estimator(*arguments, ax=figure.add_subplot())
+        drawn = draw(ax=figure.add_subplot())
         if drawn.ax_.get_yscale() == "log":  # whose own labels are mathematics
             drawn.ax_.yaxis.set_major_formatter("{x:,.0f}")
             drawn.ax_.yaxis.set_minor_formatter("")
         for crowd in drawn.ax_.collections:  # of many thousand points, one picture
             crowd.set_rasterized(len(crowd.get_offsets()) > 2000)
         file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None}, dpi=150)
+        figure.savefig(file, format="svg", metadata={"Date": None}, dpi=150, bbox_inches="tight")
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -72,7 +72,7 @@ def facts_of(audit: Audit) -> dict[str, Any]:
         "interval": list(errors.interval),
         "errors_told_from_hard_rows": errors.is_known,
         "n_flagged": len(audit.flagged),
-        "flagged_by": f"n_flag {settings.n_flag}"
+        "flagged_by": f"--n-flag {settings.n_flag}"
         if settings.n_flag is not None
         else f"a rate of false alarms of {settings.fdr:g}",
         "n_to_review": len(audit.review),
