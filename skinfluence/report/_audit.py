@@ -13,7 +13,7 @@ from skinfluence.datasets import conflicting_rows
 from skinfluence.display import groups_frame, issues_frame
 from skinfluence.display._optional import load_pandas
 from skinfluence.methods._label_errors import LabelErrors
-from skinfluence.report._columns import Column, columns_in
+from skinfluence.report._columns import Column, columns_in, holds_words
 from skinfluence.report._errors import AuditError
 from skinfluence.report._methods import Choice, check_device, errors_of
 from skinfluence.report._nearby import contradicting
@@ -50,11 +50,6 @@ class Settings:
         names = [self.target, self.id_column, self.by, *self.ignore]
         return list(dict.fromkeys(name for name in names if name is not None))
 
-    @property
-    def choice(self) -> Choice:
-        """The method chosen."""
-        return Choice(self.method, self.device, self.seed)
-
 
 @dataclass(frozen=True)
 class Audit:
@@ -63,6 +58,7 @@ class Audit:
     table: Table
     settings: Settings
     is_numeric: bool
+    choice: Choice
     method: Any  # fitted
     inputs: NDArray[np.float64]
     given: np.ndarray
@@ -84,7 +80,7 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
     start = time.perf_counter()
     for name in (settings.target, settings.id_column, settings.by, *settings.ignore):
         _check_column(table, name)
-    check_device(settings.choice)
+    check_device(settings.method, settings.device)
     given, is_numeric = target_of(table, settings)
     features = [name for name in table.header if name not in settings.left_out]
     if not features:
@@ -96,9 +92,12 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
     say(f"{len(given):,} rows, {len(features)} columns: encoding")
     inputs = encoded(table.typed[features], settings.seed)
     say(f"{settings.method}: training on {inputs.shape[1]} numbers a row")
-    method = settings.choice.made(inputs, given, is_numeric=is_numeric)
+    is_mixed = any(holds_words(table.typed[name]) for name in features)
+    choice = Choice(settings.method, settings.device, settings.seed, is_numeric, is_mixed)
+    method = choice.made(inputs, given)
     try:
-        method.fit(inputs, given)
+        with choice.threads:
+            method.fit(inputs, given)
     except ValueError as error:
         raise AuditError(f"These rows cannot be judged: {' '.join(str(error).split())}") from None
     say("looking at what it says")
@@ -123,6 +122,7 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
         table=table,
         settings=settings,
         is_numeric=is_numeric,
+        choice=choice,
         method=method,
         inputs=inputs,
         given=given,

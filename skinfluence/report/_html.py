@@ -30,7 +30,7 @@ def write_html(audit: Audit, facts: dict[str, Any], path: Path) -> None:
     )
     environment.filters["values_of"] = lambda line: [_shortly(value) for value in line.values()]
     page = environment.get_template("report.html.jinja").render(
-        facts={"classes": None, "groups": None, **facts},
+        facts={"classes": None, "groups": None, "weights_of_members": None, **facts},
         rows=_rows(audit),
         header=_header(audit),
         shown=_shown(audit),
@@ -42,7 +42,7 @@ def write_html(audit: Audit, facts: dict[str, Any], path: Path) -> None:
 
 def code_of(audit: Audit) -> str:
     """Write the lines of Python that score the rows alike."""
-    settings, choice = audit.settings, audit.settings.choice
+    settings, (imports, lines) = audit.settings, audit.choice.code()
     target, seed = settings.target, settings.seed
     reader, options = "read_parquet", ""
     y = f"table[{target!r}]"
@@ -56,9 +56,6 @@ def code_of(audit: Audit) -> str:
                 y += ".fillna('None')"
     elif not audit.is_numeric:
         y += ".astype(str).str.strip()"
-    imports = ["from skinfluence import OutlierGradientDetector"]
-    if choice.name == "net":
-        imports.append("from skinfluence.nets import default_net")
     return "\n".join(
         [
             "import pandas",
@@ -74,7 +71,7 @@ def code_of(audit: Audit) -> str:
             ")",
             f"X = columns.fit_transform(table.drop(columns={settings.left_out!r}))",
             f"y = {y}.to_numpy()",
-            *choice.code(is_numeric=audit.is_numeric),
+            *lines,
             "method.ranking_  # rows from 0, most detrimental first",
             "",
         ]

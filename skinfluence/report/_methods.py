@@ -1,9 +1,12 @@
 """Which method judges the rows, by its name."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from skinfluence.methods._label_errors import (
     LabelErrors,
@@ -13,6 +16,7 @@ from skinfluence.methods._label_errors import (
 )
 from skinfluence.nets import default_net
 from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
+from skinfluence.outlier.committee._committee import BUILT_IN
 from skinfluence.report._errors import AuditError
 
 METHODS = ("committee", "forest", "net")
@@ -21,50 +25,77 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """A method by its name, where it computes, and its seed."""
+    """A method by its name, where it computes, its seed, and what kind of table it is for."""
 
     name: str
     device: str
     seed: int
+    is_numeric: bool  # the target
+    is_mixed: bool  # whether columns hold words or categories
 
-    def made(self, inputs: np.ndarray, given: np.ndarray, *, is_numeric: bool) -> Any:
+    @property
+    def task(self) -> str:
+        """What the targets are."""
+        return "regression" if self.is_numeric else "classification"
+
+    @property
+    def has_boosted(self) -> bool:
+        """Whether a boosted tree joins the committee, as it is better on mixed tables."""
+        return self.name == "committee" and self.is_mixed and not self.is_numeric
+
+    def made(self, inputs: np.ndarray, given: np.ndarray) -> Any:
         """Make the method for these rows, not fitted."""
-        task = "regression" if is_numeric else "classification"
+        task = self.task
         if self.name == "net":
             net = default_net(inputs, given, random_state=self.seed, task=task)
             net.set_params(device=self.device)
             return OutlierGradientDetector(net, cv=_FOLDS, random_state=self.seed)
         members: Any = "auto" if self.name == "committee" else [self.name]
+        if self.has_boosted:
+            members = [*BUILT_IN, ("boosted", HistGradientBoostingClassifier())]
         return OutlierGradientDetector(committee=members, task=task, random_state=self.seed)
 
-    def code(self, *, is_numeric: bool) -> list[str]:
-        """Write the lines that fit the same method on X and y."""
-        task = "regression" if is_numeric else "classification"
+    @property
+    def threads(self) -> AbstractContextManager[Any]:
+        """Keep trees to one thread, since on busy cores those of OpenMP wait for one another."""
+        return threadpool_limits(1, "openmp") if self.has_boosted else nullcontext()
+
+    def code(self) -> tuple[list[str], list[str]]:
+        """Write the lines that import and fit the same method on X and y."""
+        imports, lines = ["from skinfluence import OutlierGradientDetector"], []
         if self.name == "net":
-            return [
-                f"net = default_net(X, y, random_state={self.seed}, task={task!r})",
+            imports.append("from skinfluence.nets import default_net")
+            lines = [
+                f"net = default_net(X, y, random_state={self.seed}, task={self.task!r})",
                 f"net.set_params(device={self.device!r})",
-                f"method = OutlierGradientDetector(net, cv={_FOLDS}, random_state={self.seed})",
-                "method.fit(X, y)",
             ]
-        members = "" if self.name == "committee" else f"committee=[{self.name!r}], "
-        settings = f"{members}task={task!r}, random_state={self.seed}"
-        return [f"method = OutlierGradientDetector({settings}).fit(X, y)"]
+            settings = f"net, cv={_FOLDS}, random_state={self.seed}"
+        else:
+            members = ""
+            if self.has_boosted:
+                imports.insert(0, "from sklearn.ensemble import HistGradientBoostingClassifier")
+                names = ", ".join(f'"{name}"' for name in BUILT_IN)
+                lines = [f'members = [{names}, ("boosted", HistGradientBoostingClassifier())]']
+                members = "committee=members, "
+            elif self.name != "committee":
+                members = f"committee=[{self.name!r}], "
+            settings = f"{members}task={self.task!r}, random_state={self.seed}"
+        return imports, [*lines, f"method = OutlierGradientDetector({settings}).fit(X, y)"]
 
 
-def check_device(choice: Choice) -> None:
+def check_device(method: str, device: str) -> None:
     """Refuse a device that is not there, or that the method does not use."""
     import torch
 
-    if choice.device == "cpu":
+    if device == "cpu":
         return
-    if choice.name != "net":
-        raise AuditError(f"--device is for --method net: --method {choice.name} trains on the cpu.")
+    if method != "net":
+        raise AuditError(f"--device is for --method net: --method {method} trains on the cpu.")
     try:
-        torch.zeros(1, device=choice.device)
+        torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = str(error).split("\n", maxsplit=1)[0]
-        raise AuditError(f"Device {choice.device!r} cannot be used: {cause}") from None
+        raise AuditError(f"Device {device!r} cannot be used: {cause}") from None
 
 
 def errors_of(method: Any, given: np.ndarray, *, is_numeric: bool) -> LabelErrors:

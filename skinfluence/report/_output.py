@@ -91,6 +91,9 @@ def facts_of(audit: Audit) -> dict[str, Any]:
     if not audit.is_numeric:
         classes, counts = np.unique(audit.given, return_counts=True)
         facts["classes"] = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+    if hasattr(audit.method, "committee_"):
+        weights = audit.method.committee_.weights
+        facts["weights_of_members"] = {name: round(value, 3) for name, value in weights.items()}
     if audit.groups is not None:
         rows = audit.groups.reset_index(names="group").to_dict("records")
         facts["groups"] = [{k: _plain(v) for k, v in row.items()} for row in rows]
