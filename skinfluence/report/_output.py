@@ -83,6 +83,8 @@ def facts_of(audit: Audit) -> dict[str, Any]:
             "whether rows are missing, or belong to another table",
             "errors in other columns than the target",
             "errors that all models repeat, such as a rule that mislabels a whole kind of rows",
+            "whether people agree where classes shade into each other: there, hard rows may look "
+            "like errors, and fewer are wrong than are expected or flagged",
         ],
         "settings": {**vars(settings), "ignore": list(settings.ignore)},
         "versions": {name: version(name) for name in _LIBRARIES},
