@@ -22,7 +22,8 @@ Public names by stage:
 * one unit for all methods: `CalibratedDetrimentality`
 * how many labels are wrong, and which: `estimate_label_errors`, `estimate_target_errors`,
   `check_label_errors`
-* new labelled rows, through a pipeline: `score_detrimentality`
+* new labelled rows, through a pipeline: `score_detrimentality`; which of them to mark:
+  `threshold_for_new_rows`
 * validation rows in a search: `ValidationRows`
 * what people look at: `display.issues_frame`, `display.groups_frame`, `display.explain`,
   `display.DetrimentalityDisplay` and its like
@@ -64,6 +65,7 @@ if TYPE_CHECKING:  # at run time a name brings its own room and those below, whe
         estimate_label_errors,
         estimate_target_errors,
     )
+    from skinfluence.methods._monitoring import threshold_for_new_rows
     from skinfluence.methods._planted import PlantedErrors, check_label_errors
     from skinfluence.methods._scoring import score_detrimentality
     from skinfluence.methods._union import DetrimentalityUnion
@@ -104,6 +106,7 @@ _HOMES = {
         "estimate_label_errors",
         "estimate_target_errors",
     ],
+    "methods._monitoring": ["threshold_for_new_rows"],
     "methods._planted": ["PlantedErrors", "check_label_errors"],
     "methods._scoring": ["score_detrimentality"],
     "methods._union": ["DetrimentalityUnion"],
@@ -167,6 +170,7 @@ __all__ = [
     "estimate_label_errors",
     "estimate_target_errors",
     "score_detrimentality",
+    "threshold_for_new_rows",
 ]
 
 

@@ -25,6 +25,10 @@ class InterruptedTrainingWarning(UserWarning):
     """The training of a frozen net was cut within an epoch, as by an interrupt."""
 
 
+class LeakyFeaturesWarning(UserWarning):
+    """A Pipeline trains a classifier or regressor on scores that know the labels given."""
+
+
 class LeakyModuleWarning(UserWarning):
     """The net holds a module instance, whose trained weights leak into every clone of the net."""
 
@@ -51,6 +55,10 @@ class UnknownErrorsWarning(UserWarning):
 
 class UnverifiedRowsWarning(UserWarning):
     """Rows of which nobody knows whether they are noisy were left out."""
+
+
+class VersionWarning(UserWarning):
+    """An estimator was saved by another version of this package than the one that loads it."""
 
 
 class ValidationOverlapWarning(UserWarning):

@@ -18,6 +18,7 @@ ENDS = {
     "plot_displays.py": r"the label suggested is right in (9\d|100)%",
     "plot_grid_search.py": r"chosen 0\.9\d\d: better",
     "plot_imblearn.py": r"cleaned against no cleaning: \+0\.\d+ .*, clear",
+    "plot_monitoring.py": r"20% wrong labels: [23]\d% marked, with (9\d|100)%",
     "plot_quickstart.py": r"committee \(default\) +(0\.9|1\.0)",
     "plot_regression.py": r"cleaned against random removal: \+0\.\d+ \+- 0\.\d+$",
 }

@@ -4,7 +4,8 @@
 
 Every line is a process of its own, because a process's peak never falls. Reported is the peak
 beyond what data and net take; the training step is one forward and backward pass and one step of
-plain SGD on one batch.
+plain SGD on one batch. Below, the peak of TracIn's self-influence by all layers of a small CNN over
+five checkpoints, of some rows and of eight times as many.
 """
 
 import argparse
@@ -14,10 +15,13 @@ import time
 
 import numpy as np
 import torch
+from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
 
 from benchmarks.costs.resnet18 import ResNet18
+from benchmarks.costs.row_checks import Cnn
+from skinfluence import TraceRecorder, TracIn
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._directional import inner_products, split_direction
 from skinfluence.gradients._passes import start
@@ -53,7 +57,7 @@ def last_layer_norms(net, X, y, batch_size):
 
 def factored_products(net, X, y, batch_size):
     """Inner products of all rows with one direction, from factors."""
-    loop, batches = start(net, X, y, layers="all", batch_size=batch_size)
+    loop, batches, _ = start(net, X, y, layers="all", batch_size=batch_size)
     direction = torch.ones(loop.n_parameters)
     for _ in loop.batches(batches, InnerProduct(split_direction(direction, loop.layers))):
         pass
@@ -61,18 +65,40 @@ def factored_products(net, X, y, batch_size):
 
 def forward_products(net, X, y, batch_size):
     """Inner products of all rows with one direction, by forward mode."""
-    loop, batches = start(net, X, y, layers="all", batch_size=batch_size)
+    loop, batches, _ = start(net, X, y, layers="all", batch_size=batch_size)
     direction = torch.ones(loop.n_parameters)
     for Xi, yi in batches:
         inner_products(loop.net_loss, loop.layers, Xi, yi, direction)
 
 
+def tracin_problem(n_rows):
+    """Train a CNN with five checkpoints; most rows are others, since only memory counts."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_rows, 1, 28, 28)).astype(np.float32)
+    y = rng.integers(0, 10, n_rows)
+    torch.manual_seed(0)
+    net = NeuralNetClassifier(
+        Cnn,
+        criterion=nn.CrossEntropyLoss,
+        max_epochs=5,
+        train_split=None,
+        verbose=0,
+        callbacks=[TraceRecorder(checkpoints="all")],
+    )
+    return net.fit(X[:256], np.arange(256) % 10), X, y
+
+
+def tracin(net, X, y, batch_size):
+    """Self-influence of all rows, all layers."""
+    TracIn(FrozenEstimator(net), layers="all", batch_size=batch_size).fit(X, y)
+
+
 RUNS = (training_step, norms, factored_products, forward_products, last_layer_norms)
 
 
-def _measure(run, n_rows, batch_size, threads, queue):
+def _measure(make, run, n_rows, batch_size, threads, queue):
     torch.set_num_threads(threads)
-    net, X, y = problem(n_rows)
+    net, X, y = make(n_rows)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     run(net, X, y, batch_size)
@@ -80,21 +106,32 @@ def _measure(run, n_rows, batch_size, threads, queue):
     queue.put(((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, seconds))
 
 
+def peak_of(make, run, n_rows, batch_size, threads):
+    """MiB and seconds of a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    arguments = (make, run, n_rows, batch_size, threads, queue)
+    process = context.Process(target=_measure, args=arguments)
+    process.start()
+    found = queue.get()
+    process.join()
+    return found
+
+
 def main(n_rows, batch_size, threads):
     """Print one line a run."""
-    context = multiprocessing.get_context("spawn")
     print(f"ResNet-18, {n_rows} rows of 3x32x32, batch {batch_size}, {threads} thread(s)")
     print(f"{'':<20}{'peak MiB':>10}{'/ training step':>17}{'seconds':>10}")
     reference = None
     for run in RUNS:
-        queue = context.Queue()
-        arguments = (run, n_rows, batch_size, threads, queue)
-        process = context.Process(target=_measure, args=arguments)
-        process.start()
-        peak, seconds = queue.get()
-        process.join()
+        peak, seconds = peak_of(problem, run, n_rows, batch_size, threads)
         reference = reference or peak
         print(f"{run.__name__:<20}{peak:>10.0f}{peak / reference:>17.2f}{seconds:>10.1f}")
+    print(f"TracIn, a CNN on 1x28x28, batch {batch_size}")
+    print(f"{'rows':<20}{'peak MiB':>10}{'seconds':>10}")
+    for rows in (n_rows, 8 * n_rows):
+        peak, seconds = peak_of(tracin_problem, tracin, rows, batch_size, threads)
+        print(f"{rows:<20}{peak:>10.0f}{seconds:>10.1f}")
 
 
 if __name__ == "__main__":

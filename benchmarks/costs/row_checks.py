@@ -5,8 +5,10 @@
 The checks: reading the rows that are tried, their losses in two batches, every layer's route held
 against a backward pass, and the results of a pass held against those of a batch alone. A pass: one
 forward and one backward pass over all rows, no optimiser step; beside it the pass for the norms of
-gradients, which is what is being checked. For a data set with a collate function of its own, what
-the numbers of its rows cost in every batch is measured by a loader with and without them.
+gradients, which is what is being checked. With 10 checkpoints of a training, as trajectories have
+them, the routes are tried at the last, and a pass is 10 passes. For a data set with a collate
+function of its own, what the numbers of its rows cost in every batch is measured by a loader with
+and without them.
 
 Each round times everything once; ratios are medians over rounds of the ratio within a round. One
 thread is timed by its processor time, several by the clock.
@@ -25,17 +27,21 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.costs.gradient_speed import Mlp
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._numbered import batches_in_order
-from skinfluence.gradients._passes import start
+from skinfluence.gradients._passes import Trajectory, start
 from skinfluence.gradients._readings import Norm
 from skinfluence.gradients._skorch import as_dataset
+from skinfluence.gradients._states import module_state
+from skinfluence.gradients._trajectory import MeanOf
 from skinfluence.gradients._trial import (
     check_results_follow_rows,
     check_rows_are_independent,
     draw_trial,
 )
+from skinfluence.gradients.routes._loop import GradientLoop
 
 BATCH_SIZE = 256
 N_ROWS = 10_000
+N_STATES = 10
 
 
 class SmallMlp(nn.Sequential):
@@ -115,8 +121,9 @@ def checks(net, dataset, loop):
     """Do what `start` and `gather` do to find out whether results follow their rows."""
     trial = draw_trial(net, dataset)
     check_rows_are_independent(loop.net_loss, trial)
-    loop._try_routes(*trial.batches[1])
-    (alone,) = loop.batches(trial.batches[1:], Norm())
+    last = loop if isinstance(loop, GradientLoop) else loop._loops[-1]
+    last._kept = last._try_routes(*trial.batches[1])  # once, however many checkpoints there are
+    (alone,) = loop.tried(trial, Norm())
     values = np.zeros(N_ROWS, np.float32)
     values[trial.rows[1]] = alone.numpy()
     check_results_follow_rows(trial, loop.net_loss, values, alone.numpy())
@@ -130,7 +137,10 @@ def read(make_loader, dataset, numbered):
 def measure(repeats):
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     print(f"{N_ROWS} rows, batch {BATCH_SIZE}, {torch.get_num_threads()} thread(s)")
-    print(f"{'':<18}{'checks, ms':>12}{'% of a pass':>14}{'% of the norms':>16}")
+    heads = (
+        f"{'checks, ms':>12}{'% of a pass':>14}{f'% of {N_STATES} passes':>16}{'% of norms':>16}"
+    )
+    print(f"{'':<18}{heads}")
     for module, X, y, settings in problems(np.random.default_rng(0)):
         torch.manual_seed(0)
         net = NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, **settings).initialize()
@@ -143,9 +153,13 @@ def measure(repeats):
 
         batches = list(make_loader(dataset))
         for layers in ("last", "all") if module is not Words else ("last",):
-            loop = start(net, X, y, layers=layers, batch_size=BATCH_SIZE).loop
+            loop, loops = (
+                start(net, X, y, layers=layers, batch_size=BATCH_SIZE, trajectory=trajectory).loop
+                for trajectory in (None, Trajectory([module_state(net)] * N_STATES, MeanOf(), None))
+            )
             runs = {
                 "checks": lambda: checks(net, dataset, loop),  # noqa: B023
+                "of several": lambda: checks(net, dataset, loops),  # noqa: B023
                 "pass": lambda: forward_backward(net, batches),  # noqa: B023
                 "norms": lambda: gradient_norms(net, X, y, layers=layers),  # noqa: B023
             }
@@ -165,7 +179,13 @@ def measure(repeats):
                 for base in ("pass", "norms")
             ]
             milliseconds = 1e3 * np.median(seconds["checks"])
-            print(f"{name:<18}{milliseconds:>12.1f}{shares[0]:>14.1f}{shares[1]:>16.1f}")
+            of_several = (
+                100 * np.median(np.divide(seconds["of several"], seconds["pass"])) / N_STATES
+            )
+            print(
+                f"{name:<18}{milliseconds:>12.1f}{shares[0]:>14.1f}{of_several:>16.1f}"
+                f"{shares[1]:>16.1f}"
+            )
             if y is None:
                 extra = np.subtract(seconds["numbered"], seconds["plain"])
                 share = 100 * np.median(extra / seconds["pass"])

@@ -5,6 +5,7 @@ FIRST = [
     "plot_displays.py",
     "plot_boosted_trees.py",
     "plot_grid_search.py",
+    "plot_monitoring.py",
     "plot_imblearn.py",
 ]
 

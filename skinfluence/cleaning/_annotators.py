@@ -19,6 +19,7 @@ from skinfluence.rows._containers import first_rows, n_samples_of, select
 from skinfluence.rows._folds import check_cv, folds_of
 from skinfluence.rows._interrupts import fit_whole
 from skinfluence.rows._parameters import check_number
+from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 from skinfluence.rows._targets import (
     check_class_labels,
@@ -32,7 +33,7 @@ _ROUNDS = 2
 _DOUBT = 0.01
 
 
-class AnnotatorConsensus(BaseEstimator):
+class AnnotatorConsensus(SavedWithVersion, BaseEstimator):
     """One label a row from several annotators, and how far each of them is to be trusted.
 
     It answers which label is right where annotators disagree, which rows are still in doubt, and

@@ -19,21 +19,24 @@ from skinfluence.cleaning._auto import (
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
 from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._label_errors import probabilities_of_right_labels
 from skinfluence.methods._parts import fit_part
 from skinfluence.nets._models import translator_of
 from skinfluence.nets._task import settled_task
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._rows import Rows
+from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._targets import check_targets
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._callbacks import number_folders
 
 
-class BaseCleaner(BaseEstimator):
+class BaseCleaner(SavedWithVersion, BaseEstimator):
     """Base of what treats the rows that a method finds detrimental."""
 
     estimator: Any
+    _actions: tuple[str, ...] = ("remove", "relabel")
     _implied_task: str | None = None  # of a class whose name says what targets are
 
     def __init__(
@@ -95,6 +98,15 @@ class BaseCleaner(BaseEstimator):
                 "Set its aggregate to 'rank_mean' or 'vote', or pass a single method."
             )
         self.method_ = fitted
+        if self.action == "weight":
+            every = np.arange(len(rows))
+            self.sample_indices_, self.removed_indices_, self.relabelled_ = (
+                every,
+                every[:0],
+                every[:0],
+            )
+            self.sample_weight_ = probabilities_of_right_labels(final, rows)
+            return Cleaned(every, every[:0], every[:0], y), data
         classifies = rows.has_classes or self._implied_task == "classification"
         rules = Rules(rows.has_classes, self.action, self.per_class, self.keep_minimum)
         amount: Any = self.contamination
@@ -137,7 +149,12 @@ class BaseCleaner(BaseEstimator):
                 "rate) with a rate of false alarms in (0, 1), a share of the rows as a float in "
                 "[0, 1), or a number of rows as an int >= 0."
             )
-        check_choice("action", self.action, ("remove", "relabel"))
+        check_choice("action", self.action, self._actions)
+        if self.action == "weight" and amount != "auto":
+            raise ValueError(
+                f"Got contamination={amount!r} with action='weight', which takes no amount: every "
+                "row counts by how likely its label is right. Leave contamination at 'auto'."
+            )
         check_positive_integer("keep_minimum", self.keep_minimum)
 
     def __sklearn_tags__(self) -> Tags:

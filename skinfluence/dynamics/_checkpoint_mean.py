@@ -10,9 +10,9 @@ from torch import Tensor
 
 from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._outputs import mean_over_states, row_losses
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import needs_of_checkpoints
 from skinfluence.methods._out_of_sample import keep_out_of_sample
+from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._judges import check_model, is_model, judge_of, judges_by_folds
 from skinfluence.nets._trained_net import hand_over
 from skinfluence.rows._parameters import check_positive_integer
@@ -21,7 +21,7 @@ from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._training_trace import State
 
 
-class CheckpointMean(BaseDetrimentality):
+class CheckpointMean(WeightedDetrimentality):
     """A function of a row and the net, averaged over checkpoints; a subclass implements `_read`."""
 
     def __init__(
@@ -91,6 +91,10 @@ class CheckpointMean(BaseDetrimentality):
 
     def _judges_new_rows(self) -> bool:
         return True
+
+    def _judges_training_rows_as_new(self) -> bool:
+        judge: Any = self._trained
+        return is_model(self.net) and not judge.is_frozen
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         if is_model(self.net):

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from skinfluence.gradients._passes import Trajectory, gather
 from skinfluence.gradients._readings import Norm
 from skinfluence.gradients._trajectory import MeanOf
-from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._trained_net import hand_over, train_net
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import ModelRows, Rows
@@ -19,7 +19,7 @@ from skinfluence.trace._callbacks import without_recorders
 from skinfluence.trace._training_trace import TrainingTrace
 
 
-class GraNd(BaseDetrimentality):
+class GraNd(WeightedDetrimentality):
     """Score training rows by the norm of their loss gradient early in training.
 
     Answers: is this row mislabelled or hard? It says little about whether removing the row would

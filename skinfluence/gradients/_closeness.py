@@ -14,19 +14,18 @@ def all_close(one: Tensor, two: Tensor, scale: float = 0.0) -> bool:
         return bool(torch.equal(one, two))
     if not two.numel():
         return True
-    limit = _tolerance(two, scale)
-    if not math.isfinite(limit):
-        return bool(torch.allclose(one, two, equal_nan=True))
-    return _largest(one - two) <= limit  # False for NaN
-
-
-def _tolerance(expected: Tensor, scale: float) -> float:
-    """Say what rounding may change of values as large as these."""
-    eps = torch.finfo(expected.dtype).eps
-    if expected.dtype == torch.float32 and expected.is_cuda:
+    eps = torch.finfo(two.dtype).eps
+    if two.dtype == torch.float32 and two.is_cuda:
         eps = 2**-10  # TensorFloat-32, by which torch may multiply there
     # below 10 eps lies what is left of a difference such as p - 1 of a row the net is sure of
-    return max(math.sqrt(eps) * max(_largest(expected), scale), 10 * eps)
+    limit = max(math.sqrt(eps) * scale, 10 * eps)
+    difference = _largest(one - two)  # NaN, which is below nothing, if either is not finite
+    if difference <= limit:
+        return True
+    limit = max(math.sqrt(eps) * _largest(two), limit)
+    if not math.isfinite(limit):
+        return bool(torch.allclose(one, two, equal_nan=True))
+    return difference <= limit
 
 
 def _largest(values: Tensor) -> float:

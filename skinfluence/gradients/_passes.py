@@ -78,14 +78,15 @@ def gather(
         def read(batches: Iterable[Batch]) -> Iterator[np.ndarray]:
             return (_as_array(part) for part in loop.batches(batches, reading))
 
-        values = join(read(batches), rows)
-        alone = np.concatenate(list(read(trial.batches[1:])))
+        def read_alone() -> np.ndarray:
+            return np.concatenate([_as_array(part) for part in loop.tried(trial, reading)])
+
+        values, alone = join(read(batches), rows), read_alone()
         if rows_that_differ(trial, loop.net_loss, values, alone):
             # what the tried rows did not show: a matter of the net, or of the route alone
             _check_losses_follow_rows(loop.net_loss, trial, iter_batches(net, X, y, batch_size))
             loop.leave_factored()
-            values = join(read(iter_batches(net, X, y, batch_size)), rows)
-            alone = np.concatenate(list(read(trial.batches[1:])))
+            values, alone = join(read(iter_batches(net, X, y, batch_size)), rows), read_alone()
         check_results_follow_rows(trial, loop.net_loss, values, alone)
         return Gathered(values, loop.strategy)
 
@@ -126,8 +127,9 @@ def start(
     trial, batches = tried_batches(net, X, y, batch_size)
     if trajectory is None:
         return Started(GradientLoop(net_loss_of(net), trial, layers), batches, trial)
-    losses = net_losses_at(net, trajectory.states)
-    loops = [GradientLoop(net_loss, trial, layers) for net_loss in losses]
+    *others, net_loss = net_losses_at(net, trajectory.states)
+    last = GradientLoop(net_loss, trial, layers)
+    loops = [*(last.at(other) for other in others), last]
     loop = TrajectoryLoop(loops, trajectory.combination, trajectory.normalize)
     return Started(loop, batches, trial)
 

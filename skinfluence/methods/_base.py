@@ -12,14 +12,17 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._cross_fitting import cross_fit
 from skinfluence.methods._parts import predicted_scores_by, scores_by
 from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_net_of
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
+from skinfluence.rows._features import warn_of_leaky_features
 from skinfluence.rows._folds import check_cv, check_validation_rule, place_among
 from skinfluence.rows._overlap import check_separate
 from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._validation_rows import validation_parts
 from skinfluence.trace._needs import TraceNeeds
@@ -40,7 +43,11 @@ def _judges_new_rows_unlabelled(estimator: Any) -> bool:
 
 
 class BaseDetrimentality(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    SavedWithVersion,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Base of all methods that give every training row one detrimentality score.
 
@@ -119,7 +126,15 @@ class BaseDetrimentality(
         return self._fit_given(X, y, *validation_parts(X_val, y_val), fold_groups=groups)
 
     def _fit_given(
-        self, X: Any, y: Any, X_val: Any, y_val: Any, groups: Any, *, fold_groups: Any = None
+        self,
+        X: Any,
+        y: Any,
+        X_val: Any,
+        y_val: Any,
+        groups: Any,
+        *,
+        fold_groups: Any = None,
+        sample_weight: Any = None,
     ) -> Self:
         """Parse what the user gave, once, and fit on it."""
         self._begin(X_val, groups)
@@ -129,7 +144,14 @@ class BaseDetrimentality(
                 "as it is set, has no folds of cv. Set cv=5, where it has that parameter, or leave "
                 "groups out."
             )
-        rows = Rows.parse(self, X, y, task=settled_task(self), fold_groups=fold_groups)
+        rows = Rows.parse(
+            self,
+            X,
+            y,
+            task=settled_task(self),
+            fold_groups=fold_groups,
+            sample_weight=sample_weight,
+        )
         return self._fit_parsed(rows, rows.parse_validation(self, X_val, y_val, groups))
 
     def _fit_rows(self, rows: Rows, validation: Rows | None = None) -> Self:
@@ -141,8 +163,14 @@ class BaseDetrimentality(
     def _fit_raw(self, rows: Rows, validation: Rows | None) -> Self:
         """Fit on rows whose inputs nobody has looked at yet, as a part of another fit."""
         self._begin(validation, None if validation is None else validation.groups)
-        groups = rows.fold_groups
-        own = Rows.parse(self, rows.inputs, rows.targets, task=rows.task, fold_groups=groups)
+        own = Rows.parse(
+            self,
+            rows.inputs,
+            rows.targets,
+            task=rows.task,
+            fold_groups=rows.fold_groups,
+            sample_weight=rows.weights,
+        )
         if validation is None:
             return self._fit_parsed(own, None)
         parts = validation.inputs, validation.targets, validation.groups
@@ -157,6 +185,12 @@ class BaseDetrimentality(
         self._seeds = draw_seeds(self.random_state, 3)
 
     def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
+        if rows.weights is not None and not self._takes_weights():
+            raise ValueError(
+                f"Got sample_weight, but {type(self).__name__}, as it is set, trains nothing by a "
+                "loss that rows' weights could go into: its net is frozen, or it is of methods "
+                "whose theory is of rows that weigh alike. Leave sample_weight out."
+            )
         self._validation_groups = None if validation is None else validation.groups
         scores = self._training_scores(rows, validation)
         if scores is not None:
@@ -248,8 +282,8 @@ class BaseDetrimentality(
         """Train the net and return the scores of the training rows at their given labels.
 
         Not the same as ``fit(X, y).transform(X)``, which uses predicted labels. The scores know
-        the labels given: a classifier trained on them, as in a Pipeline, sees its own target
-        unless the method has `cv` set, which scores each row by nets that never saw it.
+        the labels given: a classifier trained on them, in a Pipeline, sees its own target, with
+        `cv`, too, and a `LeakyFeaturesWarning` says so.
 
         Parameters
         ----------
@@ -267,9 +301,15 @@ class BaseDetrimentality(
         ndarray of shape (n_samples, 1)
             `detrimentality_`. Higher = more detrimental.
         """
-        # a subclass's own fit may know of no groups
-        folds = {} if groups is None else {"groups": groups}
-        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, **folds).detrimentality_
+        return self._fit_transform(X, y, X_val, y_val, {"groups": groups})
+
+    def _fit_transform(
+        self, X: Any, y: Any, X_val: Any, y_val: Any, given: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        warn_of_leaky_features(self, "the scores")
+        # a subclass's own fit may know of none of these
+        given = {name: value for name, value in given.items() if value is not None}
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, **given).detrimentality_
         return scores[:, np.newaxis]
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -290,6 +330,8 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.transform, X, n_columns=1)
         return self._predicted_scores(check_inputs(self, X, reset=False))[:, np.newaxis]
 
     @available_if(_judges_new_rows)
@@ -308,6 +350,8 @@ class BaseDetrimentality(
             Higher = more detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.score_detrimentality, X, y)
         return self._scores_of(Rows.parse(self, X, y, reset=False))
 
     def _scores_of(self, rows: Rows) -> NDArray[np.float64]:
@@ -390,6 +434,14 @@ class BaseDetrimentality(
 
     def _judges_new_rows(self) -> bool:
         """Tell whether rows not fitted on can be scored."""
+        return False
+
+    def _takes_weights(self) -> bool:
+        """Tell whether the method, as it is set, trains by a loss that rows may have weights in."""
+        return False
+
+    def _judges_training_rows_as_new(self) -> bool:
+        """Tell whether a fitted method judged its training rows as it judges rows to come."""
         return False
 
     @property

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._cross_fitting import strata_of
 from skinfluence.methods._label_errors import estimate_label_errors
 from skinfluence.methods._p_values import (
@@ -21,6 +22,7 @@ from skinfluence.methods._p_values import (
     reference_of,
 )
 from skinfluence.methods._parts import fit_part, scores_by
+from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
@@ -38,7 +40,7 @@ _JUDGES = (
 )
 
 
-class CalibratedDetrimentality(BaseDetrimentality):
+class CalibratedDetrimentality(WeightedDetrimentality):
     """Turn a method's scores into p-values: how few clean-looking rows score as high.
 
     Answers the method's question, in a unit that methods, nets and data sets share. For each fold
@@ -210,6 +212,8 @@ class CalibratedDetrimentality(BaseDetrimentality):
             detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.score_detrimentality, X, y)
         rows = Rows.parse(self, X, y, reset=False)
         placed = [
             p_values(scores_by(fold, rows), reference)
@@ -318,6 +322,9 @@ class CalibratedDetrimentality(BaseDetrimentality):
 
     def _keeps_groups_together(self) -> bool:
         return True
+
+    def _takes_weights(self) -> bool:
+        return bool(final_step(self.method)._takes_weights())
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> None:
         raise NotImplementedError

@@ -6,11 +6,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils.parallel import Parallel, delayed
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._out_of_sample import keep_held_out, predicted_by
 from skinfluence.methods._parts import fit_part, scores_by
+from skinfluence.nets._portable import Portable
 from skinfluence.rows._folds import (
+    Fold,
     check_has_all_classes,
     folds_of,
     halves_of,
@@ -29,30 +32,36 @@ Score: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.float64]:
     """Fit a clone of a method on the training rows of each fold; score every row once."""
     strata = strata_of(rows, method.net)
-    out_of_fold = method._cross_validates()
-    method.folds_, method._fold_rows, method._fold_scores = [], [], []
-    predicted: list[tuple[np.ndarray, np.ndarray | None]] = []
-
-    def score(train: np.ndarray, held: np.ndarray) -> np.ndarray:
-        check_has_all_classes(strata, train)
-        judged = rows.part(held)
-        fold = _unfitted_fold(method, len(method.folds_))
-        fit_part(fold, rows.part(train), validation if out_of_fold else judged)
-        fold._is_fold = False
-        scores: np.ndarray = scores_by(fold, judged) if out_of_fold else fold.detrimentality_
-        method.folds_.append(fold)
-        method._fold_rows.append(train)
-        method._fold_scores.append(np.sort(scores))
-        predicted.append((held, predicted_by(fold, judged)))
-        return scores
-
-    seed = method._seeds[1]
+    seed, out_of_fold = method._seeds[1], method._cross_validates()
     if out_of_fold:
-        scores = out_of_fold_scores(score, strata, cv=method.cv, seed=seed, groups=rows.fold_groups)
+        split = folds_of(strata, cv=method.cv, seed=seed, groups=rows.fold_groups)
+    else:
+        split = halves_of(strata, validation=method.validation, seed=seed)
+    for train, _ in split:
+        check_has_all_classes(strata, train)
+    tasks = (
+        delayed(_fit_fold)(
+            Portable(_unfitted_fold(method, number)),
+            rows.part(train),
+            rows.part(held),
+            validation,
+            out_of_fold,
+        )
+        for number, (train, held) in enumerate(told("folds", split))
+    )
+    # one after the other, but where joblib is told otherwise
+    found = [part.value for part in Parallel()(tasks)]
+    method.folds_ = [fold for fold, _, _ in found]
+    method._fold_rows = [train for train, _ in split]
+    method._fold_scores = [np.sort(scores) for _, scores, _ in found]
+    each = [scores for _, scores, _ in found]
+    if out_of_fold:
+        scores = _by_place(split, each, len(strata))
         every = np.sort(np.concatenate(method._fold_scores))
         method._fold_scores = [every if have_no_scale(s) else s for s in method._fold_scores]
     else:
-        scores = swapped_scores(score, strata, validation=method.validation, seed=seed)
+        scores = _by_quantile(split, each, len(strata))
+    predicted = [(held, values) for (_, held), (_, _, values) in zip(split, found, strict=True)]
     first = method.folds_[0]
     method._trained = first._trained
     method.net_ = [fold.net_ for fold in method.folds_]
@@ -62,6 +71,17 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
         method.classes_ = first.classes_
     keep_held_out(method, predicted)
     return scores
+
+
+def _fit_fold(
+    unfitted: Portable, training: Rows, judged: Rows, validation: Rows | None, out_of_fold: bool
+) -> Portable:
+    """Fit a clone on one part of the rows; it, its scores, and its predictions of the other."""
+    fold = unfitted.value
+    fit_part(fold, training, validation if out_of_fold else judged)
+    fold._is_fold = False
+    scores: np.ndarray = scores_by(fold, judged) if out_of_fold else fold.detrimentality_
+    return Portable((fold, scores, predicted_by(fold, judged)))
 
 
 def _unfitted_fold(method: Any, number: int) -> Any:
@@ -89,10 +109,15 @@ def swapped_scores(
     score: Score, strata: np.ndarray, *, validation: str | float = "cross", seed: int
 ) -> NDArray[np.float64]:
     """Score two parts of the rows, each with the other as validation rows, by fold quantiles."""
-    merged = np.empty(len(strata))
-    for train, held in halves_of(strata, validation=validation, seed=seed):
+    split = halves_of(strata, validation=validation, seed=seed)
+    return _by_quantile(split, [score(*parts) for parts in split], len(strata))
+
+
+def _by_quantile(split: list[Fold], scores: list[np.ndarray], n_rows: int) -> NDArray[np.float64]:
+    merged = np.empty(n_rows)
+    for (train, _), found in zip(split, scores, strict=True):
         # quantiles, because the scores of two trainings differ in their units
-        merged[train] = quantiles(_checked(score(train, held), len(train)))
+        merged[train] = quantiles(_checked(found, len(train)))
     return merged
 
 
@@ -105,10 +130,14 @@ def out_of_fold_scores(
     groups: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float64]:
     """Score each fold of the rows by what was fitted on the other folds, by fold quantiles."""
-    raw, merged, few = np.empty(len(strata)), np.empty(len(strata)), []
-    folds = folds_of(strata, cv=cv, seed=seed, groups=groups)
-    for train, held in told("folds", folds):
-        raw[held] = _checked(score(train, held), len(held))
+    split = folds_of(strata, cv=cv, seed=seed, groups=groups)
+    return _by_place(split, [score(*parts) for parts in split], len(strata))
+
+
+def _by_place(split: list[Fold], scores: list[np.ndarray], n_rows: int) -> NDArray[np.float64]:
+    raw, merged, few = np.empty(n_rows), np.empty(n_rows), []
+    for (_, held), found in zip(split, scores, strict=True):
+        raw[held] = _checked(found, len(held))
         merged[held] = quantiles(raw[held])
         if have_no_scale(raw[held]):
             few.append(held)

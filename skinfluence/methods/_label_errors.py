@@ -14,6 +14,7 @@ from scipy.stats import norm, t
 from skinfluence.exceptions import UnknownErrorsWarning
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._parameters import check_parameter, is_real
+from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import classes_and_codes
 
 # Bounds of what sharpens probabilities: the logarithm of a factor, and its growth with confidence.
@@ -140,6 +141,34 @@ def label_errors_of(method: Any) -> LabelErrors:
             "CalibratedDetrimentality(method)."
         )
     return errors
+
+
+def probabilities_of_right_labels(method: Any, rows: Rows) -> NDArray[np.float64]:
+    """Say how likely the label of each training row is right, by predictions out of sample."""
+    errors: LabelErrors | None = getattr(method, "label_errors_", None)
+    kept = vars(method)
+    if errors is None and rows.has_classes and "oof_probabilities_" in kept:
+        codes = np.searchsorted(method.classes_, rows.known_targets().reshape(-1))
+        errors = estimate_label_errors(kept["oof_probabilities_"], codes)
+    elif errors is None and rows.is_numeric and np.ndim(kept.get("oof_predictions_")) == 1:
+        errors = estimate_target_errors(kept["oof_predictions_"], rows.known_targets().reshape(-1))
+    if errors is None:
+        raise ValueError(
+            f"{type(method).__name__}, as it is set, predicts no row by what was not trained on "
+            "it, so that it is not known how likely a label is right. Use "
+            "OutlierGradientDetector() without a net, SelfConfidence(model) with a scikit-learn "
+            "model, a method with cv=5, or CalibratedDetrimentality(method)."
+        )
+    if not errors.is_known:
+        warnings.warn(
+            "Wrong labels cannot be told from rows that are hard to predict, so that a row counts "
+            "by what is the least to be expected: the noise rate is taken at the low end of its "
+            "interval.",
+            UnknownErrorsWarning,
+            stacklevel=2,
+        )
+        return 1 - errors._cautious
+    return 1 - errors.p_wrong
 
 
 def flagged_by(method: Any, rate: float, *, instead: str) -> NDArray[np.intp]:

@@ -36,6 +36,8 @@ def fit_part(method: Any, rows: Rows, validation: Rows | None = None) -> Any:
         given["X_val"] = trusted
     if rows.fold_groups is not None and method._keeps_groups_together():
         given["groups"] = rows.fold_groups
+    if rows.weights is not None:
+        given["sample_weight"] = rows.weights
     return method.fit(rows.inputs, rows.targets, **given)
 
 

@@ -1,11 +1,13 @@
 """Scores of labelled rows that arrive after the fit."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.rows._pipelines import as_last_step_sees, final_step
 
 
@@ -68,5 +70,8 @@ def score_detrimentality(method: Any, X: Any, y: Any = None) -> NDArray[np.float
             "that ends in one. Of a cleaned model, give its method_."
         )
     judge = final.score_detrimentality  # says so if it judges no new rows
+    if is_lazy(X):
+        lazy: NDArray[np.float64] = by_blocks(partial(score_detrimentality, method), X, y)
+        return lazy
     scores: NDArray[np.float64] = judge(as_last_step_sees(method, X), y)
     return scores

@@ -16,11 +16,14 @@ from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._parts import fit_part
+from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._judges import Judge, is_model, judge_of, judges_by_folds
 from skinfluence.nets._labels import name_classes, names_no_classes
 from skinfluence.nets._trained_net import no_net, train_net, unfitted_net
 from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._features import warn_of_leaky_features
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_contamination, check_parameter
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
@@ -48,7 +51,7 @@ def _all_judge_new_rows(union: "DetrimentalityUnion") -> bool:
     return all(hasattr(method, "transform") for _, method in methods)
 
 
-class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
+class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
     """Score training rows by several methods that share one training, a column each.
 
     Answers what its methods answer; compare them by `rank_correlation_`. Their mean rank or their
@@ -116,6 +119,12 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
 
     Notes
     -----
+    The mean rank counts every method alike, so that a weak one costs a strong one more than it
+    adds: the default with a random forest's self-confidence falls behind the default
+    (``benchmarks/results/joined_forest.md``). To add a model to the default, make it a member of
+    its committee, ``OutlierGradientDetector(committee=[..., ("forest", model)])``, where it gets
+    a weight by how well it predicts labels out of sample.
+
     Cost: one training for all that share it, and what each method costs without one.
 
     Examples
@@ -181,7 +190,14 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         return self
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        groups: Any = None,
+        sample_weight: Any = None,
     ) -> NDArray[np.float64]:
         """Fit all methods and return the scores of the training rows at their given labels.
 
@@ -197,13 +213,17 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             For methods that need them.
         groups : array-like of shape (n_samples,), optional
             For methods with `cv`.
+        sample_weight : array-like of shape (n_samples,) or float, optional
+            As for `fit`; every method must take it.
 
         Returns
         -------
         ndarray of shape (n_samples, n_methods)
             `scores_`. Higher = more detrimental.
         """
-        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, groups=groups).scores_
+        warn_of_leaky_features(self, "the scores")
+        given: dict[str, Any] = {"groups": groups, "sample_weight": sample_weight}
+        scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, **given).scores_
         return scores
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -219,6 +239,8 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
             Higher = more detrimental.
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return by_blocks(self.transform, X, n_columns=len(self.methods_))
         X = check_inputs(self, X, reset=False)
         return np.hstack([method.transform(X) for method in self.methods_.values()])
 
@@ -288,10 +310,13 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
         for name, method in self.methods:
             start = perf_counter()
             fitted = seeded_method(method, self._seeds[1])
-            if _shares_net(method, validation):
+            shares = _shares_net(method, validation)
+            if shares:
                 fitted.set_params(net=FrozenEstimator(given))
             trusted = validation if final_step(method)._needs_validation() else None
-            self.methods_[name] = fit_part(fitted, nameless, trusted)
+            # weights are in the shared training
+            seen = replace(nameless, weights=None) if shares else nameless
+            self.methods_[name] = fit_part(fitted, seen, trusted)
             self.timings_[name] = perf_counter() - start
         for fitted in self._final_methods():
             if hasattr(fitted, "classes_"):
@@ -312,7 +337,9 @@ class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
 
     def _net_of(self, rows: Rows, shared: list[BaseDetrimentality]) -> Any:
         if rows.is_raw:  # for a pipeline besides
-            rows = Rows.parse(clone(shared[0]), rows.inputs, rows.targets, task=rows.task)
+            parts = rows.inputs, rows.targets
+            own = Rows.parse(clone(shared[0]), *parts, task=rows.task)
+            rows = replace(own, weights=rows.weights)
         return self._train(rows, _merged(shared))
 
     def _train(self, rows: Rows, needs: TraceNeeds | None) -> Any:

@@ -42,6 +42,7 @@ def train_once(
     *,
     seed: int,
     recorder: TraceRecorder | None,
+    weights: NDArray[np.float64] | None = None,
     train: Callable[[], TrainingTrace | None],
 ) -> tuple[TrainingTrace | None, str | None]:
     """Train a net, or give it the state that an equal training left in the cache."""
@@ -50,7 +51,8 @@ def train_once(
     if memory.location is None or _writes_trace(net, recorder):
         return train(), None
     with seeded(seed):  # leaves no trace in the global generators
-        key = fingerprint([net, X, y, seed, recorder, *versions()])
+        weighted = [] if weights is None else [weights]
+        key = fingerprint([net, X, y, seed, recorder, *versions(), *weighted])
     trained_here = False
 
     def outcome() -> Outcome:

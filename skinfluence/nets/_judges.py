@@ -2,10 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -15,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skinfluence.gradients._skorch import is_net
 from skinfluence.nets._labels import Labels, class_labels
 from skinfluence.nets._models import Translator, translator_of
+from skinfluence.nets._weights import weight_parameters
 from skinfluence.rows._containers import select
 from skinfluence.rows._folds import Fold, folds_of
 from skinfluence.rows._interrupts import fit_whole
@@ -172,11 +175,15 @@ def judge_of(net: Any, rows: Rows, *, cv: Any, seed: int) -> Judge:
     if out_of_bag and not model.oob_score:
         model.set_params(oob_score=True)
 
-    def fit(X: Any, y: Any) -> Any:
-        with seeded(seed):
-            return fit_whole(clone(model), X, y)
-
     def fitted_on(part: Rows) -> _Fitted:
+        weights = weight_parameters(model, part.training_weights)
+
+        def fit(X: Any, y: Any) -> Any:
+            # weights go by the name of a step, as pipelines take them where nothing is routed
+            unrouted = config_context(enable_metadata_routing=False) if weights else nullcontext()
+            with seeded(seed), unrouted:
+                return fit_whole(clone(model), X, y, **weights)
+
         if translator is None:
             return _Fitted(fit(part.inputs, part.targets), labels)
         trained = translator.train(fit, part.inputs, part.inputs, part.targets)

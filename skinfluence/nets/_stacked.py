@@ -107,7 +107,14 @@ class PerceptronCommittee:
 
     @classmethod
     def fit(
-        cls, X: np.ndarray, targets: np.ndarray, kind: str, *, checkpoints: int | str, seed: int
+        cls,
+        X: np.ndarray,
+        targets: np.ndarray,
+        kind: str,
+        *,
+        checkpoints: int | str,
+        seed: int,
+        weights: NDArray[np.float64] | None = None,
     ) -> "PerceptronCommittee":
         """Train on inputs in single precision, (n_samples, n_inputs), and coded targets."""
         n_outputs = int(targets.max()) + 1 if kind == "classes" else targets.shape[1]
@@ -131,7 +138,10 @@ class PerceptronCommittee:
         trains = _halves(len(X), _MEMBERS, seed)
         recorder = recorder_for(TraceNeeds(frozenset({checkpoints})))
         with one_thread():
-            fit_net(net, {"X": X, "trains": trains}, targets, seed, recorder)
+            weighted = trains
+            if weights is not None:
+                weighted = trains * weights[:, np.newaxis].astype(np.float32)
+            fit_net(net, {"X": X, "trains": weighted}, targets, seed, recorder)
         return cls(net, recorder.trace_, kind, trains)
 
     def out_of_bag(self, X: np.ndarray) -> NDArray[np.float64]:

@@ -251,13 +251,17 @@ def _trained(
         X = np.require(X, requirements=["C", "W"])
     recorder = None if needs is None or records_as_much(net, needs) else recorder_for(needs)
 
+    weights = rows.training_weights
+
     def train() -> TrainingTrace | None:
-        fit_net(net, X, target, seed, recorder)
+        fit_net(net, X, target, seed, recorder, weights=weights)
         return trace_of(net) if recorder is None else recorder.trace_
 
     is_small = _is_small(sketch, X, target)
     with one_thread() if is_small else nullcontext():
-        trace, key = train_once(memory, net, X, target, seed=seed, recorder=recorder, train=train)
+        trace, key = train_once(
+            memory, net, X, target, seed=seed, recorder=recorder, weights=weights, train=train
+        )
         residual = _residual(net, X, target)
     return TrainedNet(net, labels, residual, trace, key, is_small)
 

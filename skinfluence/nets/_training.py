@@ -6,6 +6,8 @@ import warnings
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochScoring
 from skorch.dataset import ValidSplit
@@ -18,6 +20,7 @@ from skinfluence.exceptions import (
     LeakyModuleWarning,
 )
 from skinfluence.gradients._skorch import as_dataset, is_fitted, module_dtype
+from skinfluence.nets._weights import WeightedLoss
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._interrupts import raised_interrupts
 from skinfluence.rows._progress import is_listened_to, tell
@@ -28,25 +31,37 @@ _STATISTICS = ("running_mean", "running_var")
 
 
 def fit_net(
-    net: NeuralNet, X: Any, y: Any, seed: int, recorder: TraceRecorder | None = None
+    net: NeuralNet,
+    X: Any,
+    y: Any,
+    seed: int,
+    recorder: TraceRecorder | None = None,
+    *,
+    weights: NDArray[np.float64] | None = None,
 ) -> NeuralNet:
     """Train a net on every row, seeded, leaving all global generators alone; or raise."""
+    added: list[tuple[str, Callback]] = []
+    if recorder is not None:
+        added.append(("skinfluence_recorder", recorder))
+    weighted = None if weights is None else WeightedLoss(weights)
+    if weighted is not None:
+        added.append(("skinfluence_weights", weighted))
+    if is_listened_to():
+        added.append(("skinfluence_progress", _EpochsTold()))
     prepare_net(net)
     if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
-    watching: list[tuple[str, Callback]] = []
-    if recorder is not None:
-        watching.append(("skinfluence_recorder", recorder))
-    if is_listened_to():
-        watching.append(("skinfluence_progress", _EpochsTold()))
     with seeded(seed), raised_interrupts():
         try:
-            fitted = _fit_watched(net, X, y, watching) if watching else net.fit(X, y)
+            fitted = _fit_with(net, X, y, added) if added else net.fit(X, y)
         except (ValueError, RuntimeError) as error:
             cause = _known_cause(str(error), net, n_samples_of(X))
             if cause is None:
                 raise
             raise ValueError(cause) from error
+        finally:
+            if weighted is not None:
+                weighted.leave()
     check_converged(fitted)
     return fitted
 
@@ -134,20 +149,20 @@ class _EpochsTold(Callback):
         tell("epochs", len(net.history), net.max_epochs)
 
 
-def _fit_watched(net: NeuralNet, X: Any, y: Any, watching: list[tuple[str, Callback]]) -> NeuralNet:
-    """Fit with callbacks besides the net's own, which leave it afterwards."""
+def _fit_with(net: NeuralNet, X: Any, y: Any, added: list[tuple[str, Callback]]) -> NeuralNet:
+    """Fit with further callbacks, which are none of the net's afterwards."""
     own = net.callbacks
     try:
         if own == "disable":  # skorch would add its own with the first one given
             net.initialize()
-            net.callbacks_ += [(name, callback.initialize()) for name, callback in watching]
+            net.callbacks_.extend((name, callback.initialize()) for name, callback in added)
             return net.partial_fit(X, y)
-        net.set_params(callbacks=[*(own or []), *watching])
+        net.set_params(callbacks=[*(own or []), *added])
         return net.fit(X, y)
     finally:
         net.callbacks = own
         if hasattr(net, "callbacks_"):
-            ours = [callback for _, callback in watching]
+            ours = [callback for _, callback in added]
             net.callbacks_ = [
                 entry for entry in net.callbacks_ if not any(entry[1] is one for one in ours)
             ]

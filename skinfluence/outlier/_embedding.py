@@ -6,12 +6,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._passes import Gathered
+from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._gradient_parameters import (
     check_combine,
     check_gradient_settings,
@@ -21,11 +23,15 @@ from skinfluence.methods._gradient_parameters import (
 from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
+from skinfluence.rows._features import warn_of_leaky_features
 from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._seeds import draw_seeds
 
 
-class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class GradientEmbedding(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavedWithVersion, BaseEstimator
+):
     """Embed every row as the gradient of its loss with respect to a net's parameters.
 
     A net is trained on the rows and their labels. Rows the net agrees with have small gradients;
@@ -152,7 +158,7 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.task = task
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
         """Train the net and embed the training rows at their given labels.
 
         Parameters
@@ -162,15 +168,18 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             skorch SliceDict, or a torch data set.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any kind, or numbers. None only for a data set that holds its targets.
+        sample_weight : array-like of shape (n_samples,) or float, optional
+            Weights of the rows in the training loss, at least zero; see
+            `OutlierGradientDetector.fit`. Gradients are of unweighted rows.
 
         Returns
         -------
         self
         """
-        self.fit_transform(X, y)
+        self.fit_transform(X, y, sample_weight=sample_weight)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
+    def fit_transform(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> NDArray[Any]:
         """Train the net and return the gradients of the training rows at their given labels.
 
         Not the same as ``fit(X, y).transform(X)``, which uses predicted labels.
@@ -180,6 +189,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
             As for `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            As for `fit`.
+        sample_weight : array-like of shape (n_samples,) or float, optional
             As for `fit`.
 
         Returns
@@ -193,10 +204,16 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             If a row holds NaN, `y` is missing or unsuited, the net does not fit the data, a layer
             name does not exist, or the embedding would exceed `max_bytes`.
         """
+        warn_of_leaky_features(self, "the gradients")
         check_gradient_settings(self)
         check_combine(self.combine)
         train_seed, _, self.projection_seed_ = draw_seeds(self.random_state, 3)
-        rows = Rows.parse(self, X, y, task=settled_task(self))
+        rows = Rows.parse(self, X, y, task=settled_task(self), sample_weight=sample_weight)
+        if rows.weights is not None and isinstance(self.net, FrozenEstimator):
+            raise ValueError(
+                "Got sample_weight, but the net is frozen, and nothing is trained. Pass the net "
+                "unfrozen, or leave sample_weight out."
+            )
         needs = needs_of_checkpoints(self.checkpoints, self.combine)
         self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
         return self.embedding_
@@ -216,6 +233,8 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return self._by_blocks(self.transform, X)
         X = check_inputs(self, X, reset=False)
         return self._gather(self._trained.predicted_rows(X)).values
 
@@ -233,8 +252,14 @@ class GradientEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         ndarray of shape (n_samples, n_columns)
         """
         check_is_fitted(self)
+        if is_lazy(X):
+            return self._by_blocks(self.embed, X, y)
         rows = Rows.parse(self, X, y, reset=False)
         return self._gather(self._trained.coded(rows)).values
+
+    def _by_blocks(self, judge: Any, X: Any, y: Any = None) -> NDArray[Any]:
+        n_columns, dtype = self.embedding_.shape[1], self.embedding_.dtype
+        return by_blocks(judge, X, y, n_columns=n_columns, dtype=dtype)
 
     def _gather(self, rows: ModelRows) -> Gathered:
         settings = EmbeddingSettings(

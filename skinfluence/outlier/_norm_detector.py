@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skinfluence.rows._parameters import check_contamination, check_parameter
+from skinfluence.rows._saved import SavedWithVersion
 
 _FLOATS = [np.float64, np.float32]
 
@@ -17,7 +18,7 @@ def score_threshold(scores: NDArray[np.float64], contamination: float) -> float:
     return float(np.percentile(scores, 100 * (1 - contamination)))
 
 
-class NormDetector(BaseEstimator):
+class NormDetector(SavedWithVersion, BaseEstimator):
     """Call rows outlying by the norm of their features.
 
     On a gradient embedding it is the norm threshold of outlier gradient analysis. Inside

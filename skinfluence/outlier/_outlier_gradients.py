@@ -9,7 +9,6 @@ from sklearn.base import clone
 
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._readings import Norm
-from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
     needs_of_checkpoints,
@@ -17,6 +16,7 @@ from skinfluence.methods._gradient_parameters import (
 )
 from skinfluence.methods._label_errors import LabelErrors
 from skinfluence.methods._out_of_sample import keep_out_of_sample
+from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._cache import computed_once, key_of
 from skinfluence.nets._default import check_shape
 from skinfluence.nets._trained_net import check_are_arrays
@@ -51,7 +51,7 @@ _FEATURE_PARAMETERS = (
 )
 
 
-class OutlierGradientDetector(BaseDetrimentality):
+class OutlierGradientDetector(WeightedDetrimentality):
     """Score training rows by how outlying their loss gradients are.
 
     Answers: is this row mislabelled, corrupted or atypical? It says little about whether
@@ -134,7 +134,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     ranking_ : ndarray of shape (n_samples,)
         Row numbers, most detrimental first.
     threshold_ : float
-        The score above which `labels_` is 1.
+        The score above which `labels_` is 1, for the training rows; new rows have
+        `threshold_for_new_rows`.
     labels_ : ndarray of shape (n_samples,)
         1 for the rows above the threshold, else 0: the share `contamination` of the rows, and no
         estimate of which are mislabelled. For one see `CalibratedDetrimentality.expected_errors`.
@@ -351,7 +352,8 @@ class OutlierGradientDetector(BaseDetrimentality):
             )
 
         settings = [members, self.checkpoints, self.n_neighbors, seed]
-        parts = [rows.inputs, rows.targets, rows.is_numeric, settings]
+        weighted = [] if rows.weights is None else [rows.weights]
+        parts = [rows.inputs, rows.targets, rows.is_numeric, settings, *weighted]
         committee = computed_once(self.memory, key_of(self.memory, parts), ["committee"], compute)
         self._trained: Any = committee  # which is to others what a trained net is
         self.committee_ = committee
@@ -420,6 +422,10 @@ class OutlierGradientDetector(BaseDetrimentality):
 
     def _judges_new_rows(self) -> bool:
         return self.detector is None or can_score_rows(self.detector)
+
+    def _judges_training_rows_as_new(self) -> bool:
+        # of images, nets that were trained on a row have a say in it
+        return self._has_committee() and self.cv is None and self.committee_.is_out_of_sample
 
     def _labels_of(self, rows: ModelRows) -> np.ndarray:
         """Name the class of each row as the user does."""

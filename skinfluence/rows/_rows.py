@@ -24,6 +24,7 @@ from skinfluence.rows._targets import (
     one_label_a_row,
     warn_of_many_classes,
 )
+from skinfluence.rows._weights import checked_weights, mean_one
 
 
 class ModelRows(NamedTuple):
@@ -43,6 +44,7 @@ class Rows:
     feature_names: np.ndarray | None = None
     groups: NDArray[np.intp] | None = None  # of validation rows, for objectives that compare them
     fold_groups: NDArray[np.intp] | None = None  # of training rows, which no fold may split
+    weights: NDArray[np.float64] | None = None  # of training rows, in the loss; at least zero
     is_raw: bool = False  # the inputs are as the user gave them, for a pipeline's steps to check
 
     @classmethod
@@ -55,6 +57,7 @@ class Rows:
         task: str | None = None,
         groups: Any = None,
         fold_groups: Any = None,
+        sample_weight: Any = None,
         reset: bool = True,
     ) -> "Rows":
         """Check what fit got (or, without `reset`, rows to judge) and note its features."""
@@ -74,8 +77,9 @@ class Rows:
             groups = classes_and_codes(check_targets(groups, n_samples_of(inputs)))[1]
         if fold_groups is not None:
             fold_groups = group_codes(fold_groups, n_samples_of(inputs))
+        weights = checked_weights(sample_weight, n_samples_of(inputs))
         raw = takes_raw(estimator)
-        return cls(inputs, targets, is_numeric, names, groups, fold_groups, is_raw=raw)
+        return cls(inputs, targets, is_numeric, names, groups, fold_groups, weights, is_raw=raw)
 
     def parse_validation(
         self, estimator: object, X_val: object, y_val: object, groups: object = None
@@ -100,6 +104,11 @@ class Rows:
         """Whether the targets are classes, one a row."""
         return self.targets is not None and not self.is_numeric and one_label_a_row(self.targets)
 
+    @property
+    def training_weights(self) -> NDArray[np.float64] | None:
+        """The weights, on the mean one, if they differ."""
+        return mean_one(self.weights)
+
     def __len__(self) -> int:
         return n_samples_of(self.inputs)
 
@@ -112,6 +121,7 @@ class Rows:
             targets,
             self.is_numeric,
             fold_groups=groups,
+            weights=None if self.weights is None else self.weights[rows],
             is_raw=self.is_raw,
         )
 

@@ -127,7 +127,7 @@ class WatchedFitLoop(_StandIn):
             watchers.append(self._resumed.on_loader)
         if self._order is not None:
             watchers.append(self._order.watch)
-        loader = _WatchedGetIterator(self._net, watchers) if watchers else None
+        loader = WatchedGetIterator(self._net, watchers) if watchers else None
         try:
             if self._resumed is not None:
                 _check_no_fit_parameters(kwargs)
@@ -145,12 +145,15 @@ class WatchedFitLoop(_StandIn):
                 self._resumed.on_end()
 
 
-class _WatchedGetIterator(_StandIn):
+class WatchedGetIterator(_StandIn):
+    """Shadows a net's `get_iterator` till it makes a training loader, and shows it to watchers."""
+
     def __init__(self, net: NeuralNet, watchers: list[Watcher]) -> None:
         super().__init__(net, "get_iterator")
         self._watchers = watchers
 
     def __call__(self, dataset: object, training: bool = False) -> object:
+        """Make a loader as the net does."""
         if training:
             self.remove()
         loader: object = self._original(dataset, training=training)

@@ -24,6 +24,7 @@ from skinfluence import (
     SelfConfidence,
     TracIn,
 )
+from skinfluence.exceptions import LeakyFeaturesWarning
 from tests._shared.counted import counted, n_trainings
 from tests._shared.problems import SmallMlp, classifier, noisy_blobs
 
@@ -178,7 +179,9 @@ def test_a_grid_search_reaches_into_the_union(tmp_path):
         "union__tracin__checkpoints": [2, 3],
         "union__loss": [LossScore(), SelfConfidence()],
     }
-    search = GridSearchCV(pipeline, grid, cv=2, refit=False, error_score="raise").fit(X, y)
+    search = GridSearchCV(pipeline, grid, cv=2, refit=False, error_score="raise")
+    with pytest.warns(LeakyFeaturesWarning):
+        search.fit(X, y)
     assert len(search.cv_results_["params"]) == 4
     assert n_trainings(tmp_path) == 4  # two recordings, two folds
 

@@ -202,6 +202,7 @@ def test_every_method_finds_its_training_again(tmp_path, method):
         np.testing.assert_array_equal(again, plain.score_detrimentality(X[:5], y[:5]))
 
 
+@pytest.mark.slow
 @every_cached
 def test_every_method_trains_again_where_something_else_is_trained(tmp_path, method):
     X, y, _ = noisy_blobs(n=60)
@@ -402,6 +403,7 @@ def search_in_a_script(folder, n_jobs, n_folds, cached="cached"):
     return float(done.stdout), n_trainings(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_jobs", "n_folds"),
     [

@@ -180,6 +180,7 @@ WORK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORK)
 @settings(max_examples=2, deadline=None)
 @shares

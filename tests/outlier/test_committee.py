@@ -29,6 +29,7 @@ from skinfluence import (
     OutlierGradientDetector,
 )
 from skinfluence.datasets import make_noisy_labels
+from skinfluence.exceptions import LeakyFeaturesWarning
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
 from skinfluence.nets._trained_net import train_net
 from skinfluence.outlier.committee._inputs import InputViews, Seen
@@ -84,7 +85,7 @@ def test_leaving_out_in_closed_form_is_training_without_the_row(n_rows, n_column
     landmarks = draw_landmarks(rows, rng)
     machine = KernelMachine(landmarks, width and width * median_distance(landmarks))
     found = machine.fit(rows, y)
-    features = machine._features(rows)
+    features = machine._kernel_of(rows) @ machine._basis
     centered = features - features.mean(0)
     largest = np.linalg.eigvalsh(centered.T @ centered).max()
     by_hand = {
@@ -101,7 +102,7 @@ def test_features_are_a_kernels_and_chunks_do_not_count(monkeypatch):
     rng = np.random.default_rng(0)
     rows, y = rng.normal(size=(60, 3)), rng.normal(size=(60, 2))
     machine = KernelMachine(rows, 2.0)
-    features = machine._features(rows)
+    features = machine._kernel_of(rows) @ machine._basis
     squares = np.square(rows[:, None] - rows).sum(2)
     np.testing.assert_allclose(features @ features.T, np.exp(-squares / 2.0), atol=1e-5)
     whole = machine.fit(rows, y), machine.predict(rows[:7])
@@ -110,6 +111,26 @@ def test_features_are_a_kernels_and_chunks_do_not_count(monkeypatch):
     parts = machine.fit(rows, y), machine.predict(rows[:7])
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_of_many_rows_some_choose_the_penalty(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, y = rng.normal(size=(60, 3)), rng.normal(size=(60, 1))
+    y[::3] += 20 * np.sign(rows[::3, :1])  # a third of the rows says that there is something
+    machine = KernelMachine(rows, 2.0)
+    features = machine._kernel_of(rows) @ machine._basis
+    centered = features - features.mean(0)
+    largest = np.linalg.eigvalsh(centered.T @ centered).max()
+    by_hand = [
+        left_out_by_hand(features, y, largest * 10.0**power) for power in np.arange(-5.5, 1, 0.5)
+    ]
+    monkeypatch.setattr("skinfluence.outlier.committee._kernels._CHOOSING", 20)
+    best = min(by_hand, key=lambda each: np.square(each - y)[::3].sum())
+    np.testing.assert_allclose(machine.fit(rows, y), best, rtol=1e-4, atol=1e-6)
+    best_of_all = min(by_hand, key=lambda each: np.square(each - y).sum())
+    monkeypatch.undo()
+    np.testing.assert_allclose(machine.fit(rows, y), best_of_all, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(best, best_of_all)  # else the test could not fail
 
 
 def test_sparse_rows_give_the_kernel_of_dense_ones():
@@ -444,6 +465,7 @@ def test_members_and_models_of_ones_own():
     np.testing.assert_allclose(numbers.committee_.predict(X), X[:, 0] + X[:, 1], rtol=0.1, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_net_of_ones_own_is_a_member_that_never_saw_the_row(tmp_path):
     net = classifier(max_epochs=3)
     labels = np.array(["low", "middle", "top"])[Y]
@@ -496,6 +518,7 @@ def test_a_net_of_ones_own_and_none_have_no_committee(brief_nets):
         assert method.strategy_
 
 
+@pytest.mark.slow
 def test_other_methods_predict_by_the_committee():
     method = fitted(X, Y, checkpoints=10)
     committee = method.committee_
@@ -528,7 +551,8 @@ def test_a_search_over_detectors_trains_one_committee_a_fold(tmp_path, monkeypat
     method = OutlierGradientDetector(committee=CHEAP, memory=str(tmp_path), random_state=0)
     pipeline = make_pipeline(method, LogisticRegression())
     grid = {"outliergradientdetector__detector": [None, KNN(), KNN(n_neighbors=3)]}
-    GridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, Y)
+    with pytest.warns(LeakyFeaturesWarning):
+        GridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, Y)
     assert len(trained) == 3
     plain = clone(method).set_params(memory=None).fit(X, Y)
     for _ in range(2):

@@ -99,6 +99,7 @@ def test_folds_of_a_numeric_target_train_regressors():
     assert all(isinstance(net, NeuralNetRegressor) for net in method.net_)
 
 
+@pytest.mark.slow
 def test_models_of_a_cleaner_are_for_the_kind_of_all_rows(monkeypatch):
     trained = []
     original = NeuralNetRegressor.fit

@@ -284,6 +284,7 @@ def printed_by(script):
     return printed.getvalue()
 
 
+@pytest.mark.slow
 def test_a_script_is_read_alike_in_workers_and_with_all_that_it_imports(project, tmp_path):
     script = tmp_path / "script.py"
 

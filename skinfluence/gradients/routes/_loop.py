@@ -59,6 +59,10 @@ class BatchLoop(ABC):
     def leave_factored(self) -> None:
         """Take each row's gradient alone from now on."""
 
+    def tried(self, trial: Trial, reading: Reading[Part, Result]) -> Iterator[Result]:
+        """Read the second batch of the trial, alone."""
+        return self.batches(trial.batches[1:], reading)
+
     @abstractmethod
     def opened(self) -> AbstractContextManager[Sequence[Recorder]]:
         """Set the hooks that `read` needs, and take them away again."""
@@ -94,7 +98,7 @@ class GradientLoop(BatchLoop):
         check_rows_are_independent(net_loss, trial)
         X, y = trial.batches[0]
         X, y = self._some = take_rows(X, slice(0, 2)), y[:2]
-        order = call_order(net_loss, X)
+        order = self._order = call_order(net_loss, X)
         entered = set(order.names)
         self.layers = select_layers(net_loss, order, layers)
         _check_graph_reaches(net_loss, self.layers, entered, X, y)
@@ -104,11 +108,24 @@ class GradientLoop(BatchLoop):
         }
         self._route_per_row(X, y)
         self._is_tried = False
+        self._kept: list[dict[str, LayerGradients]] | None = None
         # the second is out of order for whatever sorts rows, unless it is a part of the first
         is_part = set(trial.rows[1].tolist()) <= set(trial.rows[0].tolist())
         for batch in trial.batches if is_part else trial.batches[1:]:
-            self._try_routes(*batch)
+            kept = self._try_routes(*batch)
         self._is_tried = True
+        # of the second batch; not what is large
+        self._kept = None if any(map(self._is_dense, self.layers)) else kept
+
+    def at(self, net_loss: NetLoss) -> "GradientLoop":
+        """Give the loop of the same net at other parameters, whose routes need no other trial."""
+        # Which route is right follows from the module's code. What a batch does otherwise at these
+        # parameters shows in its own graph, and in the results of the rows that are tried.
+        other = copy.copy(self)
+        other.net_loss, other.strategy, other._kept = net_loss, dict(self.strategy), None
+        names = [layer.name for layer in self.layers]
+        other.layers = select_layers(net_loss, self._order, names)
+        return other
 
     @property
     def rows_at_once(self) -> int:
@@ -124,6 +141,16 @@ class GradientLoop(BatchLoop):
         for layer in self._on("factored"):
             self._leave_route(layer)
         self._route_per_row(*self._some)
+        self._kept = None
+
+    def tried(self, trial: Trial, reading: Reading[Part, Result]) -> Iterator[Result]:
+        """See `BatchLoop`; what the trial of the routes found is not computed again."""
+        if self._kept is None:
+            yield from super().tried(trial, reading)
+            return
+        for kept in self._kept:
+            parts = [reading.layer(layer, kept[layer.name]) for layer in self.layers]
+            yield reading.total(self.layers, parts)
 
     @contextmanager
     def opened(self) -> Iterator[Sequence[Recorder]]:
@@ -191,9 +218,13 @@ class GradientLoop(BatchLoop):
     def _is_dense(self, layer: Layer) -> bool:
         return self.strategy[layer.name] != "factored"
 
-    def _try_routes(self, X: Nested, y: Tensor) -> None:
-        """Hold every layer's route against one backward pass, and leave what differs from it."""
-        while wrong := self._wrong_layers(X, y):  # at most three times
+    def _try_routes(self, X: Nested, y: Tensor) -> list[dict[str, LayerGradients]]:
+        """Leave the routes that differ from one backward pass; give the gradients, part by part."""
+        while True:  # at most three times
+            kept = list(self.batches([(X, y)], Kept()))
+            wrong = self._wrong_layers(X, y, kept)
+            if not wrong:
+                return kept
             for layer in wrong:
                 self._leave_route(layer)
             self._route_per_row(X, y)
@@ -209,11 +240,12 @@ class GradientLoop(BatchLoop):
             )
         self.strategy[layer.name] = "functional" if route == "factored" else "loop"
 
-    def _wrong_layers(self, X: Nested, y: Tensor) -> list[Layer]:
+    def _wrong_layers(
+        self, X: Nested, y: Tensor, parts: list[dict[str, LayerGradients]]
+    ) -> list[Layer]:
         """Find the layers whose gradients, weighted at random, do not add up to the batch's."""
         # A sum of all rows' gradients is the same in any order of the rows, which random weights
         # tell. Rows the net is sure of would count for nothing: each gets about the same weight.
-        parts = list(self.batches([(X, y)], Kept()))
         by_part = [torch.stack([kept.power_sum(2) for kept in part.values()]) for part in parts]
         squares = torch.cat(by_part, 1).double().cpu().nan_to_num(0.0, 0.0)  # (n_layers, n_rows)
         norms = squares.sum(0).sqrt()

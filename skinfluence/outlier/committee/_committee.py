@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.parallel import Parallel, delayed
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._label_errors import (
@@ -16,6 +17,7 @@ from skinfluence.methods._label_errors import (
     estimate_target_errors,
 )
 from skinfluence.nets._labels import Labels, class_labels
+from skinfluence.nets._portable import Portable
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import (
     Forest,
@@ -77,8 +79,11 @@ class Committee:
         if kind == "classes":
             self.labels = class_labels(rows.targets)
         self._shape = rows.targets.shape[1:]
-        self._learn_unit(rows.targets, kind)
-        targets = Targets(self.encoded(rows.targets), kind)
+        # rows without weight have no say in the unit either
+        counting = slice(None) if rows.weights is None else rows.weights > 0
+        self._learn_unit(rows.targets[counting], kind)
+        weights = rows.training_weights
+        targets = Targets(self.encoded(rows.targets), kind, weights)
         X: Any = rows.inputs
         self._members = _made(members, X, checkpoints, n_neighbors, seed)
         _check_fit_targets(self._members, kind)
@@ -86,13 +91,14 @@ class Committee:
             self._views = InputViews(X, seed)
             seen = Seen(X, self._views)
         # one number far off must not decide what all others are held against
-        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind)
-        outputs = []
-        for member in told("members of the committee", self._members):
-            with _threads_of(member):
-                outputs.append(member.fit(seen, bounded))
+        bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind, weights)
+        # one after the other, but where joblib is told otherwise
+        unfitted = told("members of the committee", self._members)
+        tasks = (delayed(_fit_member)(Portable(each), seen, bounded) for each in unfitted)
+        fitted = [part.value for part in Parallel()(tasks)]
+        self._members, outputs = map(list, zip(*fitted, strict=True))
         with one_thread():
-            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind)
+            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind, weights)
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(outputs))
             self.judged = self.out_of_sample
@@ -118,6 +124,11 @@ class Committee:
     def has_probabilities(self) -> bool:
         """Whether it predicts probabilities, of classes or of several labels."""
         return self.kind != "numbers"
+
+    @property
+    def is_out_of_sample(self) -> bool:
+        """Whether training rows are judged only by what was not trained on them."""
+        return self.judged is self.out_of_sample
 
     @property
     def weights(self) -> dict[str, float]:
@@ -300,6 +311,13 @@ def _made(
 def _threads_of(member: Member) -> AbstractContextManager[None]:
     """Let members compute on one thread, but for nets, which go by their size, and own models."""
     return nullcontext() if isinstance(member, HalfNets | OutOfFold) else one_thread()
+
+
+def _fit_member(unfitted: Portable, rows: Seen, targets: Targets) -> Portable:
+    """Fit a member, which another process may do; itself, and what it says of the rows."""
+    member = unfitted.value
+    with _threads_of(member):
+        return Portable((member, member.fit(rows, targets)))
 
 
 def _check_fit_targets(members: list[Member], kind: str) -> None:

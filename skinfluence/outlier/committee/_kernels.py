@@ -12,7 +12,9 @@ WIDTHS = (0.25, 1.0, 4.0, None)
 # Penalties that are tried, in parts of the largest eigenvalue.
 _PENALTIES = 10.0 ** np.arange(-5.5, 1, 0.5)
 _CHUNK = 8192
-# Features beyond so many bytes are computed again when they are needed.
+# By at most so many rows, spread evenly, the penalty is chosen.
+_CHOOSING = 2**16
+# Kernels beyond so many bytes are computed again when they are needed.
 _KEPT = 2**28
 _SMALLEST = 1e-6
 
@@ -21,7 +23,8 @@ class KernelMachine:
     """Ridge regression on a kernel's features; of the penalties, the best out of sample."""
 
     # With features z of unit length in the eigenbasis, e the eigenvalues and c the penalty, the
-    # prediction without the row itself is (f - h y) / (1 - h), h = sum z^2 / (e + c) + 1 / n.
+    # prediction without the row itself is (f - h y) / (1 - h), h = w (sum z^2 / (e + c) + 1 / n)
+    # with the row's weight w, one on the mean.
     def __init__(self, landmarks: Any, width: float | None) -> None:
         self._landmarks, self._width = landmarks, width
         products = _dense(landmarks @ landmarks.T)
@@ -33,53 +36,62 @@ class KernelMachine:
         if not kept.any():  # all rows are alike: what is left is the mean of the others' targets
             self._basis = np.zeros((len(values), 1))
 
-    def fit(self, X: Any, targets: np.ndarray) -> NDArray[np.float64]:
+    def fit(
+        self, X: Any, targets: np.ndarray, weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
         """Fit on targets, (n_samples, n_outputs); predict each row without it."""
-        n_rows = X.shape[0]
-        self._mean_target = targets.mean(0)
+        n_rows, width = X.shape[0], self._basis.shape[1]
+        w = np.ones((n_rows, 1)) if weights is None else weights[:, np.newaxis]
+        self._mean_target = (w * targets).sum(0) / n_rows  # weights are one on the mean
         y = targets - self._mean_target
-        chunks = self._chunks(X)
-        self._mean = sum(features.sum(0) for _, features in chunks()) / n_rows
-        width = self._basis.shape[1]
-        gram, moment = np.zeros((width, width)), np.zeros((width, y.shape[1]))
-        for rows, features in chunks():
-            centered = features - self._mean
-            gram, moment = gram + centered.T @ centered, moment + centered.T @ y[rows]
-        values, vectors = np.linalg.eigh(gram)
+        features_of = self._kept_features(X)
+        total, gram = np.zeros(width), np.zeros((width, width))
+        moment = np.zeros((width, y.shape[1]))
+        for rows in _slices(n_rows):
+            features = features_of(rows, self._basis)
+            heavy = features if weights is None else w[rows] * features
+            total += heavy.sum(0)
+            gram += heavy.T @ features
+            moment += heavy.T @ y[rows]  # the targets are centred, so the features need not be
+        self._mean = total / n_rows
+        values, vectors = np.linalg.eigh(gram - n_rows * np.outer(self._mean, self._mean))
         values = np.maximum(values, 0)
         penalties = _PENALTIES * (values.max() or 1.0)
         moment = vectors.T @ moment
+        turn, middle = self._basis @ vectors, self._mean @ vectors
         errors = np.zeros(len(penalties))
-        for rows, features in chunks():
-            turned = (features - self._mean) @ vectors
+        for rows in _slices(n_rows, step=-(-n_rows // _CHOOSING)):
+            turned = features_of(rows, turn) - middle
             for number, penalty in enumerate(penalties):
-                left_out = _left_out(turned, values + penalty, moment, y[rows], n_rows)
-                errors[number] += np.square(left_out - y[rows]).sum()
+                left_out = _left_out(
+                    turned, values + penalty, moment, y[rows], w[rows], n_rows=n_rows
+                )
+                errors[number] += (w[rows] * np.square(left_out - y[rows])).sum()
         best = penalties[errors.argmin()] + values
         self._weights = vectors @ (moment / best[:, None])
         predicted = np.empty(y.shape)
-        for rows, features in chunks():
-            turned = (features - self._mean) @ vectors
-            predicted[rows] = _left_out(turned, best, moment, y[rows], n_rows)
+        for rows in _slices(n_rows):
+            turned = features_of(rows, turn) - middle
+            predicted[rows] = _left_out(turned, best, moment, y[rows], w[rows], n_rows=n_rows)
         return np.asarray(predicted + self._mean_target)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predict targets of other rows: (n_rows, n_outputs)."""
-        parts = [(f - self._mean) @ self._weights for _, f in self._chunks(X)()]
+        seen, shift = self._basis @ self._weights, self._mean @ self._weights
+        parts = [self._kernel_of(X[rows]) @ seen - shift for rows in _slices(X.shape[0])]
         return np.asarray(np.concatenate(parts) + self._mean_target)
 
-    def _chunks(self, X: Any) -> Callable[[], Iterator[tuple[slice, np.ndarray]]]:
-        slices = [slice(i, i + _CHUNK) for i in range(0, X.shape[0], _CHUNK)]
-        if X.shape[0] * self._basis.shape[1] * 8 > _KEPT:
-            return lambda: ((rows, self._features(X[rows])) for rows in slices)
-        kept = [(rows, self._features(X[rows])) for rows in slices]
-        return lambda: iter(kept)
+    def _kept_features(self, X: Any) -> Callable[[slice, np.ndarray], np.ndarray]:
+        """Give kernel @ matrix of some rows; kernels are kept where they fit."""
+        if X.shape[0] * len(self._squares) * 8 > _KEPT:
+            return lambda rows, matrix: self._kernel_of(X[rows]) @ matrix
+        kernel = np.empty((X.shape[0], len(self._squares)))
+        for rows in _slices(X.shape[0]):
+            kernel[rows] = self._kernel_of(X[rows])
+        return lambda rows, matrix: kernel[rows] @ matrix
 
-    def _features(self, X: Any) -> np.ndarray:
-        features: np.ndarray = (
-            self._kernel(_dense(X @ self._landmarks.T), _squares(X)) @ self._basis
-        )
-        return features
+    def _kernel_of(self, X: Any) -> np.ndarray:
+        return self._kernel(_dense(X @ self._landmarks.T), _squares(X))
 
     def _kernel(self, products: np.ndarray, squares: np.ndarray) -> np.ndarray:
         if self._width is None:
@@ -87,6 +99,11 @@ class KernelMachine:
         distances = squares[:, None] + self._squares - 2 * products
         kernel: np.ndarray = np.exp(-np.maximum(distances, 0) / self._width)
         return kernel
+
+
+def _slices(n_rows: int, step: int = 1) -> Iterator[slice]:
+    """Cut rows, or every one of so many, into chunks."""
+    return (slice(i, i + step * _CHUNK, step) for i in range(0, n_rows, step * _CHUNK))
 
 
 def draw_landmarks(X: Any, generator: np.random.Generator) -> Any:
@@ -104,11 +121,18 @@ def median_distance(landmarks: Any) -> float:
 
 
 def _left_out(
-    turned: np.ndarray, penalized: np.ndarray, moment: np.ndarray, y: np.ndarray, n_rows: int
+    turned: np.ndarray,
+    penalized: np.ndarray,
+    moment: np.ndarray,
+    y: np.ndarray,
+    w: np.ndarray,
+    *,
+    n_rows: int,
 ) -> np.ndarray:
+    """Predict rows, (n_rows, n_outputs), as if each had not been in the fit with its weight."""
     fitted = turned @ (moment / penalized[:, None])
-    own = np.square(turned) @ (1 / penalized) + 1 / n_rows
-    left_out: np.ndarray = (fitted - own[:, None] * y) / np.maximum(1 - own, _SMALLEST)[:, None]
+    own = w * (np.square(turned) @ (1 / penalized) + 1 / n_rows)[:, None]
+    left_out: np.ndarray = (fitted - own * y) / np.maximum(1 - own, _SMALLEST)
     return left_out
 
 

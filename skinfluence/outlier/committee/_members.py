@@ -1,9 +1,12 @@
 """Members of a committee: each predicts training rows by what was not trained on them."""
 
+import warnings
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import KFold
@@ -12,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from skinfluence.gradients._skorch import is_net
 from skinfluence.nets._stacked import PerceptronCommittee
 from skinfluence.nets._trained_net import TrainedNet, train_net
+from skinfluence.nets._weights import weight_parameters
 from skinfluence.outlier.committee._inputs import Seen
 from skinfluence.outlier.committee._kernels import (
     WIDTHS,
@@ -33,13 +37,18 @@ _ROWS_OF_A_TREE = 20_000
 # Of that many rows, drawn at random, neighbors are looked for.
 _REFERENCE = 20_000
 _FOLDS = 5
+# Neighbors that have no weight at all do not vote.
+_FEWEST_VOTES = 1e-12
 
 
 class Targets:
     """Coded targets: classes (n,), labels or numbers (n, n_outputs), all from zero."""
 
-    def __init__(self, values: np.ndarray, kind: str) -> None:
+    def __init__(
+        self, values: np.ndarray, kind: str, weights: NDArray[np.float64] | None = None
+    ) -> None:
         self.values, self.kind = values, kind
+        self.weights = weights  # in the training loss, on the mean one; None if all are the same
 
     @property
     def columns(self) -> np.ndarray:
@@ -52,9 +61,10 @@ class Targets:
 
     def beside(self, rows: Seen) -> Rows:
         """Put the targets beside rows as they were given, as nets are trained on them."""
-        return Rows(rows.given, self.values, is_numeric=self.kind == "numbers")
+        is_numeric = self.kind == "numbers"
+        return Rows(rows.given, self.values, is_numeric=is_numeric, weights=self.weights)
 
-    def as_outputs(self, predicted: np.ndarray, n_votes: float) -> NDArray[np.float64]:
+    def as_outputs(self, predicted: np.ndarray, n_votes: float | np.ndarray) -> NDArray[np.float64]:
         """Put probabilities, shares of so many votes, on the scale of logits; numbers stay."""
         if self.kind == "numbers":
             return np.asarray(predicted)
@@ -102,10 +112,18 @@ class Forest(_OutOfSample):
         forest = kind(_TREES, max_samples=drawn, oob_score=True, random_state=self._seed)
         y = targets.values if classifies else targets.columns
         y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
-        self._forest: Any = fit_whole(forest, rows.for_trees, y)
+        if targets.weights is None:
+            self._forest: Any = fit_whole(forest, rows.for_trees, y)
+            n_draws: Any = drawn / len(rows)
+        else:
+            with warnings.catch_warnings():  # a row that all trees drew has no votes, and is even
+                warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
+                weights = targets.weights
+                self._forest = fit_whole(forest, rows.for_trees, y, sample_weight=weights)
+            n_draws = (drawn / len(rows)) * targets.weights[:, np.newaxis]
         found = forest.oob_decision_function_ if classifies else forest.oob_prediction_
         # so many of the trees, on the mean, did not draw a row
-        return self._outputs(found, _TREES * np.exp(-drawn / len(rows)))
+        return self._outputs(found, _TREES * np.exp(-n_draws))
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows by all trees."""
@@ -113,7 +131,7 @@ class Forest(_OutOfSample):
         ask = self._forest.predict_proba if classifies else self._forest.predict
         return self._outputs(ask(rows.for_trees), _TREES)
 
-    def _outputs(self, found: np.ndarray, n_votes: float) -> NDArray[np.float64]:
+    def _outputs(self, found: np.ndarray, n_votes: float | np.ndarray) -> NDArray[np.float64]:
         return self._targets.as_outputs(found.reshape(len(found), -1), n_votes)[np.newaxis]
 
 
@@ -130,6 +148,7 @@ class Neighbors(_OutOfSample):
         generator = np.random.default_rng(self._seed)
         reference = np.sort(generator.permutation(len(rows))[:_REFERENCE])
         self._columns = targets.columns[reference]
+        self._weights = None if targets.weights is None else targets.weights[reference]
         self._count = min(self._n_neighbors, len(reference) - 1)
         self._search = NearestNeighbors().fit(rows.scaled[reference])
         near = self._search.kneighbors(rows.scaled, self._count + 1, return_distance=False)
@@ -143,8 +162,13 @@ class Neighbors(_OutOfSample):
         return self._outputs(near)
 
     def _outputs(self, near: np.ndarray) -> NDArray[np.float64]:
-        votes = self._columns[near].mean(1)
-        return self._targets.as_outputs(votes, self._count)[np.newaxis]
+        if self._weights is None:
+            votes = self._columns[near].mean(1)
+            return self._targets.as_outputs(votes, self._count)[np.newaxis]
+        weights = self._weights[near][:, :, np.newaxis]
+        n_votes = weights.sum(1)
+        votes = (self._columns[near] * weights).sum(1) / np.maximum(n_votes, _FEWEST_VOTES)
+        return self._targets.as_outputs(votes, n_votes)[np.newaxis]
 
 
 class Kernels(_OutOfSample):
@@ -162,8 +186,9 @@ class Kernels(_OutOfSample):
         widths = [None if width is None else width * unit for width in WIDTHS]
         self._machines = [KernelMachine(landmarks, width) for width in widths]
         columns = targets.columns
+        weights = targets.weights
         machines = told("kernel machines", self._machines)
-        return np.stack([m.fit(rows.scaled, columns) - self._base for m in machines])
+        return np.stack([m.fit(rows.scaled, columns, weights) - self._base for m in machines])
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows."""
@@ -182,7 +207,12 @@ class Perceptrons(_OutOfSample):
         self._targets = targets
         y = targets.values if targets.kind == "classes" else targets.columns.astype(np.float32)
         self.trained = PerceptronCommittee.fit(
-            rows.reduced, y, targets.kind, checkpoints=self._checkpoints, seed=self._seed
+            rows.reduced,
+            y,
+            targets.kind,
+            checkpoints=self._checkpoints,
+            seed=self._seed,
+            weights=targets.weights,
         )
         return self._outputs(self.trained.out_of_bag(rows.reduced), 0.5)
 
@@ -290,11 +320,15 @@ class OutOfFold(_OutOfSample):
         classifies = self._targets.kind == "classes"
         y = self._targets.values if classifies else self._targets.columns
         y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
-        with seeded(self._seed):
+        weights = self._targets.weights
+        part = None if weights is None else weights[train]
+        given = weight_parameters(self.estimator, part)
+        unrouted = config_context(enable_metadata_routing=False) if given else nullcontext()
+        with seeded(self._seed), unrouted:
             model = seeded_clone(self.estimator, self._seed)
             if classifies and len(np.unique(y[train])) < 2:  # of a class too small for folds
-                model = DummyClassifier()
-            return fit_whole(model, rows.flat[train], y[train])
+                model, given = DummyClassifier(), {}
+            return fit_whole(model, rows.flat[train], y[train], **given)
 
     def _ask(self, model: Any, rows: Seen, some: Any) -> np.ndarray:
         if isinstance(model, TrainedNet):

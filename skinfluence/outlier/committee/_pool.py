@@ -28,14 +28,20 @@ class Pool:
     weights: NDArray[np.float64]  # (n_members,), not negative
 
     @classmethod
-    def fit(cls, outputs: np.ndarray, targets: np.ndarray, kind: str) -> "Pool":
+    def fit(
+        cls,
+        outputs: np.ndarray,
+        targets: np.ndarray,
+        kind: str,
+        of_rows: NDArray[np.float64] | None = None,
+    ) -> "Pool":
         """Choose weights that make the targets given likeliest, of outputs out of sample."""
         if kind == "numbers":
-            return cls(kind, _robust_weights(outputs, targets))
+            return cls(kind, _robust_weights(outputs, targets, of_rows))
         outputs = _centered(outputs, kind)
         spread = np.sqrt(np.square(outputs).mean((1, 2)))
         spread[spread == 0] = 1  # a member that says the same of all
-        weights = _likeliest_weights(outputs / spread[:, None, None], targets, kind)
+        weights = _likeliest_weights(outputs / spread[:, None, None], targets, kind, of_rows)
         return cls(kind, weights / spread)
 
     def predict(self, outputs: np.ndarray) -> NDArray[np.float64]:
@@ -50,8 +56,11 @@ def _centered(outputs: np.ndarray, kind: str) -> np.ndarray:
     return outputs - outputs.mean(2, keepdims=True) if kind == "classes" else outputs
 
 
-def _likeliest_weights(outputs: np.ndarray, targets: np.ndarray, kind: str) -> np.ndarray:
+def _likeliest_weights(
+    outputs: np.ndarray, targets: np.ndarray, kind: str, of_rows: np.ndarray | None
+) -> np.ndarray:
     n_members, n_rows, _ = outputs.shape
+    w = np.ones(n_rows) if of_rows is None else of_rows
     if kind == "classes":
         given = np.zeros(outputs.shape[1:])
         given[np.arange(n_rows), targets] = 1
@@ -63,11 +72,12 @@ def _likeliest_weights(outputs: np.ndarray, targets: np.ndarray, kind: str) -> n
         if kind == "classes":
             top = pooled.max(1, keepdims=True)
             norm = np.log(np.exp(pooled - top).sum(1, keepdims=True)) + top
-            value, error = (norm[:, 0] - (given * pooled).sum(1)).mean(), np.exp(pooled - norm)
+            value = (w * (norm[:, 0] - (given * pooled).sum(1))).mean()
+            error = np.exp(pooled - norm)
         else:
-            value = (np.logaddexp(0, pooled) - given * pooled).sum(1).mean()
+            value = (w * (np.logaddexp(0, pooled) - given * pooled).sum(1)).mean()
             error = expit(pooled)
-        slope = np.tensordot(outputs, error - given, 2) / n_rows
+        slope = np.tensordot(outputs, w[:, np.newaxis] * (error - given), 2) / n_rows
         return value + _RIDGE * (weights @ weights), slope + 2 * _RIDGE * weights
 
     start = np.full(n_members, 1 / n_members)
@@ -76,14 +86,18 @@ def _likeliest_weights(outputs: np.ndarray, targets: np.ndarray, kind: str) -> n
     return found
 
 
-def _robust_weights(outputs: np.ndarray, targets: np.ndarray) -> NDArray[np.float64]:
+def _robust_weights(
+    outputs: np.ndarray, targets: np.ndarray, of_rows: np.ndarray | None
+) -> NDArray[np.float64]:
     """Fit by least squares, again and again with less say for rows that are far off."""
     columns, flat = outputs.reshape(len(outputs), -1).T, targets.ravel()
-    weights, _ = nnls(columns, flat)
+    root = np.ones(len(targets)) if of_rows is None else np.sqrt(of_rows)
+    root = np.repeat(root, len(flat) // len(targets))
+    weights, _ = nnls(columns * root[:, None], flat * root)
     for _ in range(_HUBER_STEPS):
         off = np.abs(columns @ weights - flat)
         bound = _HUBER * np.median(off)
-        say = np.sqrt(np.minimum(1, bound / np.maximum(off, np.finfo(float).tiny)))
+        say = np.sqrt(np.minimum(1, bound / np.maximum(off, np.finfo(float).tiny))) * root
         if not say.any():
             break
         weights, _ = nnls(columns * say[:, None], flat * say)
