@@ -43,6 +43,21 @@ def test_rows_that_are_not_finite_are_named(estimator, value):
 
 
 @every_estimator
+def test_columns_of_words_are_named_with_what_makes_numbers_of_them(estimator):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    X, y = blobs()
+    table = pandas.DataFrame(X, columns=[f"x{number}" for number in range(X.shape[1])])
+    table["digits"] = "7"  # which numpy reads as numbers
+    table["kind"] = pandas.Categorical(np.array(["a", "b"])[y % 2])
+    table["word"] = pandas.array(["one", None, *["two"] * 88], dtype="string")
+    expected = (
+        r"words in the columns \['kind', 'word'\].*TableVectorizer\(\), " + estimator.__name__
+    )
+    with pytest.raises(ValueError, match=expected):
+        estimator().fit(table, y)
+
+
+@every_estimator
 def test_numbers_too_large_for_the_net_are_named(estimator):
     X, y = blobs()
     X = X.astype(np.float64)

@@ -53,6 +53,17 @@ def adult(folder, rows):
     return table.drop(columns="income"), (table["income"] == ">50K").to_numpy(int)
 
 
+def whole_adult(folder):
+    """Read both files of Adult: (table, the income's code)."""
+    parts = []
+    for name in ("train", "test"):
+        with gzip.open(path_of(folder, f"adult-{name}.csv.gz")) as file:
+            options = {"names": ADULT, "skipinitialspace": True, "na_values": "?"}
+            parts.append(pd.read_csv(file, **options))
+    table = pd.concat(parts, ignore_index=True)
+    return table.drop(columns="income"), table["income"].str.startswith(">50K").to_numpy(int)
+
+
 def encoded(table):
     """Scale the numbers and make columns of the categories; a missing one is one of its own."""
     encoder = make_column_transformer(

@@ -21,6 +21,7 @@ from skinfluence.rows._folds import (
     place_among,
     quantiles,
 )
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import number_folders
 
@@ -46,7 +47,7 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
             validation,
             out_of_fold,
         )
-        for number, (train, held) in enumerate(split)
+        for number, (train, held) in enumerate(told("folds", split))
     )
     # one after the other, but where joblib is told otherwise
     found = [part.value for part in Parallel()(tasks)]

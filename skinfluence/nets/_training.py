@@ -23,6 +23,7 @@ from skinfluence.gradients._skorch import as_dataset, is_fitted, module_dtype
 from skinfluence.nets._weights import WeightedLoss
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._interrupts import raised_interrupts
+from skinfluence.rows._progress import is_listened_to, tell
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._recorder import TraceRecorder
 
@@ -45,6 +46,8 @@ def fit_net(
     weighted = None if weights is None else WeightedLoss(weights)
     if weighted is not None:
         added.append(("skinfluence_weights", weighted))
+    if is_listened_to():
+        added.append(("skinfluence_progress", _EpochsTold()))
     prepare_net(net)
     if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
@@ -137,6 +140,13 @@ def prepare_net(net: NeuralNet) -> None:
         net.set_params(train_split=None)
     _check_validation_is_there(net)
     warn_of_rows_kept_out(net)
+
+
+class _EpochsTold(Callback):
+    """Says after every epoch how far the training is."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        tell("epochs", len(net.history), net.max_epochs)
 
 
 def _fit_with(net: NeuralNet, X: Any, y: Any, added: list[tuple[str, Callback]]) -> NeuralNet:

@@ -73,15 +73,24 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
         checked: Inputs = X
         return checked
     _check_holds_no_dates(X)
-    table: np.ndarray = validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype="numeric",
-        allow_nd=True,
-        ensure_all_finite=False,
-        ensure_min_samples=2 if reset else 1,
-    )
+    try:
+        table: np.ndarray = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype="numeric",
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_samples=2 if reset else 1,
+        )
+    except (ValueError, TypeError) as error:
+        words = _columns_of_words(X)
+        if not words:
+            raise
+        raise ValueError(
+            f"X holds words in the columns {words[:5]}, but expected numbers. Make numbers of them "
+            f"first: make_pipeline(skrub.TableVectorizer(), {type(estimator).__name__}(...))."
+        ) from error
     check_finite(table, "X")
     return table
 
@@ -174,6 +183,24 @@ def _dates(X: Any, name: Any) -> bool:
     column = np.asarray(X if name == "" else X[name], dtype=object).ravel()
     dates = datetime.date | datetime.time | datetime.timedelta
     return any(isinstance(value, dates) for value in column[:_LOOKED_AT])
+
+
+def _columns_of_words(X: Any) -> list[str]:
+    """Name the columns of a data frame that hold a text that is no number."""
+    found: list[str] = []
+    for name in getattr(X, "columns", []):
+        column = np.asarray(X[name], dtype=object)
+        if any(isinstance(value, str) and not _is_number(value) for value in column.ravel()):
+            found.append(name)
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _dtypes_of(X: Any) -> dict[Any, Any]:

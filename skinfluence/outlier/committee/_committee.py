@@ -35,6 +35,7 @@ from skinfluence.outlier.committee._pool import (
     likeliest,
     noise_transitions,
 )
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels, one_label_a_row
 from skinfluence.rows._threads import one_thread
@@ -92,7 +93,8 @@ class Committee:
         # one number far off must not decide what all others are held against
         bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind, weights)
         # one after the other, but where joblib is told otherwise
-        tasks = (delayed(_fit_member)(Portable(each), seen, bounded) for each in self._members)
+        unfitted = told("members of the committee", self._members)
+        tasks = (delayed(_fit_member)(Portable(each), seen, bounded) for each in unfitted)
         fitted = [part.value for part in Parallel()(tasks)]
         self._members, outputs = map(list, zip(*fitted, strict=True))
         with one_thread():

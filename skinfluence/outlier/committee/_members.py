@@ -25,6 +25,7 @@ from skinfluence.outlier.committee._kernels import (
 )
 from skinfluence.rows._folds import Fold, folds_of
 from skinfluence.rows._interrupts import fit_whole
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seeded, seeded_clone
 from skinfluence.trace._needs import TraceNeeds
@@ -186,7 +187,8 @@ class Kernels(_OutOfSample):
         self._machines = [KernelMachine(landmarks, width) for width in widths]
         columns = targets.columns
         weights = targets.weights
-        return np.stack([m.fit(rows.scaled, columns, weights) - self._base for m in self._machines])
+        machines = told("kernel machines", self._machines)
+        return np.stack([m.fit(rows.scaled, columns, weights) - self._base for m in machines])
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows."""
@@ -300,7 +302,7 @@ class OutOfFold(_OutOfSample):
         fit = self._fit_net if is_net(self.estimator) else self._fit_model
         self._models = []
         found = np.zeros(targets.columns.shape)
-        for train, held in _folds(strata, _FOLDS, self._seed):
+        for train, held in told("folds", _folds(strata, _FOLDS, self._seed)):
             self._models.append(fit(rows, train))
             found[held] = self._ask(self._models[-1], rows, held)
         return self._outputs(found)
