@@ -5,6 +5,7 @@ forward-mode differentiation; where an operator has no forward mode, two backwar
 derivatives that fused attention kernels lack, so these run with the plain ones.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -49,7 +50,14 @@ def inner_products(
 ) -> Tensor:
     """Multiply every row's gradient with a direction, ordered as the dense columns: (n_rows,)."""
     tangents = _as_parameters(layers, direction)
+    tables = _padded_tables(net_loss.module)
     with plain_kernels():
+        # the padding of a table that is an output layer's weight, too, moves by one use alone
+        if any(is_shared for _, is_shared in tables.values()):
+            return double_backward_inner_products(net_loss, layers, X, y, tangents)
+        for name, (padding, _) in tables.items():
+            if name in tangents:  # training never moves this row, but forward mode would count it
+                tangents[name][padding] = 0
         try:
             return forward_inner_products(net_loss, layers, X, y, tangents)
         except (RuntimeError, NotImplementedError):  # an operator without forward mode
@@ -133,11 +141,20 @@ def _as_parameters(layers: Sequence[Layer], direction: Tensor) -> dict[str, Tens
         parts = torch.split(by_layer[layer.name], sizes)
         for (name, parameter), part in zip(layer.parameters.items(), parts, strict=True):
             shaped[name] = part.detach().view_as(parameter).to(parameter, copy=True)
-        padding = getattr(layer.module, "padding_idx", None)
-        if isinstance(layer.module, nn.Embedding | nn.EmbeddingBag) and padding is not None:
-            # training never moves this row, but forward mode would count it
-            shaped[next(iter(layer.parameters))][padding] = 0
     return shaped
+
+
+def _padded_tables(module: nn.Module) -> dict[str, tuple[int, bool]]:
+    """Find tables with a row for padding: that row, and whether others use the table, by name."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    users = Counter(
+        id(parameter) for part in module.modules() for parameter in part.parameters(recurse=False)
+    )
+    return {
+        names[id(part.weight)]: (part.padding_idx, users[id(part.weight)] > 1)
+        for part in module.modules()
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
+    }
 
 
 def _along(loss: Tensor, layers: Sequence[Layer], tangents: dict[str, Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TypeAlias
 
 from torch import Tensor, nn
@@ -63,7 +63,9 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Nested) -> Nested:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
-        return {key: map_tensors(function, item) for key, item in value.items()}
+        mapped = {key: map_tensors(function, item) for key, item in value.items()}
+        # an output of transformers, whose items a loss may read as attributes
+        return type(value)(**mapped) if is_dataclass(value) else mapped
     if isinstance(value, tuple) and hasattr(value, "_make"):  # a named tuple
         made: tuple[Nested, ...] = value._make(map_tensors(function, item) for item in value)
         return made
