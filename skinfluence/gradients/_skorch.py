@@ -100,6 +100,8 @@ def as_dataset(net: Net, X: object, y: object) -> Any:
             "Got y=None, but the gradient of a row's loss needs its target. Only a torch data "
             "set as X brings its own."
         )
+    if isinstance(X, Mapping) and not isinstance(X, dict) and not issparse(X):
+        X = dict(X)  # a tokenizer's encoding, which skorch takes for one row
     return net.get_dataset(X, y)
 
 

@@ -51,7 +51,9 @@ class Block(nn.Module):
         super().__init__()
         self.norm_1, self.attention = nn.LayerNorm(width), Attention(width, n_heads)
         self.norm_2 = nn.LayerNorm(width)
-        self.mix = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mix = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
         """Map (n, t, width) to the same shape."""
@@ -64,7 +66,10 @@ class SmallTransformer(nn.Module):
 
     def __init__(self, n_tokens: int, n_positions: int, width: int = 64) -> None:
         super().__init__()
-        self.tokens, self.positions = nn.Embedding(n_tokens, width), nn.Embedding(n_positions, width)
+        self.tokens, self.positions = (
+            nn.Embedding(n_tokens, width),
+            nn.Embedding(n_positions, width),
+        )
         self.blocks = nn.ModuleList([Block(width, 4) for _ in range(2)])
         self.norm = nn.LayerNorm(width)
 

@@ -590,9 +590,7 @@ CASES = {
         tokens_of_tokens,
         {"tokens": "factored", "norm": "factored", "mix": "factored"},
     ),
-    "two_tables": Case(
-        TwoTables, tokens_of_tokens, {"head": "functional"}
-    ),
+    "two_tables": Case(TwoTables, tokens_of_tokens, {"head": "functional"}),
     "hooked": Case(Hooked, table(4), {"0": "functional"}),
     "old_weight_norm": Case(OldWeightNorm, table(4), {"2": "factored"}),
     "pruned": Case(Pruned, table(4), {"2": "factored"}),

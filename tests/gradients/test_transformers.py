@@ -140,9 +140,11 @@ def test_readings_of_gpt_are_those_of_its_matrix():
         for found, expected in pairs:
             torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-8)
     flat = torch.cat([kept[layer.name].dense() for layer in loop.layers], 1)
-    whole = next(loop.batches([batch], InnerProduct({
-        layer.name: kept[layer.name].summed() for layer in loop.layers
-    })))
+    whole = next(
+        loop.batches(
+            [batch], InnerProduct({layer.name: kept[layer.name].summed() for layer in loop.layers})
+        )
+    )
     torch.testing.assert_close(whole, flat @ flat.sum(0), atol=1e-10, rtol=1e-8)
     places = {layer.name: i for i, layer in enumerate(loop.layers)}
     projected = next(loop.batches([batch], Projected(Projection(4096, 0), places)))
