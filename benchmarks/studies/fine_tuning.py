@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 import torch
-from skorch import NeuralNet
 from sklearn.metrics import roc_auc_score
+from skorch import NeuralNet
 
 from skinfluence import InfluenceFunction, InnerProductInfluence, TracIn
 from skinfluence.influence import DataInf

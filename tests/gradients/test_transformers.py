@@ -11,8 +11,8 @@ from skinfluence.gradients import (
     per_sample_gradients,
 )
 from skinfluence.gradients._passes import start
-from skinfluence.gradients._readings import InnerProduct, Kept, Projected
 from skinfluence.gradients._projection import Projection
+from skinfluence.gradients._readings import InnerProduct, Kept, Projected
 from tests._shared import text_nets
 from tests._shared.text_nets import (
     causal_net,

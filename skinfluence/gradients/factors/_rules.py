@@ -161,7 +161,7 @@ def _rule_by_name(kind: type[nn.Module]) -> LayerRule | None:
 
 
 def _slope(module: nn.Module, x: Tensor) -> Tensor:
-    """Compute the derivative of a scaling layer's output by its scale, (n_rows, ..., n_channels)."""
+    """Compute the derivative of a scaling layer's output by its scale, as large as the input."""
     weight = module.get_parameter("weight").detach()
     with torch.no_grad():
         at_one, at_zero = (
