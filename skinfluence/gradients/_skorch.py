@@ -136,6 +136,11 @@ def compares_elementwise(net: Net) -> bool:
     return isinstance(net.criterion_, _ELEMENTWISE_LOSSES)
 
 
+def takes_one_output(net: Net) -> bool:
+    """Tell whether the loss is skorch's and torch's own, of a tensor."""
+    return _uses_skorch_get_loss(net) and _is_torch_loss(net.criterion_)
+
+
 def takes_class_indices(net: Net) -> bool:
     """Tell whether the criterion's targets are the indices of outputs."""
     return isinstance(net.criterion_, _CLASS_INDEX_LOSSES)
@@ -185,7 +190,7 @@ def net_loss_of(net: Net) -> NetLoss:
     # class weights inside it get reduction "sum", since "mean" would divide the weight away.
     shadow = shadow_of(net)
     criterion = shadow.criterion_
-    by_batch = _uses_skorch_get_loss(net) and _is_torch_loss(criterion)
+    by_batch = takes_one_output(net)
     if isinstance(criterion, nn.Module):
         criterion.eval()
         _set_reductions(criterion, by_batch)

@@ -302,12 +302,13 @@ def encode_texts(
     encoder : torch.nn.Module
         A model of transformers; read in eval mode, never changed.
     batch_size : int, default=64
-        Texts per pass. Texts of like length are taken together, and padded no further than needed.
+        Rows per pass through the net. It changes memory and speed, not the result.
 
     Returns
     -------
     ndarray of shape (n_samples, width)
-        In the encoder's dtype. One forward pass a text.
+        In the encoder's dtype. One forward pass a text; texts of like length are taken together, so
+        that they are padded no further than needed.
 
     Raises
     ------

@@ -194,3 +194,12 @@ def test_texts_through_tokenizers_of_skorch():
     expected = LossScore(net, random_state=0).fit(encoded, y).detrimentality_
     found = make_pipeline(tokenizer, LossScore(net, random_state=0)).fit(texts, y)
     np.testing.assert_allclose(found[-1].detrimentality_, expected, atol=1e-6)
+
+
+def test_an_output_of_several_tensors_is_refused_with_a_way_out():
+    from skorch import NeuralNetClassifier
+
+    X, y = labelled()
+    net = NeuralNetClassifier(Words, criterion=nn.CrossEntropyLoss, train_split=None)
+    with pytest.raises(ValueError, match=r"dict with last_hidden_state.*\.logits; nets\.text_net"):
+        LossScore(net).fit(X, y)
