@@ -4,7 +4,7 @@
 
 A prompt is the sign of a task and a string; the answer is the string transformed (reversed, sorted,
 doubled, ...). A GPT of two layers is trained from a config on samples of all ten tasks. For each
-test sample of its own strings, the training samples are ranked by the influence of each method, one
+test sample, of strings drawn anew, the training samples are ranked by the influence of each method, one
 score a sample; nothing knows of the tasks. AUROC of the samples of the same task, and their share
 among as many as there are of them at the top, each a mean over the test samples. Published figures
 of 1.000 gave all samples of a task one score, made from that grouping.
@@ -110,7 +110,10 @@ def main():
             iterator_train__shuffle=True,
             train_split=None,
             verbose=0,
+            callbacks=[TraceRecorder(checkpoints=5)],
         )
+        torch.manual_seed(seed)
+        net = FrozenEstimator(net.fit(X, y))  # one training for all methods
         for name, method in methods(net, seed, layers).items():
             start = time.perf_counter()
             method.fit(X, y, X_test, y_test)
@@ -122,7 +125,7 @@ def main():
             recall = np.take_along_axis(same, first, 1).mean()
             found.setdefault(name, []).append((np.mean(areas), np.min(areas), recall, took))
             print(seed, name, *(f"{value:.3f}" for value in found[name][-1]), flush=True)
-        right.append([right_answers(method.net_, *rows) for rows in ((X, y), (X_test, y_test))])
+        right.append([right_answers(net.estimator, *rows) for rows in ((X, y), (X_test, y_test))])
     of_train, of_test = np.mean(right, axis=0)
     print(
         f"\nAnswers right: {of_train:.2f} of the training samples, {of_test:.2f} of the test's.\n"

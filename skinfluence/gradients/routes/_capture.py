@@ -172,11 +172,10 @@ class Recorder:
             self._calls = None
         edges = [call.edge for recorded in calls.values() for call in recorded if call.edge]
         uses, roots = explore_graph(loss, edges)
+        # of a layer whose output the loss does not depend on, as a pooler's, nothing flows back
         complete = {
-            layer.name: all(
-                uses[id(parameter)] == len(calls[layer.name])
-                for parameter in layer.parameters.values()
-            )
+            layer.name: {uses[id(parameter)] for parameter in layer.parameters.values()}
+            in ({len(calls[layer.name])}, {0})
             for layer in self.layers
         }
         return Capture(loss, calls, complete, roots, moves_rows(tensors_in(output), len(y)))
