@@ -4,7 +4,7 @@
 
 A prompt is the sign of a task and a string; the answer is the string transformed (reversed, sorted,
 doubled, ...). A GPT of two layers is trained from a config on samples of all ten tasks. For each
-test sample, of strings drawn anew, the training samples are ranked by the influence of each method, one
+test sample, of a string drawn anew, the training samples are ranked by each method's influence, one
 score a sample; nothing knows of the tasks. AUROC of the samples of the same task, and their share
 among as many as there are of them at the top, each a mean over the test samples. Published figures
 of 1.000 gave all samples of a task one score, made from that grouping.
@@ -15,10 +15,11 @@ import time
 
 import numpy as np
 import torch
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 from skorch import NeuralNet
 
-from skinfluence import InfluenceFunction, InnerProductInfluence, TracIn
+from skinfluence import InfluenceFunction, InnerProductInfluence, TraceRecorder, TracIn
 from skinfluence.influence import DataInf
 from skinfluence.nets import CausalLMLoss
 
