@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -64,8 +64,11 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Nested) -> Nested:
         return function(value)
     if isinstance(value, Mapping):
         mapped = {key: map_tensors(function, item) for key, item in value.items()}
-        # an output of transformers, whose items a loss may read as attributes
-        return type(value)(**mapped) if is_dataclass(value) else mapped
+        if not is_dataclass(value):
+            return mapped
+        kind: Any = type(value)  # an output of transformers, whose items a loss reads as attributes
+        output: Nested = kind(**mapped)
+        return output
     if isinstance(value, tuple) and hasattr(value, "_make"):  # a named tuple
         made: tuple[Nested, ...] = value._make(map_tensors(function, item) for item in value)
         return made

@@ -162,7 +162,7 @@ class _DtypesSeen(TorchDispatchMode):
     """Notes the floating dtypes that operations give, also those within a module."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: set[torch.dtype] = set()
 
     def __torch_dispatch__(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ class Attention(nn.Module):
             for part in (self.query, self.key, self.value)
         )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, mask[:, None, None, :])
-        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
 
 
 class Block(nn.Module):
@@ -58,7 +59,8 @@ class Block(nn.Module):
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
         """Map (n, t, width) to the same shape."""
         h = h + self.attention(self.norm_1(h), mask)
-        return h + self.mix(self.norm_2(h))  # type: ignore[no-any-return]
+        mixed: Tensor = h + self.mix(self.norm_2(h))
+        return mixed
 
 
 class SmallTransformer(nn.Module):
@@ -66,6 +68,7 @@ class SmallTransformer(nn.Module):
 
     def __init__(self, n_tokens: int, n_positions: int, width: int = 64) -> None:
         super().__init__()
+        self.width = width
         self.tokens, self.positions = (
             nn.Embedding(n_tokens, width),
             nn.Embedding(n_positions, width),
@@ -79,7 +82,8 @@ class SmallTransformer(nn.Module):
         h = self.tokens(input_ids) + self.positions(torch.arange(input_ids.shape[1])[None])
         for block in self.blocks:
             h = block(h, mask)
-        return self.norm(h)  # type: ignore[no-any-return]
+        states: Tensor = self.norm(h)
+        return states
 
 
 class TextModule(nn.Module):
@@ -106,18 +110,20 @@ class TextModule(nn.Module):
         self._is_frozen = encoder is not None and adapter is None
         with nullcontext() if random_state is None else seeded(random_state):
             if encoder is None:
-                self.encoder: nn.Module = SmallTransformer(n_tokens, n_positions)
-                width = self.encoder.norm.normalized_shape[0]  # type: ignore[index,union-attr]
+                own = SmallTransformer(n_tokens, n_positions)
+                self.encoder: nn.Module = own
+                width = own.width
             else:
                 # the weights are shared, since nothing trains them; the structure is this net's own
                 self.encoder = private_copy(encoder).requires_grad_(False)
-                width = encoder.config.hidden_size  # type: ignore[union-attr]
+                config: Any = encoder.config
+                width = int(config.hidden_size)
             if adapter is not None:
                 self.encoder = _with_adapter(self.encoder, adapter)
-            self.output = nn.Linear(width, n_outputs)  # type: ignore[arg-type]
+            self.output = nn.Linear(width, n_outputs)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "TextModule":
+    def train(self, mode: bool = True) -> Self:
         """Set the mode; a frozen encoder stays without dropout."""
         super().train(mode)
         if self._is_frozen:
@@ -365,7 +371,7 @@ def check_tokens(X: Any) -> dict[str, np.ndarray]:
         )
     if "input_ids" not in X:
         raise ValueError(f"X has {sorted(X)}, but expected 'input_ids' among them.")
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, values in X.items():
         try:
             arrays[name] = np.asarray(values)

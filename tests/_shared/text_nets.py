@@ -77,7 +77,7 @@ def causal_net(make, dtype=torch.float64, over_tokens="mean", seed=0):
     return net
 
 
-def text_classifier(encoder=None, adapter=None, dtype=torch.float64, seed=0, width=7):
+def text_classifier(encoder=None, adapter=None, dtype=torch.float64, seed=0, width=7, **settings):
     """Initialise a net with every weight off its start, which of an adapter is zero."""
     torch.manual_seed(seed)
     net = NeuralNetClassifier(
@@ -89,6 +89,7 @@ def text_classifier(encoder=None, adapter=None, dtype=torch.float64, seed=0, wid
         module__n_outputs=N_CLASSES,
         criterion=nn.CrossEntropyLoss,
         train_split=None,
+        **settings,
     ).initialize()
     with torch.no_grad():
         for parameter in net.module_.parameters():

@@ -139,9 +139,8 @@ def test_ragged_rows_come_through_a_collate_function():
     from skinfluence.gradients import per_sample_gradients
 
     X, y = labelled(12)
-    net = text_nets.text_classifier()
-    expected = per_sample_gradients(net, X, y, layers="all")
-    net.set_params(iterator_valid__collate_fn=padded)
+    expected = per_sample_gradients(text_nets.text_classifier(), X, y, layers="all")
+    net = text_nets.text_classifier(iterator_valid__collate_fn=padded)
     found = per_sample_gradients(net, Ragged(X, y), None, layers="all", batch_size=5)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
