@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Nested) -> Nested:
         return function(value)
     if isinstance(value, Mapping):
         mapped = {key: map_tensors(function, item) for key, item in value.items()}
-        if not is_dataclass(value):
+        if not hasattr(value, "__dataclass_fields__"):
             return mapped
         kind: Any = type(value)  # an output of transformers, whose items a loss reads as attributes
         output: Nested = kind(**mapped)

@@ -179,7 +179,8 @@ def precision_of(net_loss: NetLoss, X: Nested) -> torch.dtype:
     with torch.no_grad(), _DtypesSeen() as seen:
         net_loss.forward(X)
     dtypes = {module_dtype(net_loss.module), *seen.found}
-    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    coarsest: torch.dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    return coarsest
 
 
 def _drawn(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -180,7 +180,7 @@ class Recorder:
         }
         return Capture(loss, calls, complete, roots, moves_rows(tensors_in(output), len(y)))
 
-    def _hook(self, name: str) -> Callable[..., None]:
+    def _hook(self, name: str) -> Callable[..., Tensor | None]:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
         ) -> Tensor | None:
