@@ -50,14 +50,7 @@ def inner_products(
 ) -> Tensor:
     """Multiply every row's gradient with a direction, ordered as the dense columns: (n_rows,)."""
     tangents = _as_parameters(layers, direction)
-    tables = _padded_tables(net_loss.module)
     with plain_kernels():
-        # the padding of a table that is an output layer's weight, too, moves by one use alone
-        if any(is_shared for _, is_shared in tables.values()):
-            return double_backward_inner_products(net_loss, layers, X, y, tangents)
-        for name, (padding, _) in tables.items():
-            if name in tangents:  # training never moves this row, but forward mode would count it
-                tangents[name][padding] = 0
         try:
             return forward_inner_products(net_loss, layers, X, y, tangents)
         except (RuntimeError, NotImplementedError):  # an operator without forward mode
@@ -68,6 +61,13 @@ def forward_inner_products(
     net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, tangents: dict[str, Tensor]
 ) -> Tensor:
     """Push a direction forward through the rows' losses; see `inner_products`."""
+    moved = dict(tangents)
+    for name, (padding, is_shared) in _padded_tables(net_loss.module).items():
+        if is_shared:
+            raise NotImplementedError("a table's padding that an output layer reads, too")
+        if name in moved:  # training never moves this row, but forward mode would count it
+            moved[name] = moved[name].clone()
+            moved[name][padding] = 0
     loss_module = LossModule(net_loss)
 
     def row_losses(parameters: dict[str, Tensor]) -> Tensor:
@@ -79,7 +79,7 @@ def forward_inner_products(
         for layer in layers
         for name, parameter in layer.parameters.items()
     }
-    directions = {f"module.{name}": tangent for name, tangent in tangents.items()}
+    directions = {f"module.{name}": tangent for name, tangent in moved.items()}
     with require_gradients_of(net_loss.module, []), torch.no_grad():
         products: Tensor = jvp(row_losses, (primals,), (directions,))[1]
     return products
