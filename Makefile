@@ -15,7 +15,7 @@ help:  ## list the targets
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit,plot,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit,plot,test,text]'
 	touch $(READY)
 
 $(DOCS_READY): $(READY)

@@ -5,6 +5,7 @@ forward-mode differentiation; where an operator has no forward mode, two backwar
 derivatives that fused attention kernels lack, so these run with the plain ones.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -60,6 +61,13 @@ def forward_inner_products(
     net_loss: NetLoss, layers: Sequence[Layer], X: Nested, y: Tensor, tangents: dict[str, Tensor]
 ) -> Tensor:
     """Push a direction forward through the rows' losses; see `inner_products`."""
+    moved = dict(tangents)
+    for name, (padding, is_shared) in _padded_tables(net_loss.module).items():
+        if is_shared:
+            raise NotImplementedError("a table's padding that an output layer reads, too")
+        if name in moved:  # training never moves this row, but forward mode would count it
+            moved[name] = moved[name].clone()
+            moved[name][padding] = 0
     loss_module = LossModule(net_loss)
 
     def row_losses(parameters: dict[str, Tensor]) -> Tensor:
@@ -71,7 +79,7 @@ def forward_inner_products(
         for layer in layers
         for name, parameter in layer.parameters.items()
     }
-    directions = {f"module.{name}": tangent for name, tangent in tangents.items()}
+    directions = {f"module.{name}": tangent for name, tangent in moved.items()}
     with require_gradients_of(net_loss.module, []), torch.no_grad():
         products: Tensor = jvp(row_losses, (primals,), (directions,))[1]
     return products
@@ -133,11 +141,20 @@ def _as_parameters(layers: Sequence[Layer], direction: Tensor) -> dict[str, Tens
         parts = torch.split(by_layer[layer.name], sizes)
         for (name, parameter), part in zip(layer.parameters.items(), parts, strict=True):
             shaped[name] = part.detach().view_as(parameter).to(parameter, copy=True)
-        padding = getattr(layer.module, "padding_idx", None)
-        if isinstance(layer.module, nn.Embedding | nn.EmbeddingBag) and padding is not None:
-            # training never moves this row, but forward mode would count it
-            shaped[next(iter(layer.parameters))][padding] = 0
     return shaped
+
+
+def _padded_tables(module: nn.Module) -> dict[str, tuple[int, bool]]:
+    """Find tables with a row for padding: that row, and whether others use the table, by name."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    users = Counter(
+        id(parameter) for part in module.modules() for parameter in part.parameters(recurse=False)
+    )
+    return {
+        names[id(part.weight)]: (part.padding_idx, users[id(part.weight)] > 1)
+        for part in module.modules()
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
+    }
 
 
 def _along(loss: Tensor, layers: Sequence[Layer], tangents: dict[str, Tensor]) -> Tensor:

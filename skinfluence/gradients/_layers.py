@@ -1,7 +1,7 @@
 """Which parameters a caller asked for: layers by name, the last one, or all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
@@ -12,6 +12,8 @@ from skinfluence.gradients._net_loss import Nested, NetLoss
 
 # The name of the layer that a module's own parameters form when no submodule holds them.
 ROOT = "<root>"
+# Their weights are (n_outputs, n_inputs) and (n_tokens, n_columns), so that one may be the other.
+_MATRIX_LAYERS = (nn.Linear, nn.Embedding)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,14 @@ class Layer:
     module: nn.Module
     # by full name, in the net's order; a tied parameter stands under its first name
     parameters: dict[str, nn.Parameter]
+    # Linear and Embedding layers that use this one's weight, too, its only parameter: as an output
+    # layer does that is tied to the table of input tokens.
+    ties: tuple[nn.Module, ...] = ()
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """List the modules that use the parameters."""
+        return (self.module, *self.ties)
 
     @property
     def n_parameters(self) -> int:
@@ -124,10 +134,23 @@ def _trainable_layers(module: nn.Module, called: set[str]) -> list[Layer]:
         if parameter.requires_grad:
             owner = _owner(name, modules, called)
             grouped.setdefault(owner, {})[name] = parameter
-    return [
+    layers = [
         Layer(name, modules["" if name == ROOT else name], parameters)
         for name, parameters in grouped.items()
     ]
+    return [replace(layer, ties=_ties(layer, module)) for layer in layers]
+
+
+def _ties(layer: Layer, module: nn.Module) -> tuple[nn.Module, ...]:
+    """Find the other layers that use a layer's weight as it does."""
+    if layer.own_names != {"weight"} or type(layer.module) not in _MATRIX_LAYERS:
+        return ()
+    weight = layer.module.weight
+    return tuple(
+        other
+        for other in module.modules()
+        if type(other) in _MATRIX_LAYERS and other.weight is weight and other is not layer.module
+    )
 
 
 def _owner(parameter_name: str, modules: dict[str, nn.Module], called: set[str]) -> str:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -63,7 +63,12 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Nested) -> Nested:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
-        return {key: map_tensors(function, item) for key, item in value.items()}
+        mapped = {key: map_tensors(function, item) for key, item in value.items()}
+        if not hasattr(value, "__dataclass_fields__"):
+            return mapped
+        kind: Any = type(value)  # an output of transformers, whose items a loss reads as attributes
+        output: Nested = kind(**mapped)
+        return output
     if isinstance(value, tuple) and hasattr(value, "_make"):  # a named tuple
         made: tuple[Nested, ...] = value._make(map_tensors(function, item) for item in value)
         return made

@@ -1,6 +1,6 @@
 """What is read off a net's outputs: row losses and class scores, at one state or several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from skinfluence.gradients._skorch import (
     iter_batches,
     kind_of,
     net_loss_of,
+    takes_one_output,
 )
 from skinfluence.gradients._states import State, net_losses_at
 from skinfluence.gradients._trial import (
@@ -149,13 +150,21 @@ def output_shape(net: Net, X: object, y: object) -> tuple[int, ...]:
     with preserved_random_state(), torch.no_grad():
         Xi, _ = next(iter_batches(net, X, y, 2))
         try:
-            output = tensors_in(net_loss_of(net).forward(Xi))[0]
+            outputs = net_loss_of(net).forward(Xi)
+            output = tensors_in(outputs)[0]
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in tensors_in(Xi))
             raise ValueError(
                 f"The net's module cannot take a batch of shape {shapes}: {error}. "
                 "Make its first layer fit the features of X, or change X."
             ) from error
+    if isinstance(outputs, Mapping) and takes_one_output(net):
+        raise ValueError(
+            f"The net's module gives {type(outputs).__name__} with {', '.join(outputs)}, but "
+            f"{type(net.criterion_).__name__} takes one tensor. Wrap the module in one whose "
+            "forward returns the part that the loss is of, such as model(**X).logits; "
+            "nets.text_net puts an output layer on a model of transformers."
+        )
     return tuple(output.shape[1:])
 
 

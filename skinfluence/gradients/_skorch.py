@@ -100,6 +100,8 @@ def as_dataset(net: Net, X: object, y: object) -> Any:
             "Got y=None, but the gradient of a row's loss needs its target. Only a torch data "
             "set as X brings its own."
         )
+    if isinstance(X, Mapping) and not isinstance(X, dict) and not issparse(X):
+        X = dict(X)  # a tokenizer's encoding, which skorch takes for one row
     return net.get_dataset(X, y)
 
 
@@ -132,6 +134,11 @@ def kind_of(net: Net) -> str:
 def compares_elementwise(net: Net) -> bool:
     """Tell whether the criterion would broadcast targets of another shape."""
     return isinstance(net.criterion_, _ELEMENTWISE_LOSSES)
+
+
+def takes_one_output(net: Net) -> bool:
+    """Tell whether the loss is skorch's and torch's own, of a tensor."""
+    return _uses_skorch_get_loss(net) and _is_torch_loss(net.criterion_)
 
 
 def takes_class_indices(net: Net) -> bool:
@@ -183,7 +190,7 @@ def net_loss_of(net: Net) -> NetLoss:
     # class weights inside it get reduction "sum", since "mean" would divide the weight away.
     shadow = shadow_of(net)
     criterion = shadow.criterion_
-    by_batch = _uses_skorch_get_loss(net) and _is_torch_loss(criterion)
+    by_batch = takes_one_output(net)
     if isinstance(criterion, nn.Module):
         criterion.eval()
         _set_reductions(criterion, by_batch)

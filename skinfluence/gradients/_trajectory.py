@@ -24,6 +24,8 @@ from skinfluence.gradients.factors._layer_gradients import (
     in_blocks,
     power_sum,
 )
+from skinfluence.gradients.factors._tied import TiedGradients
+from skinfluence.gradients.factors._transposed import TransposedGradients
 from skinfluence.gradients.routes._capture import Recorder
 from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
 
@@ -207,6 +209,18 @@ def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
         a = torch.cat([_with_positions(part.a) for part in linear], 1)
         b = torch.cat([_with_positions(part.b) for part in linear], 1)
         return replace(linear[0], a=a, b=b / len(parts))
+    turned = [part.linear for part in parts if isinstance(part, TransposedGradients)]
+    if len(turned) == len(parts):
+        linear_mean = mean_of(turned, n_rows)
+        assert isinstance(linear_mean, LinearGradients)
+        return TransposedGradients(linear_mean)
+    tied = [part for part in parts if isinstance(part, TiedGradients)]
+    if len(tied) == len(parts):
+        table_mean = mean_of([part.table for part in tied], n_rows)
+        linear_mean = mean_of([part.linear for part in tied], n_rows)
+        assert isinstance(table_mean, EmbeddingGradients)
+        assert isinstance(linear_mean, LinearGradients)
+        return TiedGradients(table_mean, linear_mean)
     embedding = [part for part in parts if isinstance(part, EmbeddingGradients)]
     if len(embedding) == len(parts):
         tokens = torch.cat([part.tokens for part in embedding], 1)

@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from skinfluence.exceptions import BatchLossWarning, RandomRowsWarning
 from skinfluence.gradients._closeness import all_close
@@ -156,22 +158,29 @@ def rows_that_differ(
     return [i for i, a, b in pairs if not trial.agree(a, b, net_loss)] or rows
 
 
-def precision_of(net_loss: NetLoss, X: Nested) -> torch.dtype:
-    """Find the least precise dtype that any module computes in, as under autocast."""
-    found = [module_dtype(net_loss.module)]
+class _DtypesSeen(TorchDispatchMode):
+    """Notes the floating dtypes that operations give, also those within a module."""
 
-    def note(module: nn.Module, inputs: object, output: object) -> None:
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
         if isinstance(output, Tensor) and output.is_floating_point():
-            found.append(output.dtype)
+            self.found.add(output.dtype)
+        return output
 
-    handles = [module.register_forward_hook(note) for module in net_loss.module.modules()]
-    try:
-        with torch.no_grad():
-            net_loss.forward(X)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return max(found, key=lambda dtype: torch.finfo(dtype).eps)
+
+def precision_of(net_loss: NetLoss, X: Nested) -> torch.dtype:
+    """Find the least precise dtype that a forward computes in, as under autocast."""
+    with torch.no_grad(), _DtypesSeen() as seen:
+        net_loss.forward(X)
+    dtypes = {module_dtype(net_loss.module), *seen.found}
+    coarsest: torch.dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    return coarsest
 
 
 def _drawn(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -194,7 +194,7 @@ def default_net(
         warn_of_many_classes(y)
     check_shape(inputs)
     module = {2: TablePerceptron, 4: ImageCNN}[inputs.ndim]
-    net_class, criterion, n_outputs, center, scale = _target_traits(y, task)
+    net_class, criterion, n_outputs, center, scale = target_traits(y, task)
     steps = -(-inputs.shape[0] // _BATCH_SIZE)
     dataset: dict[str, Any] = {}
     if inputs.ndim == 2 and holds_words(inputs):
@@ -263,7 +263,7 @@ def sgd_net(
     return net.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=rate)
 
 
-def _target_traits(
+def target_traits(
     y: np.ndarray, task: str | None
 ) -> tuple[type[NeuralNet], type[nn.Module], int, ArrayLike, ArrayLike]:
     """Net class, criterion, number of outputs, and the outputs' standardisation."""

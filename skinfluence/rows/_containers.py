@@ -66,13 +66,13 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
             "its data set, X.dataset; the net makes its own loaders (iterator_train, "
             "iterator_valid, batch_size)."
         )
-    if isinstance(X, Mapping):  # whose rows could not be told from its columns
-        frames = {k: np.asarray(v) for k, v in X.items() if hasattr(v, "__dataframe__")}
-        return type(X)(**{**X, **frames}) if frames else X
+    if isinstance(X, Mapping):
+        return _checked_mapping(X)
     if not is_table_or_images(X):
         checked: Inputs = X
         return checked
     _check_holds_no_dates(X)
+    _check_rows_are_even(X)
     try:
         table: np.ndarray = validate_data(
             estimator,
@@ -93,6 +93,43 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
         ) from error
     check_finite(table, "X")
     return table
+
+
+def _checked_mapping(X: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Make arrays of frames, whose rows could not be told from their columns, and of lists."""
+    made = {}
+    for name, value in X.items():
+        if isinstance(value, list | tuple):
+            _check_rows_are_even(value, f"X[{name!r}]")
+        if isinstance(value, list | tuple) or hasattr(value, "__dataframe__"):
+            made[name] = np.asarray(value)
+    if isinstance(X, dict):
+        return type(X)(**{**X, **made}) if made else X
+    return {**X, **made}  # a tokenizer's encoding, which is made of more than its arrays
+
+
+def _check_rows_are_even(X: Any, name: str = "X") -> None:
+    """Refuse texts, and sequences of several lengths, saying what makes a table of them."""
+    is_array = hasattr(X, "dtype") and getattr(X, "ndim", 0) == 1 and hasattr(X, "__len__")
+    if not is_array and not isinstance(X, list | tuple):
+        return
+    values = X if isinstance(X, list | tuple) else np.asarray(X)
+    some = list(values[:_LOOKED_AT])
+    if some and all(isinstance(value, str) for value in some):
+        raise ValueError(
+            f"{name} holds texts, such as {some[0][:40]!r}, but nets take numbers. Put what makes "
+            "numbers of them before the method, in a Pipeline: TfidfVectorizer, or a tokenizer "
+            "such as skorch.hf.HuggingfaceTokenizer before a net that takes tokens (nets.text_net)."
+        )
+    lengths = [len(v) for v in some if isinstance(v, list | tuple | np.ndarray) and np.ndim(v)]
+    if len(lengths) == len(some) and len(set(lengths)) > 1:
+        raise ValueError(
+            f"Rows of {name} have {min(lengths)} to {max(lengths)} entries among the first "
+            f"{len(some)}. Pad them to one length and give the mask of what is padding beside "
+            "them, in a dict, as tokenizer(texts, padding=True) does; or give a torch data set as "
+            "X, and the net a collate_fn that pads each batch (iterator_train__collate_fn, "
+            "iterator_valid__collate_fn)."
+        )
 
 
 def _checked_by_others(estimator: object, X: Any, *, reset: bool) -> Any:

@@ -85,6 +85,68 @@ class TiedEmbedding(nn.Module):
         return torch.tanh(self.mix(self.embedding(X).mean(1))) @ self.embedding.weight.T
 
 
+class Conv1D(nn.Module):
+    """Computes what GPT-2's layer of that name does, and goes by its name: y = x W + b."""
+
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_inputs, n_outputs) / 2)
+        self.bias = nn.Parameter(torch.randn(n_outputs) / 2)
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+Conv1D.__module__ = "transformers.pytorch_utils"  # by which the core knows it
+
+
+class OffsetRMSNorm(nn.Module):
+    """Scales by one plus the weight, as Gemma does."""
+
+    def __init__(self, n_channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_channels) / 2)
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * (1 + self.weight)
+
+
+class LanguageModel(nn.Module):
+    """Scores every next token by the table that reads tokens; positions are looked up once."""
+
+    def __init__(self, norm=nn.RMSNorm, numbers_have_rows=True):
+        super().__init__()
+        self.tokens = nn.Embedding(7, 4, padding_idx=2)
+        self.positions = nn.Embedding(5, 4)
+        self.norm = norm(4)
+        self.mix = Conv1D(4, 4)
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.tokens.weight
+        self.numbers_have_rows = numbers_have_rows
+
+    def forward(self, X):
+        numbers = torch.arange(X.shape[1])
+        positions = self.positions(numbers[None] if self.numbers_have_rows else numbers)
+        h = self.tokens(X) + positions
+        h = h + torch.tanh(self.mix(self.norm(h))).cumsum(1)
+        return self.head(h).mT  # classes on the second axis, as CrossEntropyLoss has them
+
+
+class TwoTables(nn.Module):
+    """Two tables share one matrix, with an output layer whose bias is its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 7)
+        self.left = nn.Embedding(7, 4, padding_idx=0)
+        self.right = nn.Embedding(7, 4)
+        self.left.weight = self.right.weight = self.head.weight
+
+    def forward(self, X):
+        h = torch.tanh(self.left(X)) * self.right(X.flip(1))
+        return self.head(h.cumsum(1)).mT
+
+
 class ConvStack(nn.Sequential):
     """A convolution with every setting at once, in one to three dimensions."""
 
@@ -416,6 +478,10 @@ def sequences_of_classes(rng, n):
     return rng.normal(size=(n, 6, 4)), rng.integers(0, N_CLASSES, (n, 6))
 
 
+def tokens_of_tokens(rng, n):
+    return rng.integers(0, 7, (n, 5)), rng.integers(0, 7, (n, 5))
+
+
 def binary(rng, n):
     return rng.normal(size=(n, 4)), rng.integers(0, 2, n)
 
@@ -514,6 +580,17 @@ CASES = {
     "root_parameter": Case(RootParameter, table(4), {"<root>": "functional", "head": "factored"}),
     "partly_frozen": Case(PartlyFrozen, table(4), {"0": "factored", "4": "factored"}),
     "dict_input": Case(KeywordInputs, two_inputs, {"left": "factored", "head": "factored"}),
+    "language_model": Case(
+        LanguageModel,
+        tokens_of_tokens,
+        dict.fromkeys(["tokens", "positions", "norm", "mix"], "factored"),
+    ),
+    "language_model_by_numbers": Case(
+        lambda: LanguageModel(OffsetRMSNorm, numbers_have_rows=False),
+        tokens_of_tokens,
+        {"tokens": "factored", "norm": "factored", "mix": "factored"},
+    ),
+    "two_tables": Case(TwoTables, tokens_of_tokens, {"head": "functional"}),
     "hooked": Case(Hooked, table(4), {"0": "functional"}),
     "old_weight_norm": Case(OldWeightNorm, table(4), {"2": "factored"}),
     "pruned": Case(Pruned, table(4), {"2": "factored"}),

@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from skinfluence.gradients.factors._convolution import ConvGradients, shape_of
 from skinfluence.gradients.factors._embedding import EmbeddingGradients
@@ -14,6 +15,7 @@ from skinfluence.gradients.factors._layer_gradients import (
     LinearGradients,
     Pairs,
 )
+from skinfluence.gradients.factors._transposed import TransposedGradients
 
 _Norm: TypeAlias = nn.LayerNorm | nn.GroupNorm | nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -94,6 +96,37 @@ class NormRule:
         return DenseGradients(torch.cat(parts, 1), why)  # type: ignore[arg-type]
 
 
+class TransposedLinearRule:
+    """The `Conv1D` of GPT-2 in transformers: a Linear layer whose weight is (n_in, n_out)."""
+
+    def applies(self, module: nn.Module) -> bool:
+        """Hold for every setting."""
+        return True
+
+    def gradients(self, module: nn.Module, calls: Pairs, trainable: set[str]) -> LayerGradients:
+        """Join the calls along the position axis."""
+        a = _join_positions([a for a, _ in calls])
+        b = _join_positions([b for _, b in calls])
+        linear = LinearGradients(a, b, weight="weight" in trainable, bias="bias" in trainable)
+        return TransposedGradients(linear)
+
+
+class RMSNormRule:
+    """Root-mean-square norms: one scale per channel of the last axis, and no shift."""
+
+    def applies(self, module: nn.Module) -> bool:
+        """Hold where the scale is the only parameter and has one axis."""
+        parameters = dict(module.named_parameters())
+        return set(parameters) == {"weight"} and parameters["weight"].dim() == 1
+
+    def gradients(self, module: nn.Module, calls: Pairs, trainable: set[str]) -> DenseGradients:
+        """Sum ``b * d output / d weight`` over positions; the output is linear in the weight."""
+        parts = [b * _slope(module, x) for x, b in calls]
+        values = sum(part.reshape(len(part), -1, part.shape[-1]).sum(1) for part in parts)
+        why = f"that of a {type(module).__name__} has none"
+        return DenseGradients(values, why)  # type: ignore[arg-type]
+
+
 RULES: dict[type[nn.Module], LayerRule] = {
     nn.Linear: LinearRule(),
     nn.Conv1d: ConvRule(),
@@ -102,16 +135,41 @@ RULES: dict[type[nn.Module], LayerRule] = {
     nn.Embedding: EmbeddingRule(),
     nn.LayerNorm: NormRule(),
     nn.GroupNorm: NormRule(),
+    nn.RMSNorm: RMSNormRule(),
     nn.BatchNorm1d: NormRule(),
     nn.BatchNorm2d: NormRule(),
     nn.BatchNorm3d: NormRule(),
 }
 
+# By the name of the class, of libraries that need not be there. Each model of transformers has an
+# RMSNorm of its own, some with a scale of 1 + weight; what computes something else is found out
+# when the route is tried.
+_CONV1D = ("transformers.pytorch_utils", "Conv1D")
+_RMS_NORMS = ("RMSNorm", "T5LayerNorm")
+
 
 def rule_for(module: nn.Module) -> LayerRule | None:
     """Find the rule of a layer; none for subclasses, whose forward may do something else."""
-    rule = RULES.get(type(module))
+    rule = RULES.get(type(module)) or _rule_by_name(type(module))
     return rule if rule is not None and rule.applies(module) else None
+
+
+def _rule_by_name(kind: type[nn.Module]) -> LayerRule | None:
+    if (kind.__module__, kind.__qualname__) == _CONV1D:
+        return TransposedLinearRule()
+    return RMSNormRule() if kind.__qualname__.endswith(_RMS_NORMS) else None
+
+
+def _slope(module: nn.Module, x: Tensor) -> Tensor:
+    """Compute the derivative of a scaling layer's output by its scale, as large as the input."""
+    weight = module.get_parameter("weight").detach()
+    with torch.no_grad():
+        at_one, at_zero = (
+            functional_call(module, {"weight": value}, (x,))
+            for value in (torch.ones_like(weight), torch.zeros_like(weight))
+        )
+    slope: Tensor = at_one - at_zero
+    return slope
 
 
 def _join_positions(parts: list[Tensor]) -> Tensor:

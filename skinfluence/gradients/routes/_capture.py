@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from torch.utils.hooks import RemovableHandle
 
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss, tensors_in
-from skinfluence.gradients.factors._layer_gradients import Pairs
+
+# For each call of a layer: the module, its input and the gradient of the loss by its output.
+Flows: TypeAlias = list[tuple[nn.Module, Tensor, Tensor]]
 
 # The kind of node where a graph ends at a parameter.
 _LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
@@ -22,7 +24,8 @@ _LEAF = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
 class Call:
     """One call of a layer: what flowed in and, after the backward pass, what flows back."""
 
-    def __init__(self, a: Tensor, output: Tensor) -> None:
+    def __init__(self, module: nn.Module, a: Tensor, output: Tensor) -> None:
+        self.module = module
         # The output itself is not kept: the gradient with respect to it is asked of the graph as
         # it is now, before a later in-place operation, such as an activation, gives the tensor
         # another value.
@@ -42,11 +45,12 @@ class Call:
         """Tell whether a later in-place operation changed the input."""
         return self.a._version != self._version
 
-    def pair(self) -> tuple[Tensor, Tensor]:
+    def flow(self) -> tuple[nn.Module, Tensor, Tensor]:
         """Give the input and the output's gradient, zero if the loss does not depend on it."""
-        if self.b is None:
-            return self.a, torch.zeros(self.shape, dtype=self._dtype, device=self._device)
-        return self.a, self.b
+        b = self.b
+        if b is None:
+            b = torch.zeros(self.shape, dtype=self._dtype, device=self._device)
+        return self.module, self.a, b
 
     def release(self) -> None:
         """Let go of the tensors and of the graph, which else would hold on to each other."""
@@ -75,7 +79,7 @@ class Capture:
     # whether rows may lie elsewhere in a recorded output than in the net's
     moves_rows: bool
 
-    def backward(self, names: Sequence[str], done: Callable[[str, Pairs], None]) -> None:
+    def backward(self, names: Sequence[str], done: Callable[[str, Flows], None]) -> None:
         """Run one backward pass and hand over each layer whose record is complete."""
         # A layer is handed over as soon as it has been passed: the gradients of activations are
         # not kept together, so that memory peaks as in training. Frees the graph and the record.
@@ -89,7 +93,7 @@ class Capture:
 class _Waiting:
     """The calls of a layer whose output gradients are still to come."""
 
-    def __init__(self, name: str, calls: list[Call], done: Callable[[str, Pairs], None]) -> None:
+    def __init__(self, name: str, calls: list[Call], done: Callable[[str, Flows], None]) -> None:
         self._name = name
         self._done = done
         self._calls = calls
@@ -109,10 +113,10 @@ class _Waiting:
             return
         self._finished = True
         calls, self._calls = self._calls, []
-        pairs = [call.pair() for call in calls]
+        flows = [call.flow() for call in calls]
         for call in calls:
             call.release()
-        self._done(self._name, pairs)
+        self._done(self._name, flows)
 
 
 class Recorder:
@@ -124,6 +128,8 @@ class Recorder:
         self.net_loss = net_loss
         self.layers = layers
         self._copies = False  # what is recorded is copied only if the net overwrites it in place
+        self._spreads = True  # vectors of positions are one for each row, unless the net minds
+        self._rows = 0
         self._calls: dict[str, list[Call]] | None = None
         self._undo = ExitStack()
 
@@ -131,8 +137,9 @@ class Recorder:
         """Set hooks and `requires_grad` on the private module."""
         self._undo.enter_context(require_gradients_of(self.net_loss.module, self.layers))
         for layer in self.layers:
-            handle = layer.module.register_forward_hook(self._hook(layer.name), with_kwargs=True)
-            self._undo.callback(handle.remove)
+            for module in layer.modules:
+                handle = module.register_forward_hook(self._hook(layer.name), with_kwargs=True)
+                self._undo.callback(handle.remove)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -141,7 +148,13 @@ class Recorder:
 
     def record(self, X: Nested, y: Tensor) -> Capture:
         """Run a batch forward."""
-        result = self._run(X, y)
+        try:
+            result = self._run(X, y)
+        except RuntimeError:
+            if not self._spreads:
+                raise
+            self._spreads = False  # if it was another matter, it comes again
+            result = self._run(X, y)
         if not self._copies and any(
             call.overwritten() for calls in result.calls.values() for call in calls
         ):
@@ -151,7 +164,7 @@ class Recorder:
 
     def _run(self, X: Nested, y: Tensor) -> Capture:
         calls: dict[str, list[Call]] = {layer.name: [] for layer in self.layers}
-        self._calls = calls
+        self._calls, self._rows = calls, len(y)
         try:
             output = self.net_loss.forward(X)
             loss = self.net_loss.losses(output, y, X).sum()
@@ -159,25 +172,40 @@ class Recorder:
             self._calls = None
         edges = [call.edge for recorded in calls.values() for call in recorded if call.edge]
         uses, roots = explore_graph(loss, edges)
+        # of a layer whose output the loss does not depend on, as a pooler's, nothing flows back
         complete = {
-            layer.name: all(
-                uses[id(parameter)] == len(calls[layer.name])
-                for parameter in layer.parameters.values()
-            )
+            layer.name: {uses[id(parameter)] for parameter in layer.parameters.values()}
+            in ({len(calls[layer.name])}, {0})
             for layer in self.layers
         }
         return Capture(loss, calls, complete, roots, moves_rows(tensors_in(output), len(y)))
 
-    def _hook(self, name: str) -> Callable[..., None]:
+    def _hook(self, name: str) -> Callable[..., Tensor | None]:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-        ) -> None:
+        ) -> Tensor | None:
             if self._calls is None:  # a pass of another route
-                return
+                return None
             a = (args[0] if args else kwargs["input"]).detach()
-            self._calls[name].append(Call(a.clone() if self._copies else a, output))
+            spread = self._spreads and _is_one_for_all(module, a, self._rows)
+            if spread:
+                a, output = (_spread(t, a.dim() > 1, self._rows) for t in (a, output))
+            self._calls[name].append(Call(module, a.clone() if self._copies else a, output))
+            return output if spread else None
 
         return hook
+
+
+def _is_one_for_all(module: nn.Module, a: Tensor, rows: int) -> bool:
+    """Tell vectors looked up once for all rows, as those of positions are, (1, t) or (t,)."""
+    return type(module) is nn.Embedding and (
+        (a.dim() == 2 and len(a) == 1 < rows) or (a.dim() == 1 and len(a) != rows)
+    )
+
+
+def _spread(tensor: Tensor, has_axis: bool, rows: int) -> Tensor:
+    """Repeat a tensor for every row, so that what flows back comes row by row."""
+    return (tensor if has_axis else tensor[None]).expand(rows, *(-1,) * (tensor.dim() - has_axis))
 
 
 @contextmanager

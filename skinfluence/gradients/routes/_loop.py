@@ -20,10 +20,12 @@ from skinfluence.gradients._net_loss import (
 )
 from skinfluence.gradients._readings import Kept, Part, Reading, Result
 from skinfluence.gradients._trial import Trial, check_rows_are_independent, precision_of
-from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients, Pairs
+from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
 from skinfluence.gradients.factors._rules import rule_for
+from skinfluence.gradients.factors._tied import joined
 from skinfluence.gradients.routes._capture import (
     Capture,
+    Flows,
     Recorder,
     explore_graph,
     require_gradients_of,
@@ -206,8 +208,8 @@ class GradientLoop(BatchLoop):
         by_name = {layer.name: layer for layer in layers}
         found: dict[str, Part] = {}
 
-        def done(name: str, pairs: Pairs) -> None:
-            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], pairs, rows))
+        def done(name: str, flows: Flows) -> None:
+            found[name] = reading.layer(by_name[name], _apply_rule(by_name[name], flows, rows))
 
         record.backward(list(by_name), done)
         return found
@@ -328,7 +330,9 @@ def _why_dense(layer: Layer) -> str:
 
 def _runs_as_written(layer: Layer) -> bool:
     """Tell a plain layer from one that a hook, a patch or a reparametrization makes another."""
-    return not _is_hooked(layer.module) and layer.own_names <= {"weight", "bias"}
+    modules = layer.modules
+    as_named = layer.own_names <= {"weight", "bias"}
+    return as_named and all(rule_for(m) is not None and not _is_hooked(m) for m in modules)
 
 
 def _is_hooked(module: nn.Module) -> bool:
@@ -347,15 +351,20 @@ def _has_rows_first(record: Capture, layer: Layer, rows: int) -> bool:
     )
 
 
-def _apply_rule(layer: Layer, pairs: Pairs, rows: int) -> LayerGradients:
-    rule = rule_for(layer.module)
+def _apply_rule(layer: Layer, flows: Flows, rows: int) -> LayerGradients:
     some_parameter = next(iter(layer.parameters.values()))
-    if rule is None or not pairs:  # not entered this time: the loss does not depend on it
+    if not flows:  # not entered this time: the loss does not depend on it
         return DenseGradients(some_parameter.detach().new_zeros(rows, layer.n_parameters))
     dtype = some_parameter.dtype  # under autocast what flows may be less precise
-    if any(b.dtype != dtype for _, b in pairs):
-        pairs = [(a.to(dtype) if a.is_floating_point() else a, b.to(dtype)) for a, b in pairs]
-    return rule.gradients(layer.module, pairs, layer.own_names)
+    if any(b.dtype != dtype for _, _, b in flows):
+        flows = [(m, a.to(dtype) if a.is_floating_point() else a, b.to(dtype)) for m, a, b in flows]
+    parts = []
+    for module in layer.modules:
+        pairs = [(a, b) for entered, a, b in flows if entered is module]
+        rule = rule_for(module)
+        if pairs and rule is not None:
+            parts.append(rule.gradients(module, pairs, layer.own_names))
+    return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def _check_graph_reaches(
