@@ -517,7 +517,10 @@ def wrong_given(
 
 def _interval(cautious: np.ndarray, bold: np.ndarray) -> tuple[float, float]:
     """Add chance to what the ends of the rate's interval let expect."""
-    chance = [_NORMAL * np.sqrt((p * (1 - p)).sum()) for p in (cautious, bold)]
+    # n rows do not show that a probability is nearer to 0 or 1 than this, by the rule of succession
+    least = 1 / (len(bold) + 2)
+    bounded = (np.clip(p, least, 1 - least) for p in (cautious, bold))
+    chance = [_NORMAL * np.sqrt((p * (1 - p)).sum()) for p in bounded]
     low, high = cautious.sum() - chance[0], bold.sum() + chance[1]
     return float(max(low, 0)), float(min(high, len(bold)))
 

@@ -113,6 +113,18 @@ def test_hard_rows_are_no_errors():
     assert len(found.flagged(0.2)) == 0
 
 
+def test_certain_predictions_of_few_rows_leave_room_for_a_row_or_two():
+    y = np.arange(178) % 3
+    given = y.copy()
+    given[:15] = (given[:15] + 1) % 3
+    probabilities = np.full((178, 3), 1e-9)
+    probabilities[np.arange(178), y] = 1 - 2e-9
+    low, high = estimate_label_errors(probabilities, given).interval
+    assert low < 14
+    assert high > 16
+    assert high - low < 6
+
+
 def test_where_models_are_nowhere_certain_nothing_is_known():
     learnt, given, *_ = drawn(0.3, hard=2.0)
     found = estimate_label_errors(learnt, given)
