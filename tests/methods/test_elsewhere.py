@@ -142,8 +142,15 @@ def test_processes_fit_the_same(name):
         np.testing.assert_allclose(again, scores, rtol=1e-6)
 
 
-SCRIPT = """
+# A script whose module other processes cannot import.
+BEGINNING = """
+import os
+import signal
+import sys
+
+import dask.array as da
 import numpy as np
+from distributed import Client, LocalCluster
 from joblib import parallel_config
 from sklearn.datasets import load_iris
 from skorch import NeuralNetClassifier
@@ -167,6 +174,9 @@ if __name__ == "__main__":
     net = NeuralNetClassifier(
         Mine, criterion=nn.CrossEntropyLoss, max_epochs=3, train_split=None, verbose=0
     )
+"""
+
+FOLDS = """
     committee = OutlierGradientDetector(
         committee=["neighbors", ("mine", net)], random_state=0
     )
@@ -181,43 +191,15 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_net_of_the_script_itself_is_trained_in_other_processes(tmp_path):
+    pytest.importorskip("distributed", reason="distributed comes with the dask extra")
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(BEGINNING + FOLDS)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "same"
 
 
 CLUSTER = """
-import os
-import signal
-import sys
-
-import dask.array as da
-import numpy as np
-from distributed import Client, LocalCluster
-from sklearn.datasets import load_iris
-from skorch import NeuralNetClassifier
-from torch import nn
-
-from skinfluence import LossScore
-
-
-class Mine(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-
-    def forward(self, X):
-        return self.layer(X)
-
-
-if __name__ == "__main__":
-    X, y = load_iris(return_X_y=True)
-    X = X.astype(np.float32)
-    net = NeuralNetClassifier(
-        Mine, criterion=nn.CrossEntropyLoss, max_epochs=3, train_split=None, verbose=0
-    )
     method = LossScore(net, random_state=0).fit(X, y)
     expected = method.score_detrimentality(X, y)
     marker = sys.argv[1]
@@ -248,7 +230,7 @@ if __name__ == "__main__":
 def test_a_cluster_scores_the_same_though_a_worker_dies(tmp_path):
     pytest.importorskip("distributed", reason="distributed comes with the dask extra")
     script = tmp_path / "script.py"
-    script.write_text(CLUSTER)
+    script.write_text(BEGINNING + CLUSTER)
     done = subprocess.run(
         [sys.executable, script, tmp_path / "marker"],
         capture_output=True,
