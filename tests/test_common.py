@@ -112,7 +112,7 @@ def slow_if_long(pair):
 def with_long_checks_slow(estimators, expected_failed_checks):
     mark = parametrize_with_checks(estimators, expected_failed_checks=expected_failed_checks)
     names, pairs = mark.args
-    return pytest.mark.parametrize(names, map(slow_if_long, pairs), **mark.kwargs)
+    return pytest.mark.parametrize(names, [*map(slow_if_long, pairs)], **mark.kwargs)
 
 
 @pytest.mark.usefixtures("brief_nets")

@@ -68,6 +68,8 @@ def test_fits_in_threads_equal_those_one_by_one():
     assert state() == before
 
 
+# the gradients are there for their trainings
+@pytest.mark.filterwarnings("ignore::skinfluence.exceptions.LeakyFeaturesWarning")
 @pytest.mark.parametrize("cached", [False, True])
 def test_searches_in_threads(cached, tmp_path):
     memory = str(tmp_path) if cached else None
