@@ -87,7 +87,7 @@ def outcome(fitted, X):
     return fitted.transform(X) if hasattr(fitted, "transform") else fitted.detrimentality_
 
 
-# Checks that fit in every sparse format there is: left to the slow sweep of fully trained nets.
+# Checks that fit in every sparse format there is.
 LONG_CHECKS = {"check_estimator_sparse_array", "check_estimator_sparse_matrix"}
 # As of scikit-learn's own nets: batches, folds and bootstrap samples are drawn of rows.
 DRAWN = "rows of weight zero, and rows that are there twice, change what is drawn"
@@ -100,24 +100,31 @@ def not_equivalent(estimator):
     return {f"check_sample_weight_equivalence_on_{name}_data": DRAWN for name in names}
 
 
-def without_long_checks(estimators, expected_failed_checks):
-    mark = parametrize_with_checks(estimators, expected_failed_checks=expected_failed_checks)
+def every_check(is_long):
+    mark = parametrize_with_checks(list(SMALLEST.values()), expected_failed_checks=not_equivalent)
     names, pairs = mark.args
     # a pair, or a pytest.param with its values
     checks = [(getattr(pair, "values", pair)[1].func.__name__, pair) for pair in pairs]
-    kept = [pair for name, pair in checks if name not in LONG_CHECKS]
-    assert len(kept) < len(checks)
+    kept = [pair for name, pair in checks if (name in LONG_CHECKS) == is_long]
+    assert 0 < len(kept) < len(checks)
     return pytest.mark.parametrize(names, kept, **mark.kwargs)
 
 
 @pytest.mark.usefixtures("brief_nets")
-@without_long_checks(list(SMALLEST.values()), not_equivalent)
+@every_check(is_long=False)
 def test_sklearn_check(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
-@parametrize_with_checks(list(SMALLEST.values()), expected_failed_checks=not_equivalent)
+@pytest.mark.usefixtures("brief_nets")
+@every_check(is_long=True)
+def test_long_sklearn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@every_check(is_long=False)
 def test_sklearn_check_of_fully_trained_nets(estimator, check):
     check(estimator)
 
