@@ -19,8 +19,8 @@ from skinfluence.cleaning._auto import (
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, clean_rows
 from skinfluence.gradients._skorch import is_net
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.methods._label_errors import probabilities_of_right_labels
 from skinfluence.methods._parts import fit_part
+from skinfluence.methods._suspects import probabilities_of_right_labels
 from skinfluence.nets._models import translator_of
 from skinfluence.nets._task import settled_task
 from skinfluence.rows._parameters import check_choice, check_positive_integer, is_integer, is_real
@@ -100,12 +100,11 @@ class BaseCleaner(SavedWithVersion, BaseEstimator):
         self.method_ = fitted
         if self.action == "weight":
             every = np.arange(len(rows))
-            self.sample_indices_, self.removed_indices_, self.relabelled_ = (
-                every,
-                every[:0],
-                every[:0],
+            self.sample_indices_ = every
+            self.removed_indices_ = self.relabelled_ = every[:0]
+            self.sample_weight_ = probabilities_of_right_labels(
+                final, rows.known_targets(), is_numeric=rows.is_numeric
             )
-            self.sample_weight_ = probabilities_of_right_labels(final, rows)
             return Cleaned(every, every[:0], every[:0], y), data
         classifies = rows.has_classes or self._implied_task == "classification"
         rules = Rules(rows.has_classes, self.action, self.per_class, self.keep_minimum)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skinfluence.methods._label_errors import flagged_by
+from skinfluence.methods._suspects import flagged_by
 from skinfluence.nets._models import Translator
 from skinfluence.rows._containers import Inputs, select, with_labels
 from skinfluence.rows._pipelines import final_step

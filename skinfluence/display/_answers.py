@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.methods._label_errors import flagged_by
 from skinfluence.methods._out_of_sample import predicted_by
+from skinfluence.methods._suspects import flagged_by
 from skinfluence.nets._labels import Labels
 from skinfluence.nets._task import settled_task
 from skinfluence.outlier.committee._pool import likeliest

@@ -24,7 +24,7 @@ from skinfluence.gradients.factors._layer_gradients import (
     in_blocks,
     power_sum,
 )
-from skinfluence.gradients.factors._tied import TiedGradients
+from skinfluence.gradients.factors._tied import TiedGradients, joined_linears, joined_tables
 from skinfluence.gradients.factors._transposed import TransposedGradients
 from skinfluence.gradients.routes._capture import Recorder
 from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
@@ -206,9 +206,8 @@ def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
         return parts[0]
     linear = [part for part in parts if isinstance(part, LinearGradients)]
     if len(linear) == len(parts):
-        a = torch.cat([_with_positions(part.a) for part in linear], 1)
-        b = torch.cat([_with_positions(part.b) for part in linear], 1)
-        return replace(linear[0], a=a, b=b / len(parts))
+        whole = joined_linears(linear)
+        return replace(whole, b=whole.b / len(parts))
     turned = [part.linear for part in parts if isinstance(part, TransposedGradients)]
     if len(turned) == len(parts):
         linear_mean = mean_of(turned, n_rows)
@@ -223,15 +222,10 @@ def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
         return TiedGradients(table_mean, linear_mean)
     embedding = [part for part in parts if isinstance(part, EmbeddingGradients)]
     if len(embedding) == len(parts):
-        tokens = torch.cat([part.tokens for part in embedding], 1)
-        b = torch.cat([part.b for part in embedding], 1)
-        return replace(embedding[0], tokens=tokens, b=b / len(parts))
+        table = joined_tables(embedding)
+        return replace(table, b=table.b / len(parts))
     share = torch.full((n_rows,), 1 / len(parts), dtype=torch.float64)
     return SummedGradients([part.scaled(share) for part in parts], n_rows)
-
-
-def _with_positions(factor: Tensor) -> Tensor:
-    return factor if factor.dim() == 3 else factor[:, None]
 
 
 def _n_weights(layer: Layer) -> int:

@@ -1,9 +1,8 @@
 """How likely each given label is wrong, and how many are: by predictions out of sample."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,10 +10,8 @@ from scipy.optimize import brentq, minimize
 from scipy.special import softmax
 from scipy.stats import norm, t
 
-from skinfluence.exceptions import UnknownErrorsWarning
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._parameters import check_parameter, is_real
-from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import classes_and_codes
 
 # Bounds of what sharpens probabilities: the logarithm of a factor, and its growth with confidence.
@@ -129,61 +126,6 @@ class LabelErrors:
         false_alarms = np.cumsum(1 - self._cautious[order]) / np.arange(1, len(order) + 1)
         allowed = np.flatnonzero(false_alarms <= rate)
         return order[: allowed[-1] + 1 if len(allowed) else 0]
-
-
-def label_errors_of(method: Any) -> LabelErrors:
-    """Give what a fitted method says of its labels, or say what has it."""
-    errors: LabelErrors | None = getattr(method, "label_errors_", None)
-    if errors is None:
-        raise ValueError(
-            f"{type(method).__name__}, as it is set, has no label_errors_, which say how likely "
-            "each label is wrong. Use OutlierGradientDetector() without a net, or "
-            "CalibratedDetrimentality(method)."
-        )
-    return errors
-
-
-def probabilities_of_right_labels(method: Any, rows: Rows) -> NDArray[np.float64]:
-    """Say how likely the label of each training row is right, by predictions out of sample."""
-    errors: LabelErrors | None = getattr(method, "label_errors_", None)
-    kept = vars(method)
-    if errors is None and rows.has_classes and "oof_probabilities_" in kept:
-        codes = np.searchsorted(method.classes_, rows.known_targets().reshape(-1))
-        errors = estimate_label_errors(kept["oof_probabilities_"], codes)
-    elif errors is None and rows.is_numeric and np.ndim(kept.get("oof_predictions_")) == 1:
-        errors = estimate_target_errors(kept["oof_predictions_"], rows.known_targets().reshape(-1))
-    if errors is None:
-        raise ValueError(
-            f"{type(method).__name__}, as it is set, predicts no row by what was not trained on "
-            "it, so that it is not known how likely a label is right. Use "
-            "OutlierGradientDetector() without a net, SelfConfidence(model) with a scikit-learn "
-            "model, a method with cv=5, or CalibratedDetrimentality(method)."
-        )
-    if not errors.is_known:
-        warnings.warn(
-            "Wrong labels cannot be told from rows that are hard to predict, so that a row counts "
-            "by what is the least to be expected: the noise rate is taken at the low end of its "
-            "interval.",
-            UnknownErrorsWarning,
-            stacklevel=2,
-        )
-        return 1 - errors._cautious
-    return 1 - errors.p_wrong
-
-
-def flagged_by(method: Any, rate: float, *, instead: str) -> NDArray[np.intp]:
-    """Take the beginning of a method's ranking that keeps a rate of false alarms, worst first."""
-    errors = label_errors_of(method)
-    if not errors.is_known:
-        low, high = errors.interval
-        warnings.warn(
-            "No row is flagged: wrong labels cannot be told from rows that are hard to predict "
-            f"here. There may be {low:.0f} to {high:.0f} of them in {len(errors.p_wrong)} rows. "
-            f"{instead}",
-            UnknownErrorsWarning,
-            stacklevel=3,
-        )
-    return errors.flagged(rate, method.ranking_)
 
 
 def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors:

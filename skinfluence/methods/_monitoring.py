@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinfluence.methods._base import BaseDetrimentality
-from skinfluence.methods._label_errors import label_errors_of
 from skinfluence.methods._scoring import score_detrimentality
+from skinfluence.methods._suspects import label_errors_of
 from skinfluence.rows._parameters import check_choice, check_parameter, is_real
 from skinfluence.rows._pipelines import final_step
 

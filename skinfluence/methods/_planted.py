@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skinfluence.exceptions import UnknownErrorsWarning
-from skinfluence.methods._label_errors import LabelErrors, label_errors_of
+from skinfluence.methods._label_errors import LabelErrors
+from skinfluence.methods._suspects import label_errors_of
 from skinfluence.rows._parameters import check_parameter, is_real
 from skinfluence.rows._seeds import draw_seeds, seed_unset
 from skinfluence.rows._targets import check_targets, classes_and_codes

@@ -13,9 +13,10 @@ from skinfluence.datasets import conflicting_rows
 from skinfluence.display import groups_frame, issues_frame
 from skinfluence.display._optional import load_pandas
 from skinfluence.methods._label_errors import LabelErrors
+from skinfluence.methods._suspects import label_errors_by
 from skinfluence.report._columns import Column, columns_in, holds_words
 from skinfluence.report._errors import AuditError
-from skinfluence.report._methods import Choice, check_device, errors_of
+from skinfluence.report._methods import Choice, check_device
 from skinfluence.report._nearby import contradicting
 from skinfluence.report._reading import Table
 
@@ -94,17 +95,12 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
     say(f"{settings.method}: training on {inputs.shape[1]} numbers a row")
     is_mixed = any(holds_words(table.typed[name]) for name in features)
     choice = Choice(settings.method, settings.device, settings.seed, is_numeric, is_mixed)
-    method = choice.made(inputs, given)
-    try:
-        with choice.threads:
-            method.fit(inputs, given)
-    except ValueError as error:
-        raise AuditError(f"These rows cannot be judged: {' '.join(str(error).split())}") from None
+    method = _fitted(choice, inputs, given)
     say("looking at what it says")
     # the flags and suggestions are those of this audit
     own = ["flag", "suggested_value" if is_numeric else "suggested_label"]
     issues = issues_frame(method, inputs, given, budget=0).drop(columns=own)
-    errors = errors_of(method, given, is_numeric=is_numeric)
+    errors = label_errors_by(method, given, is_numeric=is_numeric)
     flagged = errors.flagged(settings.fdr, method.ranking_)
     n_review = max(len(flagged), min(_LEAST_TO_REVIEW, len(given)))
     if settings.n_flag is not None:
@@ -138,6 +134,16 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
         seconds=time.perf_counter() - start,
         warnings=warnings,
     )
+
+
+def _fitted(choice: Choice, inputs: NDArray[np.float64], given: np.ndarray) -> Any:
+    method = choice.made(inputs, given)
+    try:
+        with choice.threads:
+            method.fit(inputs, given)
+    except ValueError as error:
+        raise AuditError(f"These rows cannot be judged: {' '.join(str(error).split())}") from None
+    return method
 
 
 def encoded(frame: Any, seed: int) -> NDArray[np.float64]:

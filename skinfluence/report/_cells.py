@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from skinfluence.rows._containers import is_number
+
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def inert(value: object) -> str:
     """Put an apostrophe before what a spreadsheet might run; numbers stay."""
     text = str(value)
-    if isinstance(value, int | float) or not _FORMULA.match(text) or _is_number(text):
+    if isinstance(value, int | float) or not _FORMULA.match(text) or is_number(text):
         return text
     return f"'{text}"
 
@@ -27,11 +29,3 @@ def write_rows(path: Path, header: list[str], rows: Iterable[Iterable[object]]) 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([inert(name) for name in header])
         writer.writerows([inert(value) for value in row] for row in rows)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -8,12 +8,6 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from skinfluence.methods._label_errors import (
-    LabelErrors,
-    estimate_label_errors,
-    estimate_target_errors,
-    label_errors_of,
-)
 from skinfluence.nets import default_net
 from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
 from skinfluence.outlier.committee._committee import BUILT_IN
@@ -96,12 +90,3 @@ def check_device(method: str, device: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = str(error).split("\n", maxsplit=1)[0]
         raise AuditError(f"Device {device!r} cannot be used: {cause}") from None
-
-
-def errors_of(method: Any, given: np.ndarray, *, is_numeric: bool) -> LabelErrors:
-    """Estimate which targets are wrong, by models that did not see the row."""
-    if hasattr(method, "label_errors_"):
-        return label_errors_of(method)
-    if is_numeric:
-        return estimate_target_errors(method.oof_predictions_.reshape(-1), given)
-    return estimate_label_errors(method.oof_probabilities_, given)

@@ -227,12 +227,13 @@ def _columns_of_words(X: Any) -> list[str]:
     found: list[str] = []
     for name in getattr(X, "columns", []):
         column = np.asarray(X[name], dtype=object)
-        if any(isinstance(value, str) and not _is_number(value) for value in column.ravel()):
+        if any(isinstance(value, str) and not is_number(value) for value in column.ravel()):
             found.append(name)
     return found
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell a text that reads as a number."""
     try:
         float(text)
     except ValueError:

@@ -27,11 +27,21 @@ def joined(parts: Sequence[LayerGradients]) -> LayerGradients:
     linears = [part for part in parts if isinstance(part, LinearGradients)]
     assert len(tables) + len(linears) == len(parts)
     if not linears:
-        return _joined_tables(tables)
-    a = torch.cat([_with_positions(part.a) for part in linears], 1)
-    b = torch.cat([_with_positions(part.b) for part in linears], 1)
-    linear = LinearGradients(a, b, weight=True, bias=False)
-    return TiedGradients(_joined_tables(tables), linear) if tables else linear
+        return joined_tables(tables)
+    linear = joined_linears(linears)
+    return TiedGradients(joined_tables(tables), linear) if tables else linear
+
+
+def joined_tables(parts: Sequence[EmbeddingGradients]) -> EmbeddingGradients:
+    """Add up gradients of one table, as those of more positions."""
+    tokens = torch.cat([part.tokens for part in parts], 1)
+    return replace(parts[0], tokens=tokens, b=torch.cat([part.b for part in parts], 1))
+
+
+def joined_linears(parts: Sequence[LinearGradients]) -> LinearGradients:
+    """Add up gradients of one layer, as those of more positions."""
+    a = torch.cat([_with_positions(part.a) for part in parts], 1)
+    return replace(parts[0], a=a, b=torch.cat([_with_positions(part.b) for part in parts], 1))
 
 
 @dataclass(frozen=True)
@@ -108,11 +118,6 @@ def _mixed(table: EmbeddingGradients, linear: LinearGradients) -> Tensor:
 
     pairs = tokens.shape[1] * linear.a.shape[1]
     return in_blocks(against_all, len(b), len(linear.a) * pairs)
-
-
-def _joined_tables(tables: Sequence[EmbeddingGradients]) -> EmbeddingGradients:
-    tokens = torch.cat([part.tokens for part in tables], 1)
-    return replace(tables[0], tokens=tokens, b=torch.cat([part.b for part in tables], 1))
 
 
 def _with_positions(factor: Tensor) -> Tensor:
