@@ -30,6 +30,7 @@ from skinfluence import (
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.exceptions import LeakyFeaturesWarning
+from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
 from skinfluence.nets._trained_net import train_net
 from skinfluence.outlier.committee._inputs import InputViews, Seen
@@ -40,7 +41,6 @@ from skinfluence.outlier.committee._kernels import (
     median_distance,
 )
 from skinfluence.outlier.committee._members import Forest, Kernels, Neighbors, OutOfFold, Targets
-from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
