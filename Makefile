@@ -56,7 +56,7 @@ wheel: $(READY)  ## build the wheel, install it in a clean venv, import it
 	rm -rf .venv-wheel
 
 bench: $(READY)  ## speed and memory of the gradient core, as ratios
-	$(BIN)/python -m benchmarks.costs.gradient_speed
+	$(BIN)/python -m benchmarks.costs.speed
 	$(BIN)/python -m benchmarks.costs.gradient_memory
 	$(BIN)/python -m benchmarks.costs.row_checks
 

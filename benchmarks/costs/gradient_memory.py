@@ -19,8 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from benchmarks.costs.resnet18 import ResNet18
-from benchmarks.costs.row_checks import Cnn
+from benchmarks.costs.nets import Cnn, ResNet18
 from skinfluence import TraceRecorder, TracIn
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._directional import inner_products, split_direction

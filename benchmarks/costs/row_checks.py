@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.costs.gradient_speed import Mlp
+from benchmarks.costs.nets import Cnn, Mlp, SmallMlp
 from skinfluence.gradients import gradient_norms
 from skinfluence.gradients._numbered import batches_in_order
 from skinfluence.gradients._passes import Trajectory, start
@@ -42,31 +42,6 @@ from skinfluence.gradients.routes._loop import GradientLoop
 BATCH_SIZE = 256
 N_ROWS = 10_000
 N_STATES = 10
-
-
-class SmallMlp(nn.Sequential):
-    """20-64-64-10, for which everything but the arithmetic counts."""
-
-    def __init__(self):
-        super().__init__(
-            nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
-        )
-
-
-class Cnn(nn.Sequential):
-    """Two convolutions on 28 x 28 images."""
-
-    def __init__(self):
-        super().__init__(
-            nn.Conv2d(1, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4),
-            nn.Flatten(),
-            nn.Linear(512, 10),
-        )
 
 
 class Words(nn.Module):

@@ -18,18 +18,10 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
 
+from benchmarks.costs.nets import Mlp
 from skinfluence import EL2N, OutlierGradientDetector, SGDInfluence, TraceRecorder, TracIn
 
 N_ROWS, BATCH_SIZE = 4096, 64
-
-
-class Mlp(nn.Sequential):
-    """784-256-256-10."""
-
-    def __init__(self):
-        super().__init__(
-            nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
-        )
 
 
 def net(optimizer, lr, max_epochs, callbacks=None):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
-from benchmarks.costs.resnet18 import ResNet18
+from benchmarks.costs.nets import ResNet18
 
 N_CLASSES = 3
 

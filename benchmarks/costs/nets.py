@@ -1,7 +1,41 @@
-"""ResNet-18 for small images (He et al. 2016, with the 3x3 stem used for CIFAR)."""
+"""Nets that costs are measured on."""
 
 import torch
 from torch import nn
+
+
+class Mlp(nn.Sequential):
+    """784-256-256-10."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+        )
+
+
+class SmallMlp(nn.Sequential):
+    """20-64-64-10, for which everything but the arithmetic counts."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
+        )
+
+
+class Cnn(nn.Sequential):
+    """Two convolutions of 16 and 32 channels, 3 x 3, for images of any size."""
+
+    def __init__(self, n_channels=1):
+        super().__init__(
+            nn.Conv2d(n_channels, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(512, 10),
+        )
 
 
 class Block(nn.Module):
@@ -26,7 +60,10 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Four stages of two blocks; `width` channels in the first."""
+    """ResNet-18 for small images (He et al. 2016, with the 3x3 stem used for CIFAR).
+
+    Four stages of two blocks; `width` channels in the first.
+    """
 
     def __init__(self, n_channels=3, width=64, n_outputs=10):
         super().__init__()
