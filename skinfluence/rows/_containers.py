@@ -26,6 +26,7 @@ class RowSource(Protocol):
 
 # Of a sparse table, so many numbers are made dense at a time.
 _BLOCK = 2**20
+_NUMERIC = "biufc"
 # So many values of a column of objects are looked at for dates.
 _LOOKED_AT = 100
 _SPARSE_LAYOUTS = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc}
@@ -54,6 +55,10 @@ def n_samples_of(X: Any) -> int:
 
 def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
     """Check inputs, and record (or compare with) the number and names of the features."""
+    if hasattr(X, "lazy") and not hasattr(X, "__len__"):
+        raise TypeError(
+            f"Got a {type(X).__name__} as X, which holds no rows yet. Pass X.collect()."
+        )
     if takes_raw(estimator):
         given: Inputs = _checked_by_others(estimator, X, reset=reset)
         return given
@@ -83,6 +88,8 @@ def check_inputs(estimator: object, X: Any, *, reset: bool) -> Inputs:
             ensure_all_finite=False,
             ensure_min_samples=2 if reset else 1,
         )
+        if table.dtype.kind not in _NUMERIC:  # categories, for example, come as objects
+            table = table.astype(np.float64)
     except (ValueError, TypeError) as error:
         words = _columns_of_words(X)
         if not words:
@@ -101,7 +108,7 @@ def _checked_mapping(X: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in X.items():
         if isinstance(value, list | tuple):
             _check_rows_are_even(value, f"X[{name!r}]")
-        if isinstance(value, list | tuple) or hasattr(value, "__dataframe__"):
+        if isinstance(value, list | tuple) or _is_frame(value):
             made[name] = np.asarray(value)
     if isinstance(X, dict):
         return type(X)(**{**X, **made}) if made else X
@@ -244,7 +251,16 @@ def is_number(text: str) -> bool:
 def _dtypes_of(X: Any) -> dict[Any, Any]:
     """Say what a data frame's columns hold; nothing for what is none."""
     dtypes: Any = getattr(X, "dtypes", None)
-    return dict(dtypes.items()) if hasattr(dtypes, "items") else {}
+    if hasattr(dtypes, "items"):
+        return dict(dtypes.items())
+    if not _is_frame(X):
+        return {}
+    return {name: X[name].to_numpy().dtype for name in X.columns}  # as numpy calls them
+
+
+def _is_frame(X: object) -> bool:
+    """Tell a data frame, of pandas, polars or another library."""
+    return hasattr(X, "columns") and hasattr(X, "to_numpy")
 
 
 def select(X: Container, rows: np.ndarray) -> Container:
@@ -260,7 +276,7 @@ def select(X: Container, rows: np.ndarray) -> Container:
         taken = Subset(X, rows.tolist())  # type: ignore[arg-type] # skorch's views are none
     elif isinstance(X, tuple):
         taken = tuple(X[i] for i in rows)
-    elif isinstance(X, np.ndarray | list) or hasattr(X, "iloc") or hasattr(X, "__dataframe__"):
+    elif isinstance(X, np.ndarray | list) or hasattr(X, "iloc") or _is_frame(X):
         taken = _safe_indexing(X, rows)
     else:
         taken = (X if hasattr(X, "__getitem__") else np.asarray(X))[rows]

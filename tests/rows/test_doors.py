@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -149,3 +150,46 @@ def test_a_constant_column_and_single_precision_lose_nothing():
     net = initialized_copy(classifier(), 0)
     cast_inputs(net, np.full((5, 2), 1.7e9 + 0.3))
     cast_inputs(net, (1.7e9 + np.arange(10.0)[:, np.newaxis]).astype(np.float32))
+
+
+# Data frames
+
+
+def test_polars_frames_are_taken_as_arrays_are():
+    names = np.array(["no", "yes"])[Y]
+    frame, labels = pl.DataFrame(X, schema=[*"abcd"][: X.shape[1]]), pl.Series("label", names)
+    method = SelfConfidence(LogisticRegression(), cv=2, random_state=0)
+    expected = method.fit(X, names).detrimentality_
+    fitted = method.fit(frame, labels)
+    np.testing.assert_allclose(fitted.detrimentality_, expected, rtol=1e-6)
+    assert list(fitted.feature_names_in_) == frame.columns
+    assert fitted.score_detrimentality(frame[:3], labels[:3]).shape == (3,)
+    cleaned = CleanedClassifier(LogisticRegression(), method, contamination=3).fit(frame, labels)
+    assert len(cleaned.sample_indices_) == len(X) - 3
+
+
+@pytest.mark.parametrize("frames", [pd, pl], ids=["pandas", "polars"])
+def test_columns_of_words_are_named_with_what_helps(frames):
+    words = ["u", "v"] * 20
+    column = pd.Categorical(words) if frames is pd else pl.Series(words, dtype=pl.Categorical)
+    frame = frames.DataFrame({"size": X[:, 0], "kind": column})
+    with pytest.raises(ValueError, match=r"words in the columns \['kind'\].*TableVectorizer"):
+        LossScore().fit(frame, Y)
+
+
+def test_categories_that_are_numbers_are_numbers():
+    codes = np.arange(len(X)) % 3
+    frame = pd.DataFrame({"size": X[:, 0], "kind": pd.Categorical(codes.astype(str))})
+    table = check_inputs(LossScore(), frame, reset=True)
+    np.testing.assert_array_equal(table, np.column_stack([X[:, 0], codes]))
+
+
+def test_dates_of_polars_are_refused_as_those_of_pandas_are():
+    frame = pl.DataFrame({"size": X[:, 0], "day": np.full(len(X), "2020-01-01", "datetime64[D]")})
+    with pytest.raises(TypeError, match=r"dates or durations in the columns \['day'\]"):
+        LossScore().fit(frame, Y)
+
+
+def test_a_frame_that_is_not_yet_read_says_so():
+    with pytest.raises(TypeError, match=r"LazyFrame as X.*X\.collect\(\)"):
+        LossScore().fit(pl.DataFrame(X).lazy(), Y)
