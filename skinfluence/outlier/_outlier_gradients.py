@@ -211,7 +211,7 @@ class OutlierGradientDetector(WeightedDetrimentality):
     changed; fits in threads take turns at these.
 
     Cost: with a committee, about 400 steps of eight small perceptrons (at least 5 epochs), a forest
-    of 100 trees, the nearest rows, and kernel machines on 500 landmarks, linear in the number of
+    of 200 trees, the nearest rows, and kernel machines on 500 landmarks, linear in the number of
     rows; on one thread, since small products are slower on several. With one net, its training
     and, for every checkpoint, one forward pass over the rows for the last layer. Then the detector.
     With `cv`, all that for every fold.
