@@ -17,7 +17,14 @@ from skinfluence.display._course import (
 )
 from skinfluence.display._explanation import Explanation, Learning, RelatedRow
 from skinfluence.display._gallery import Choice, SampleGalleryDisplay, Suspect, suspects_of
-from skinfluence.display._nearest import comparable, distances_to, nearest, typical_distance
+from skinfluence.display._kinds import N_NEAR, Fault, fault_of, stands_alone
+from skinfluence.display._nearest import (
+    closest_distances,
+    comparable,
+    distances_to,
+    nearest,
+    typical_distance,
+)
 from skinfluence.display._style import ALERT, MAIN, axes_for, shorten, wrapped
 from skinfluence.rows._parameters import check_non_negative_integer, check_parameter, is_integer
 
@@ -80,6 +87,14 @@ def explain(
     first. Each column is judged alone, so that a row whose columns are common, but not together, is
     not seen.
 
+    The kind of fault is said by plain grounds, in this order. "wrong label": another label has a
+    probability above a half, by models that were not trained on the row, and most of the five
+    nearest rows are given it. "rare": the nearest row is farther away than that of nine rows in
+    ten. "ambiguous": of the label given and the likeliest other one, the less likely has at least
+    half the probability of the other, or the other is likelier and the five nearest rows are given
+    both. Inputs that are unusable cannot be told from wrong labels
+    (``benchmarks/results/label_errors.md``).
+
     Cost: the distances from the row to all others and among 200 of them; where a training was
     followed, the row's forward passes; where the method has `influence`, one query.
 
@@ -139,6 +154,7 @@ def explain(
         proponents=helpful,
         opponents=harmful,
         columns=apart,
+        fault=_fault(method, answers, row),
         _suspect=suspect,
         _shown=shown,
     )
@@ -305,6 +321,23 @@ def _related(answers: Answers, row: int, k: int) -> tuple[list[RelatedRow], list
     near = nearest(distances, everywhere, k)
     related = [_row_of(answers, i, distances[i] / unit) for i in (*near, *conflicts)]
     return related[: len(near)], related[len(near) :]
+
+
+def _fault(method: Any, answers: Answers, row: int) -> Fault | None:
+    """Name the kind of fault, where classes are predicted out of sample and rows have places."""
+    found, table = answers.predictions, comparable(answers.rows.inputs)
+    if found is None or found.confidence is None or not found.out_of_sample or table is None:
+        return None
+    distances = distances_to(table, np.array([row]))[0]
+    near = nearest(distances, np.ones(len(distances), dtype=bool), N_NEAR)
+    code = codes_in(method.classes_, answers.given[[row]])[0]
+    return fault_of(
+        np.asarray(method.oof_probabilities_[row], dtype=np.float64),
+        method.classes_,
+        code,
+        answers.given[near],
+        stands_alone(distances, closest_distances(table)),
+    )
 
 
 def _are_equal(table: Any, row: int, other: int) -> bool:

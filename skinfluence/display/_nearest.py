@@ -44,10 +44,15 @@ def nearest(distances: NDArray[np.float64], allowed: NDArray[np.bool_], k: int) 
 
 def typical_distance(table: Any) -> float:
     """Take the median distance from a row to the nearest other one that is not equal to it."""
+    closest = closest_distances(table)
+    return float(np.median(closest)) if len(closest) else 0.0
+
+
+def closest_distances(table: Any) -> NDArray[np.float64]:
+    """Measure the distance to the nearest row that is not equal, of some rows that have one."""
     n_rows = table.shape[0]
     some = np.unique(np.linspace(0, n_rows - 1, min(_SAMPLE, n_rows)).astype(np.intp))
     distances = distances_to(table, some)
     distances[distances < 1e-9] = np.inf
     closest = distances.min(1)
-    closest = closest[np.isfinite(closest)]
-    return float(np.median(closest)) if len(closest) else 0.0
+    return np.asarray(closest[np.isfinite(closest)])

@@ -151,7 +151,8 @@ def _fit_with(net: NeuralNet, X: Any, y: Any, added: list[tuple[str, Callback]])
             net.initialize()
             net.callbacks_.extend((name, callback.initialize()) for name, callback in added)
             return net.partial_fit(X, y)
-        net.set_params(callbacks=[*(own or []), *added])
+        # set_params would be noted on the net, which the key of a folder's training is made of
+        net.callbacks = [*(own or []), *added]
         return net.fit(X, y)
     finally:
         net.callbacks = own
