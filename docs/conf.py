@@ -74,6 +74,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "skinfluence"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["skinfluence.css"]
 html_show_sourcelink = False
 html_copy_source = False

@@ -28,10 +28,10 @@ from benchmarks.data.files import whole_adult
 from benchmarks.data.noise import plant
 from benchmarks.data.problem import Problem
 from skinfluence import OutlierGradientDetector, estimate_label_errors
+from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
 from skinfluence.outlier.committee._committee import BUILT_IN, _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import Targets
-from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
 from skinfluence.report._audit import encoded
 from skinfluence.rows._threads import one_thread
 

@@ -23,10 +23,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from benchmarks.batteries import BATTERIES
 from benchmarks.data import add_data_argument, load
 from skinfluence import OutlierGradientDetector
+from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
 from skinfluence.outlier.committee._committee import BUILT_IN, _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import Targets
-from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
 from skinfluence.rows._threads import one_thread
 
 KERNELS = ("kernel 0.25", "kernel 1", "kernel 4", "linear")

@@ -1,11 +1,11 @@
-"""A random forest beside the default: in a union by mean rank, or as a member of its committee.
+"""A random forest beside the default: in a union, or as a member of its committee.
 
     python -m benchmarks.studies.joined_forest --data DIR --seeds 0 1
 
 Printed for satellite and letter with a fifth of the labels turned into one other: AUROC and
-average precision of the default, of the forest's self-confidence out of bag, of the union of both,
-and of the default with the forest as a further member, out of fold, which gets its weight by how
-well it predicts labels.
+average precision of the default, of the forest's self-confidence out of bag, of the union of both
+by mean rank and by pooling what they predict, and of the default with the forest as a further
+member, out of fold, which gets its weight by how well it predicts labels.
 """
 
 import argparse
@@ -25,11 +25,13 @@ def methods(seed):
     default = OutlierGradientDetector(random_state=seed)
     forest = RandomForestClassifier(random_state=seed)
     alone = SelfConfidence(forest)
+    both = [("default", default), ("forest", alone)]
     members = [*BUILT_IN, ("further forest", forest)]
     return {
         "default": default,
         "forest": alone,
-        "union": DetrimentalityUnion([("default", default), ("forest", alone)]),
+        "union, mean rank": DetrimentalityUnion(both),
+        "union, pooled": DetrimentalityUnion(both, aggregate="pooled"),
         "forest in the committee": OutlierGradientDetector(committee=members, random_state=seed),
     }
 

@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._out_of_sample import predicted_by
+from skinfluence.methods._pool import likeliest
 from skinfluence.methods._suspects import flagged_by
 from skinfluence.nets._labels import Labels
 from skinfluence.nets._task import settled_task
-from skinfluence.outlier.committee._pool import likeliest
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._targets import are_numbers, check_class_labels, one_label_a_row

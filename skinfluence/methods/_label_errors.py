@@ -10,6 +10,7 @@ from scipy.optimize import brentq, minimize
 from scipy.special import softmax
 from scipy.stats import norm, t
 
+from skinfluence.methods._pool import MEDIAN_OF_NORMAL
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._parameters import check_parameter, is_real
 from skinfluence.rows._targets import classes_and_codes
@@ -34,7 +35,6 @@ _KNOWN_PART = 1 / 8
 _CERTAIN, _CERTAIN_SHARE = 0.95, 0.2
 _FEW = 0.05
 _TINY = 1e-12
-_MEDIAN_OF_NORMAL = 0.6745
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ def estimate_target_errors(predicted: ArrayLike, y: ArrayLike) -> LabelErrors:
     check_finite(predicted, "predicted")
     check_finite(y, "y")
     residuals = y - predicted
-    unit = np.median(np.abs(residuals)) / _MEDIAN_OF_NORMAL or residuals.std() or 1.0
+    unit = np.median(np.abs(residuals)) / MEDIAN_OF_NORMAL or residuals.std() or 1.0
     residuals = residuals / unit
     other = norm.pdf(y, y.mean(), y.std() or 1.0) * unit
     law = fit_law(residuals, other)

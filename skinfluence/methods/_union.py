@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._parts import fit_part
+from skinfluence.methods._pool import pool_predictions
 from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._judges import Judge, is_model, judge_of, judges_by_folds
 from skinfluence.nets._labels import name_classes, names_no_classes
@@ -29,9 +30,12 @@ from skinfluence.rows._parameters import check_contamination, check_parameter
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
 from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
-from skinfluence.rows._targets import classes_and_codes
+from skinfluence.rows._targets import classes_and_codes, one_label_a_row
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._recorder import recorder_for
+
+# What methods keep of rows that were judged by what was not trained on them.
+_OUT_OF_SAMPLE = ("oof_probabilities_", "oof_predictions_")
 
 
 def _pairs(methods: Any) -> Any:
@@ -72,10 +76,14 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         The net to share, as for `GradientEmbedding`; or a scikit-learn model, as for
         `SelfConfidence`, for methods that take one: it is trained once, and judges rows out of bag
         or out of five folds.
-    aggregate : {"rank_mean", "vote", None}, default="rank_mean"
+    aggregate : {"rank_mean", "vote", "pooled", None}, default="rank_mean"
         `detrimentality_` is the mean over the methods of a row's quantile, or the share of methods
-        that have the row among their worst. None makes no one score: there are `scores_` and the
-        columns of `transform`, but neither `detrimentality_` nor `ranking_`.
+        that have the row among their worst. "pooled" asks what the methods predict instead, out of
+        sample: their logits are added with the weights that make the labels given likeliest, and
+        the score is the length of the loss gradient at the sum, as in the committee of
+        `OutlierGradientDetector`; of numbers, the distance from the weighted sum. None makes no one
+        score: there are `scores_` and the columns of `transform`, but neither `detrimentality_` nor
+        `ranking_`.
     contamination : float, default=0.1
         Share of the rows, in (0, 0.5], that a method votes for.
     memory : joblib.Memory, str or None, default=None
@@ -96,7 +104,8 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
     scores_ : ndarray of shape (n_samples, n_methods)
         Each method's `detrimentality_`, in its unit, float64. Higher = more detrimental.
     detrimentality_ : ndarray of shape (n_samples,)
-        The aggregate, if there is one, float64, in [0, 1]. Higher = more detrimental.
+        The aggregate, if there is one, float64, in [0, 1], but for "pooled". Higher = more
+        detrimental.
     ranking_ : ndarray of shape (n_samples,)
         Row numbers by the aggregate, most detrimental first.
     methods_ : dict of str to BaseDetrimentality or Pipeline
@@ -107,6 +116,9 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         Spearman's correlation of the columns; NaN for a column that is constant.
     net_ : NeuralNet, classifier or regressor
         The shared net or model, if any method shares it.
+    oof_probabilities_, oof_predictions_ : ndarray of shape (n_samples, n_classes) or (n_samples,)
+        What is predicted of rows by what was not trained on them: pooled, or of the first method
+        that keeps it.
     classes_ : ndarray of shape (n_classes,)
         The labels, if any method classifies.
     n_features_in_ : int
@@ -124,9 +136,9 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
     -----
     The mean rank counts every method alike, so that a weak one costs a strong one more than it
     adds: the default with a random forest's self-confidence falls behind the default
-    (``benchmarks/results/joined_forest.md``). To add a model to the default, make it a member of
-    its committee, ``OutlierGradientDetector(committee=[..., ("forest", model)])``, where it gets
-    a weight by how well it predicts labels out of sample.
+    (``benchmarks/results/joined_forest.md``). Where a method gets a weight by how well it predicts
+    labels out of sample it does not: ``aggregate="pooled"``, or a model as a member of the
+    default's committee, ``OutlierGradientDetector(committee=[..., ("forest", model)])``.
 
     Cost: one training for all that share it, and what each method costs without one.
 
@@ -268,8 +280,8 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         check_parameter(
             "aggregate",
             self.aggregate,
-            '"rank_mean", "vote" or None',
-            holds=lambda value: value in {"rank_mean", "vote", None},
+            '"rank_mean", "vote", "pooled" or None',
+            holds=lambda value: value in {"rank_mean", "vote", "pooled", None},
         )
         check_contamination(self.contamination)
         names = [name for name, _ in _pairs(self.methods)]
@@ -327,8 +339,8 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
             if hasattr(fitted, "classes_"):
                 self.classes_ = fitted.classes_
                 break
-        for name in ("oof_probabilities_", "oof_predictions_"):  # of the first that has them
-            kept = [vars(m)[name] for m in self.methods_.values() if name in vars(m)]
+        for name in _OUT_OF_SAMPLE:  # of the first that has them
+            kept = [vars(m)[name] for m in self._final_methods() if name in vars(m)]
             if kept:
                 setattr(self, name, kept[0])
         return ModelRows(rows.inputs, rows.targets), None
@@ -373,6 +385,9 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         self.rank_correlation_ = rank_correlation(self.scores_)
         if self.aggregate is None:
             return None
+        if self.aggregate == "pooled":
+            assert rows.targets is not None
+            return self._pooled(rows.targets)
         if self.aggregate == "rank_mean":
             return np.asarray(np.mean([quantiles(column) for column in columns], axis=0))
         n_worst = max(1, round(self.contamination * len(columns[0])))
@@ -380,6 +395,31 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         for method in self._final_methods():
             votes[method.ranking_[:n_worst]] += 1
         return votes / len(columns)
+
+    def _pooled(self, targets: np.ndarray) -> NDArray[np.float64]:
+        """Make one prediction of what the methods predict out of sample, and score rows by it."""
+        kept_as = next((name for name in _OUT_OF_SAMPLE if name in vars(self)), _OUT_OF_SAMPLE[0])
+        fitted = self.methods_.items()
+        lacking = [name for name, method in fitted if kept_as not in vars(final_step(method))]
+        if lacking:
+            raise ValueError(
+                f"Got aggregate='pooled', but {lacking} predict no row by what was not trained on "
+                "it. Give methods without a net of their own, such as OutlierGradientDetector() or "
+                "SelfConfidence(model) with a scikit-learn model, set their cv=5, or set "
+                "aggregate='rank_mean'."
+            )
+        predicted = np.stack([vars(method)[kept_as] for method in self._final_methods()])
+        coded: np.ndarray
+        if kept_as == "oof_predictions_":
+            kind, coded = "numbers", targets.reshape(len(targets), -1).astype(np.float64)
+        elif one_label_a_row(targets):
+            kind, coded = "classes", np.searchsorted(self.classes_, targets.reshape(-1))
+        else:
+            kind, coded = "labels", targets
+        columns = predicted.reshape(len(predicted), len(targets), -1)
+        pooled, scores = pool_predictions(columns, coded, kind)
+        setattr(self, kept_as, pooled.reshape(predicted.shape[1:]))
+        return scores
 
     def _final_methods(self) -> list[Any]:
         return [final_step(method) for method in self.methods_.values()]

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNetBinaryClassifier
 
@@ -84,6 +86,61 @@ def test_votes_are_shares_of_methods():
     assert set(union.detrimentality_) <= {0, 0.5, 1}
     assert union.detrimentality_.sum() == 6
     assert union.transform(X[:3]).shape == (3, 2)
+
+
+def log_likelihood(probabilities, codes):
+    own = probabilities[np.arange(len(codes)), codes]
+    return np.log(np.maximum(own, 1 / (len(codes) + 1))).mean()
+
+
+def test_pooled_predictions_are_likelier_than_those_of_each_method():
+    X, y, is_noisy = noisy_blobs(n=150)
+    names = np.array(["c", "a", "b"])[y]
+    methods = [
+        ("logistic", SelfConfidence(LogisticRegression())),
+        ("neighbors", SelfConfidence(KNeighborsClassifier(9))),
+    ]
+    union = DetrimentalityUnion(methods, aggregate="pooled", random_state=0).fit(X, names)
+    codes = np.searchsorted(union.classes_, names)
+    each = [log_likelihood(m.oof_probabilities_, codes) for m in union.methods_.values()]
+    assert log_likelihood(union.oof_probabilities_, codes) >= max(each)
+    np.testing.assert_allclose(union.oof_probabilities_.sum(1), 1)
+    assert roc_auc_score(is_noisy, union.detrimentality_) > 0.9
+    # the rows' order says nothing
+    again = DetrimentalityUnion(methods[::-1], aggregate="pooled", random_state=0).fit(X, names)
+    np.testing.assert_allclose(again.detrimentality_, union.detrimentality_, atol=1e-3)
+
+
+def test_a_method_that_knows_nothing_has_no_say_in_the_pool():
+    X, y, _ = noisy_blobs(n=150)
+    known = ("logistic", SelfConfidence(LogisticRegression()))
+    guess = ("guess", SelfConfidence(DummyClassifier(strategy="uniform", random_state=0)))
+    alone, joined = (
+        DetrimentalityUnion(methods, aggregate="pooled", random_state=0).fit(X, y)
+        for methods in ([known], [guess, known])
+    )
+    np.testing.assert_allclose(joined.detrimentality_, alone.detrimentality_, atol=1e-6)
+
+
+def test_numbers_are_pooled_by_their_distance_from_the_weighted_sum():
+    X = np.random.default_rng(0).normal(size=(120, 3))
+    y = 5 + X @ [1.0, -2.0, 0.5]
+    y[:6] += 4
+    methods = [("linear", LossScore(LinearRegression())), ("mean", LossScore(DummyRegressor()))]
+    union = DetrimentalityUnion(methods, aggregate="pooled", random_state=0).fit(X, y)
+    assert set(union.ranking_[:6]) == set(range(6))
+    off = np.abs(union.oof_predictions_ - y)
+    np.testing.assert_allclose(union.detrimentality_ / union.detrimentality_[0], off / off[0])
+    linear = union.methods_["linear"].oof_predictions_
+    assert np.corrcoef(union.oof_predictions_, linear)[0, 1] > 0.999
+
+
+def test_only_predictions_out_of_sample_are_pooled():
+    X, y, _ = noisy_blobs(n=60)
+    methods = [("loss", LossScore()), ("logistic", SelfConfidence(LogisticRegression()))]
+    union = DetrimentalityUnion(methods, classifier(), aggregate="pooled")
+    with pytest.raises(ValueError, match=r"\['loss'\] predict no row .* aggregate='rank_mean'"):
+        union.fit(X, y)
 
 
 def test_trusted_rows_go_to_the_methods_that_take_them():

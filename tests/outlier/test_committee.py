@@ -30,6 +30,7 @@ from skinfluence import (
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.exceptions import LeakyFeaturesWarning
+from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
 from skinfluence.nets._trained_net import train_net
 from skinfluence.outlier.committee._inputs import InputViews, Seen
@@ -40,7 +41,6 @@ from skinfluence.outlier.committee._kernels import (
     median_distance,
 )
 from skinfluence.outlier.committee._members import Forest, Kernels, Neighbors, OutOfFold, Targets
-from skinfluence.outlier.committee._pool import Pool, error_vectors, noise_transitions
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
@@ -176,7 +176,7 @@ def test_weights_make_labels_likeliest():
 
 @pytest.mark.parametrize("kind", ["classes", "labels"])
 def test_the_slope_of_the_likelihood_is_right(kind, monkeypatch):
-    from skinfluence.outlier.committee import _pool
+    from skinfluence.methods import _pool
 
     rng = np.random.default_rng(1)
     outputs = rng.normal(size=(4, 30, 3))
@@ -258,10 +258,11 @@ def test_trees_that_drew_a_row_do_not_judge_it():
     forest = Forest(3)
     found = forest.fit(seen(X), Targets(Y, "classes"))
     scaled = seen(X).scaled
-    plain = RandomForestClassifier(100, oob_score=True, random_state=3).fit(scaled, Y)
+    plain = RandomForestClassifier(200, max_samples=0.5, oob_score=True, random_state=3)
+    n_votes = 200 * np.exp(-0.5)  # a tree draws half as many rows, with return
     np.testing.assert_allclose(
         softmax(found[0], axis=1),
-        (plain.oob_decision_function_ * 100 / np.e + 1 / 3) / (100 / np.e + 1),
+        (plain.fit(scaled, Y).oob_decision_function_ * n_votes + 1 / 3) / (n_votes + 1),
     )
 
 

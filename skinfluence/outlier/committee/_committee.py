@@ -16,6 +16,14 @@ from skinfluence.methods._label_errors import (
     estimate_label_errors,
     estimate_target_errors,
 )
+from skinfluence.methods._pool import (
+    MEDIAN_OF_NORMAL,
+    Pool,
+    error_vectors,
+    likeliest,
+    noise_transitions,
+    spread_of,
+)
 from skinfluence.nets._labels import Labels, class_labels
 from skinfluence.nets._portable import Portable
 from skinfluence.outlier.committee._inputs import InputViews, Seen
@@ -28,12 +36,6 @@ from skinfluence.outlier.committee._members import (
     OutOfFold,
     Perceptrons,
     Targets,
-)
-from skinfluence.outlier.committee._pool import (
-    Pool,
-    error_vectors,
-    likeliest,
-    noise_transitions,
 )
 from skinfluence.rows._progress import told_results
 from skinfluence.rows._rows import ModelRows, Rows
@@ -51,8 +53,6 @@ _RESERVED = ("kernel 0.25", "kernel 1", "kernel 4", "linear", "nets")
 _WITH_NETS = (Perceptrons, HalfNets)
 # Targets further from their median, in units of their spread, are moved so near for training.
 _FARTHEST = 10.0
-# The median of the absolute value of a standard normal number.
-_MEDIAN_OF_NORMAL = 0.6745
 
 
 class Committee:
@@ -109,9 +109,7 @@ class Committee:
         if kind == "classes":
             self.transitions = noise_transitions(self.judged, targets.values)
         if kind == "numbers":
-            off = np.abs(self.judged - targets.values)
-            middle = np.median(off, axis=0) / _MEDIAN_OF_NORMAL
-            self._spread = np.where(middle > 0, middle, 1.0)
+            self._spread = spread_of(self.judged - targets.values)
         self.kind = kind
         self._codes = targets.values
 
@@ -244,7 +242,7 @@ class Committee:
         if kind == "numbers":
             columns = targets.reshape(len(targets), -1).astype(np.float64)
             self._center = np.median(columns, axis=0)
-            spread = np.median(np.abs(columns - self._center), axis=0) / _MEDIAN_OF_NORMAL
+            spread = np.median(np.abs(columns - self._center), axis=0) / MEDIAN_OF_NORMAL
             spread = np.where(spread > 0, spread, columns.std(0))
             self._scale = np.where(spread > 0, spread, 1.0)
 

@@ -31,9 +31,13 @@ from skinfluence.rows._seeds import seeded, seeded_clone
 from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._training_trace import State
 
-_TREES = 100
-# Of many rows, a tree draws so many.
+# Trees that each draw half of the rows cost half as much, and more of them judge a row.
+_TREES = 200
+_SHARE_OF_A_TREE = 0.5
+# Of many rows, a tree draws no more.
 _ROWS_OF_A_TREE = 20_000
+# What models and nets predict counts as the share of so many votes.
+_VOTES_OF_A_MODEL = 100
 # Of that many rows, drawn at random, neighbors are looked for.
 _REFERENCE = 20_000
 _FOLDS = 5
@@ -108,7 +112,7 @@ class Forest(_OutOfSample):
         self._targets = targets
         classifies = targets.kind == "classes"
         kind = RandomForestClassifier if classifies else RandomForestRegressor
-        drawn = min(len(rows), _ROWS_OF_A_TREE)
+        drawn = min(max(1, round(_SHARE_OF_A_TREE * len(rows))), _ROWS_OF_A_TREE)
         forest = kind(_TREES, max_samples=drawn, oob_score=True, random_state=self._seed)
         y = targets.values if classifies else targets.columns
         y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
@@ -285,7 +289,7 @@ class HalfNets:
         return epochs[0][:n_points], found
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
-        return self._targets.as_outputs(found, _TREES)[np.newaxis]
+        return self._targets.as_outputs(found, _VOTES_OF_A_MODEL)[np.newaxis]
 
 
 class OutOfFold(_OutOfSample):
@@ -342,7 +346,7 @@ class OutOfFold(_OutOfSample):
         return found
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
-        return self._targets.as_outputs(found, _TREES)[np.newaxis]
+        return self._targets.as_outputs(found, _VOTES_OF_A_MODEL)[np.newaxis]
 
 
 def _ask_net(

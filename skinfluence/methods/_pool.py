@@ -12,6 +12,8 @@ _RIDGE = 1e-2
 # Residuals beyond so many medians count less in the fit of a numeric target (Huber).
 _HUBER = 1.5
 _HUBER_STEPS = 10
+# The median of the absolute value of a standard normal number.
+MEDIAN_OF_NORMAL = 0.6745
 # Probabilities that differ by less are as likely.
 _TIE = 1e-9
 
@@ -126,6 +128,35 @@ def noise_transitions(probabilities: np.ndarray, codes: np.ndarray) -> NDArray[n
     transitions: NDArray[np.float64] = rate * noisy / noisy.sum(1, keepdims=True)
     np.fill_diagonal(transitions, 1 - rate)
     return transitions
+
+
+def pool_predictions(
+    predicted: np.ndarray, targets: np.ndarray, kind: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pool predictions out of sample, (n_models, n_rows, n_outputs), and score rows by the pool."""
+    transitions, scale = None, np.ones(targets.shape[1:])
+    if kind == "numbers":
+        center = np.median(targets, axis=0)
+        outputs, off = predicted - center, targets - center
+        pooled = center + Pool.fit(outputs, off, kind).predict(outputs)
+        scale = spread_of(pooled - targets)
+    else:
+        # n rows tell no probability that is finer than 1 / n
+        finest = 1 / (len(targets) + 1)
+        outputs = np.log(np.maximum(predicted, finest))
+        if kind == "labels":
+            outputs -= np.log(np.maximum(1 - predicted, finest))
+        pooled = Pool.fit(outputs, targets, kind).predict(outputs)
+    if kind == "classes":
+        transitions = noise_transitions(pooled, targets)
+    errors = error_vectors(pooled, targets, kind, transitions, scale)
+    return pooled, np.linalg.norm(errors, axis=1)
+
+
+def spread_of(errors: np.ndarray) -> NDArray[np.float64]:
+    """Give the spread of normal errors with this median size, of each column; 1 for none."""
+    middle = np.median(np.abs(errors), axis=0) / MEDIAN_OF_NORMAL
+    return np.where(middle > 0, middle, 1.0)
 
 
 def error_vectors(
