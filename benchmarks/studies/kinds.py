@@ -54,7 +54,7 @@ def of_inputs(X):
 def kinds_of(method, X, y, rows):
     """Count the kinds that `explain` names."""
     few = {"n_neighbors": 0, "n_influential": 0, "n_columns": 0}
-    counts = Counter(explain(method, X, y, row, **few).fault.kind for row in rows)
+    counts = Counter(explain(method, X, y, row, **few).kind for row in rows)
     return [counts[kind] for kind in KINDS]
 
 

@@ -98,7 +98,7 @@ class Explanation:
         The columns of a table in which it is set apart most from the rows given its label.
     fault : Fault or None
         The kind of fault and its grounds, of classes that are predicted by models that were not
-        trained on the row; its `kind` is "wrong label", "rare", "ambiguous" or None.
+        trained on the row.
     """
 
     row: int
@@ -119,6 +119,11 @@ class Explanation:
     fault: Fault | None
     _suspect: Suspect | None = field(default=None, repr=False)
     _shown: list[str] | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of fault: "wrong label", "rare", "ambiguous", or None without grounds."""
+        return None if self.fault is None else self.fault.kind
 
     @property
     def text(self) -> str:

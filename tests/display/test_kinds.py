@@ -55,7 +55,7 @@ def test_kinds_are_named_in_words(container):
     method = OutlierGradientDetector(committee=["kernels"], random_state=0)
     method.fit(container(rows), y)
     why = explain(method, container(rows), y, flipped)
-    assert why.fault.kind == "wrong label"
+    assert why.kind == "wrong label"
     assert why.fault.other_label == flipped % 3 == why.predicted
     near = sum(row.label == why.predicted for row in why.neighbors)
     grounds = f"{why.predicted} has probability {why.confidence:.2f} and {why.given} "
@@ -64,13 +64,14 @@ def test_kinds_are_named_in_words(container):
     assert "Kind of fault" not in explain(method, container(rows), y, len(rows) // 2).text
     if container is np.asarray:
         why = explain(method, rows, y, len(X), n_neighbors=1)
-        assert why.fault.kind == "rare"
+        assert why.kind == "rare"
         assert "Kind of fault: rare; its nearest row is farther away than that" in why.text
 
 
 def test_there_is_no_kind_where_grounds_are_missing():
     in_sample = LossScore(classifier(max_epochs=3), random_state=0).fit(X, Y)
-    assert explain(in_sample, X, Y, 0).fault is None
+    why = explain(in_sample, X, Y, 0)
+    assert (why.fault, why.kind) == (None, None)
     numbers = OutlierGradientDetector(committee=["kernels"], random_state=0)
     targets = X[:, 0].astype(float)
     assert explain(numbers.fit(X, targets), X, targets, 0).fault is None
@@ -84,7 +85,7 @@ def test_flips_and_hard_digits_are_told_apart():
     order = method.ranking_
 
     def kinds(some):
-        return [explain(method, rows, y, row, n_columns=0).fault.kind for row in some]
+        return [explain(method, rows, y, row, n_columns=0).kind for row in some]
 
     assert is_noisy[order[:10]].all()
     assert kinds(order[:10]).count("wrong label") >= 9
