@@ -10,7 +10,7 @@ from sklearn.preprocessing import normalize
 
 from skinfluence.rows._containers import center_and_scale
 
-# Of so many rows, spread over the set, the distance to the nearest other one is typical.
+# Of so many rows, spread over the set, the distance to the nearest other one is taken.
 _SAMPLE = 200
 
 
@@ -40,12 +40,6 @@ def nearest(distances: NDArray[np.float64], allowed: NDArray[np.bool_], k: int) 
     """Give the numbers of the k nearest rows among those allowed, fewer if there are fewer."""
     candidates = np.flatnonzero(allowed & np.isfinite(distances))
     return candidates[np.argsort(distances[candidates], kind="stable")[:k]]
-
-
-def typical_distance(table: Any) -> float:
-    """Take the median distance from a row to the nearest other one that is not equal to it."""
-    closest = closest_distances(table)
-    return float(np.median(closest)) if len(closest) else 0.0
 
 
 def closest_distances(table: Any) -> NDArray[np.float64]:
