@@ -284,7 +284,7 @@ def iter_batches(net: Net, X: object, y: object, batch_size: int) -> Iterator[Ba
             yield map_tensors(cast_input, Xi), cast_target(yi)
             done += len(yi)
     finally:
-        tell(loop, "rows", n, n)
+        tell(loop, "rows", done, done)
 
 
 def rows_at(net: Net, dataset: Any, index: NDArray[np.intp]) -> Batch | None:

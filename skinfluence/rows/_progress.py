@@ -37,7 +37,7 @@ def is_listened_to() -> bool:
 
 
 def tell(loop: object, what: str, done: int, total: int) -> None:
-    """Say how many are done, if anyone listens; a loop is known by its identity."""
+    """Say how many are done, if anyone listens; a loop whose total they are is over."""
     listener = _LISTENER.get()
     if listener is not None:
         listener(loop, what, done, total)
@@ -57,8 +57,8 @@ def told(
             done += 1 if size is None else size(item)
             if done < n:
                 tell(loop, what, done, n)
-    finally:  # also where it is left early
-        tell(loop, what, n, n)
+    finally:  # also where it is left early, with no more to come
+        tell(loop, what, done, done)
 
 
 def told_results(what: str, tasks: Iterable[Any], total: int) -> Iterator[Any]:

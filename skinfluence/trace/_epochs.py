@@ -22,4 +22,5 @@ class EpochsTold(Callback):
 
     def on_train_end(self, net: NeuralNet, *args: Any, **kwargs: Any) -> None:
         """Be done, also where a callback stopped the training early; called by skorch."""
-        tell(self, "epochs", net.max_epochs, net.max_epochs)
+        done = len(net.history) - self._first
+        tell(self, "epochs", done, done)

@@ -111,7 +111,7 @@ def sample_values(
                 file.write(vars(progress))  # an interrupt may leave half a round, not to be kept
             spread = f" (Gelman-Rubin {progress.statistics[-1]:.3f})" if progress.statistics else ""
             tell(parallel, f"permutations{spread}", stop, max_permutations)
-    tell(parallel, "permutations", max_permutations, max_permutations)  # the chains agree
+    tell(parallel, "permutations", progress.n_permutations, progress.n_permutations)
     return progress
 
 
