@@ -45,7 +45,7 @@ LIBRARIES = {
     "pandas": "display/ report/",
     "skrub": "report/",
     "jinja2": "report/",
-    "tqdm": "report/",
+    "tqdm": "rows/_progress.py",
 }
 
 

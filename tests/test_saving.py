@@ -10,29 +10,10 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skinfluence import AnnotatorConsensus, BaseDetrimentality
+from skinfluence import BaseDetrimentality
 from skinfluence.exceptions import VersionWarning
 from skinfluence.rows import _saved
-from tests._shared.instances import SMALLEST
-from tests._shared.problems import blobs
-
-
-def fitted_example(cls):
-    X, y = blobs(40, n_classes=2)
-    method = clone(SMALLEST[cls])
-    if "random_state" in method.get_params():
-        method.set_params(random_state=0)
-    if issubclass(cls, AnnotatorConsensus):
-        return method.fit(X, np.stack([y, y, 1 - y], axis=1)), X, y
-    if hasattr(method, "fit_resample"):
-        method.fit_resample(X, y)
-        return method, X, y
-    try:
-        return method.fit(X, y), X, y
-    except ValueError as error:
-        if "X_val" not in str(error):
-            raise
-        return method.fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:]), X, y
+from tests._shared.instances import SMALLEST, fitted_example
 
 
 def said_of(method, X, y):

@@ -15,10 +15,12 @@ from skinfluence.cleaning._dawid_skene import (
     qualities,
     vote_shares,
 )
+from skinfluence.methods._told_fit import told_fit
 from skinfluence.rows._containers import first_rows, n_samples_of, select
 from skinfluence.rows._folds import check_cv, folds_of
 from skinfluence.rows._interrupts import fit_whole
-from skinfluence.rows._parameters import check_number
+from skinfluence.rows._parameters import check_number, check_verbose
+from skinfluence.rows._progress import told
 from skinfluence.rows._saved import SavedWithVersion
 from skinfluence.rows._seeds import draw_seeds, seeded, seeded_clone
 from skinfluence.rows._targets import (
@@ -54,6 +56,8 @@ class AnnotatorConsensus(SavedWithVersion, BaseEstimator):
         How rows are held out of the estimator's training, which needs `X`.
     random_state : int, RandomState or None, default=None
         Seed of the folds and of the estimator. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -122,11 +126,13 @@ class AnnotatorConsensus(SavedWithVersion, BaseEstimator):
         pooling: float = 3.0,
         cv: Any = 5,
         random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.pooling = pooling
         self.cv = cv
         self.random_state = random_state
+        self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -180,15 +186,17 @@ class AnnotatorConsensus(SavedWithVersion, BaseEstimator):
             probabilities = found.probabilities
         if self.estimator is not None:
             seed = draw_seeds(self.random_state, 1)[0]
-            for _ in range(_ROUNDS):
-                prior = self._predicted(X, probabilities, seed)
-                found = dawid_skene(given, probabilities, pooling=self.pooling, prior=prior)
-                probabilities = found.probabilities
+            with told_fit(self):
+                for _ in told("rounds", range(_ROUNDS)):
+                    prior = self._predicted(X, probabilities, seed)
+                    found = dawid_skene(given, probabilities, pooling=self.pooling, prior=prior)
+                    probabilities = found.probabilities
         self._keep(given, found, y)
         return self
 
     def _check_parameters(self, X: Any) -> None:
         check_number("pooling", self.pooling, low=0)
+        check_verbose(self.verbose)
         if self.cv is None:
             raise ValueError("Got cv=None, but expected folds; a number of them, for example.")
         check_cv(self.cv)
@@ -236,7 +244,8 @@ class AnnotatorConsensus(SavedWithVersion, BaseEstimator):
         labels = probabilities.argmax(1)
         n_rows, n_classes = probabilities.shape
         found = np.zeros_like(probabilities)
-        for train, held in folds_of(np.zeros(n_rows), cv=self.cv, seed=seed):
+        folds = folds_of(np.zeros(n_rows), cv=self.cv, seed=seed)
+        for train, held in told("folds", folds):
             if len(np.unique(labels[train])) == 1:
                 found[held, labels[train][0]] = 1
                 continue

@@ -18,6 +18,7 @@ from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, Rules, Train,
 from skinfluence.exceptions import AmountError
 from skinfluence.rows._containers import select
 from skinfluence.rows._folds import Fold, checked_fold
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.rows._targets import classes_and_codes, one_label_a_row
@@ -161,7 +162,7 @@ def losses_of_shares(
     _, groups = classes_and_codes(data.rows.strata(rules.classifies))
     n_possible = _n_possible(ranking, groups, rules)
     parts = []
-    for number, (rows, held) in enumerate(folds.split(targets)):
+    for number, (rows, held) in enumerate(told("folds", folds.split(targets))):
         # in a smaller part, a class has its share of the rows that must stay
         fewest = -(-rules.keep_minimum * len(rows) // len(targets))
         if np.bincount(groups[rows]).max() <= fewest:
@@ -178,7 +179,8 @@ def losses_of_shares(
             return train(rows[chosen], y)
 
         losses: list[NDArray[np.float64]] = []
-        for cleaned in _each_share(fitted, part, train_part, rules._replace(keep_minimum=fewest)):
+        shares = _each_share(fitted, part, train_part, rules._replace(keep_minimum=fewest))
+        for cleaned in told("shares", shares, len(SHARES)):
             if cleaned is None:  # nothing new to train on
                 losses.append(losses[-1])
                 continue

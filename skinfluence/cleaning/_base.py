@@ -49,6 +49,7 @@ class BaseCleaner(SavedWithVersion, BaseEstimator):
         keep_minimum: int,
         cv: Any,
         random_state: Any,
+        verbose: int,
     ) -> None:
         self.method = method
         self.contamination = contamination
@@ -57,6 +58,7 @@ class BaseCleaner(SavedWithVersion, BaseEstimator):
         self.keep_minimum = keep_minimum
         self.cv = cv
         self.random_state = random_state
+        self.verbose = verbose
 
     def _clean(
         self,

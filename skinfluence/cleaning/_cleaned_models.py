@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.cleaning._clean_rows import Data, Model, TrainedModel
+from skinfluence.methods._told_fit import told_fit
 from skinfluence.nets._weights import weight_parameters
 from skinfluence.rows._containers import select
 from skinfluence.rows._interrupts import fit_whole
@@ -42,6 +43,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
         keep_minimum: int = 1,
         cv: Any = 3,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         super().__init__(
             method,
@@ -51,6 +53,7 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
             keep_minimum=keep_minimum,
             cv=cv,
             random_state=random_state,
+            verbose=verbose,
         )
         self.estimator = estimator
 
@@ -110,8 +113,9 @@ class _Cleaned(MetaEstimatorMixin, BaseCleaner):
 
         if self.action == "weight":
             self._weights_name()  # says so if there is none, before anything is trained
-        cleaned, data = self._clean((X, y, X_val, y_val), trained, fold_seed, groups)
-        self.estimator_ = train(data, cleaned.kept, select(cleaned.y, cleaned.kept))
+        with told_fit(self):
+            cleaned, data = self._clean((X, y, X_val, y_val), trained, fold_seed, groups)
+            self.estimator_ = train(data, cleaned.kept, select(cleaned.y, cleaned.kept))
         self._model = TrainedModel(self.estimator_, data.translator)
         self.n_trainings_ += 1
         labels = None if data.translator is None else data.translator.labels
@@ -232,6 +236,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     random_state : int, RandomState or None, default=None
         Seed of folds and trainings, and of the method if its own is None. A method that is to be
         cached (`memory`) needs an integer, here or there.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -341,6 +347,8 @@ class CleanedRegressor(RegressorMixin, _Cleaned):
     random_state : int, RandomState or None, default=None
         Seed of folds and trainings, and of the method if its own is None. A method that is to be
         cached (`memory`) needs an integer, here or there.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------

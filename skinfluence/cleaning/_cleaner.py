@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from skinfluence.cleaning._base import BaseCleaner, check_trainable
 from skinfluence.cleaning._clean_rows import Cleaned, Data, Model, TrainedModel
 from skinfluence.methods._parts import fit_steps
+from skinfluence.methods._told_fit import told_fit
 from skinfluence.nets._judges import is_model
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.rows._containers import check_inputs, is_table_or_images, select
@@ -61,6 +62,8 @@ class DetrimentalSampleCleaner(BaseCleaner):
         one in common, or a splitter such as TimeSeriesSplit need not hold out every row.
     random_state : int, RandomState or None, default=None
         Seed of the folds and trainings of "auto", and of the method if its own is None.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -144,6 +147,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
         task: str | None = None,
         cv: Any = 3,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         super().__init__(
             method,
@@ -153,6 +157,7 @@ class DetrimentalSampleCleaner(BaseCleaner):
             keep_minimum=keep_minimum,
             cv=cv,
             random_state=random_state,
+            verbose=verbose,
         )
         self.estimator = estimator
         self.task = task
@@ -230,7 +235,8 @@ class DetrimentalSampleCleaner(BaseCleaner):
 
             return TrainedModel(data.train(fit, rows, targets), data.translator)
 
-        return self._clean((X, y, X_val, y_val), train, fold_seed, groups)[0]
+        with told_fit(self):
+            return self._clean((X, y, X_val, y_val), train, fold_seed, groups)[0]
 
 
 def _in_place_of(method: Any, model: Any) -> Any:

@@ -9,6 +9,7 @@ from skinfluence.display._explanation import Explanation, Learning, RelatedRow
 from skinfluence.display._gallery import Sample, SampleGalleryDisplay, Suspect
 from skinfluence.display._groups import groups_frame
 from skinfluence.display._issues_frame import issues_frame
+from skinfluence.display._kinds import Fault
 from skinfluence.display._noise_matrix import NoiseMatrixDisplay
 from skinfluence.display._score_distribution import DetrimentalityDisplay
 
@@ -19,6 +20,7 @@ __all__ = [
     "DetrimentalityDisplay",
     "Explanation",
     "ExplanationDisplay",
+    "Fault",
     "Learning",
     "MethodComparisonDisplay",
     "NoiseMatrixDisplay",

@@ -1,9 +1,11 @@
 """Why a row scores as it does: all that is known of it is gathered, and drawn."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from skinfluence.display._answers import Answers, answers_of, method_of
@@ -17,7 +19,13 @@ from skinfluence.display._course import (
 )
 from skinfluence.display._explanation import Explanation, Learning, RelatedRow
 from skinfluence.display._gallery import Choice, SampleGalleryDisplay, Suspect, suspects_of
-from skinfluence.display._nearest import comparable, distances_to, nearest, typical_distance
+from skinfluence.display._kinds import N_NEAR, Fault, fault_of, stands_alone
+from skinfluence.display._nearest import (
+    closest_distances,
+    comparable,
+    distances_to,
+    nearest,
+)
 from skinfluence.display._style import ALERT, MAIN, axes_for, shorten, wrapped
 from skinfluence.rows._parameters import check_non_negative_integer, check_parameter, is_integer
 
@@ -80,6 +88,14 @@ def explain(
     first. Each column is judged alone, so that a row whose columns are common, but not together, is
     not seen.
 
+    The kind of fault is said by plain grounds, in this order. "wrong label": another label has a
+    probability above a half, by models that were not trained on the row, and most of the five
+    nearest rows are given it. "rare": the nearest row is farther away than that of nine rows in
+    ten. "ambiguous": of the label given and the likeliest other one, the less likely has at least
+    half the probability of the other, or the other is likelier and the five nearest rows are given
+    both. Inputs that are unusable cannot be told from wrong labels
+    (``benchmarks/results/label_errors.md``).
+
     Cost: the distances from the row to all others and among 200 of them; where a training was
     followed, the row's forward passes; where the method has `influence`, one query.
 
@@ -110,7 +126,8 @@ def explain(
         check_non_negative_integer(name, value)
     method = method_of(method)
     found = answers.predictions
-    neighbors, conflicts = _related(answers, row, n_neighbors)
+    place = _placed(answers, row)
+    neighbors, conflicts = _related(answers, row, n_neighbors, place)
     helpful, harmful = _influential(method, answers, row, n_influential)
     is_image = image_shape is not None or getattr(X, "ndim", 2) > 2
     columns = None if is_image else columns_of(X)
@@ -120,7 +137,8 @@ def explain(
         apart = columns_apart(columns, row, peers)[:n_columns]
     suspect, shown = None, None
     if is_image or columns is not None:
-        suspect, shown = _as_shown(X, answers, row, Choice([row], 3, image_shape, 4, True))
+        choice = Choice([row], 3, image_shape, 4, True)
+        suspect, shown = _as_shown(X, answers, choice, None if place is None else place.table)
     return Explanation(
         row=int(row),
         n_rows=n_rows,
@@ -139,6 +157,7 @@ def explain(
         proponents=helpful,
         opponents=harmful,
         columns=apart,
+        fault=_fault(method, answers, row, place),
         _suspect=suspect,
         _shown=shown,
     )
@@ -287,13 +306,31 @@ def _draw_text(why: Explanation, ax: Any) -> None:
 _DRAWN = {"learning": _draw_learning, "rows": _draw_rows, "text": _draw_text}
 
 
-def _related(answers: Answers, row: int, k: int) -> tuple[list[RelatedRow], list[RelatedRow]]:
-    """Find the nearest rows, and those that are as good as equal and say otherwise."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a row lies among the others."""
+
+    table: Any
+    distances: NDArray[np.float64]  # to all rows; infinite to itself
+    closest: NDArray[np.float64]  # of some rows, to the nearest one that is not equal
+
+
+def _placed(answers: Answers, row: int) -> _Place | None:
+    """Measure where a row lies, if distances between rows mean something."""
     table = comparable(answers.rows.inputs)
     if table is None:
+        return None
+    return _Place(table, distances_to(table, np.array([row]))[0], closest_distances(table))
+
+
+def _related(
+    answers: Answers, row: int, k: int, place: _Place | None
+) -> tuple[list[RelatedRow], list[RelatedRow]]:
+    """Find the nearest rows, and those that are as good as equal and say otherwise."""
+    if place is None:
         return [], []
-    distances = distances_to(table, np.array([row]))[0]
-    unit = typical_distance(table) or 1.0
+    table, distances = place.table, place.distances.copy()
+    unit = (float(np.median(place.closest)) if len(place.closest) else 0.0) or 1.0
     differs = answers.given != answers.given[row]
     close = np.flatnonzero(differs & (distances <= _NEARLY * unit))
     equal = np.array([_are_equal(table, row, other) for other in close.tolist()], dtype=bool)
@@ -305,6 +342,22 @@ def _related(answers: Answers, row: int, k: int) -> tuple[list[RelatedRow], list
     near = nearest(distances, everywhere, k)
     related = [_row_of(answers, i, distances[i] / unit) for i in (*near, *conflicts)]
     return related[: len(near)], related[len(near) :]
+
+
+def _fault(method: Any, answers: Answers, row: int, place: _Place | None) -> Fault | None:
+    """Name the kind of fault, where classes are predicted out of sample and rows have places."""
+    found = answers.predictions
+    if found is None or found.confidence is None or not found.out_of_sample or place is None:
+        return None
+    near = nearest(place.distances, np.ones(len(place.distances), dtype=bool), N_NEAR)
+    code = codes_in(method.classes_, answers.given[[row]])[0]
+    return fault_of(
+        np.asarray(method.oof_probabilities_[row], dtype=np.float64),
+        method.classes_,
+        code,
+        answers.given[near],
+        stands_alone(place.distances, place.closest),
+    )
 
 
 def _are_equal(table: Any, row: int, other: int) -> bool:
@@ -349,7 +402,7 @@ def _learning(method: Any, answers: Answers, row: int) -> Learning:
 
 
 def _as_shown(
-    X: Any, answers: Answers, row: int, choice: Choice
+    X: Any, answers: Answers, choice: Choice, table: Any
 ) -> tuple[Suspect, list[str] | None]:
     predictions = answers.predictions
     suspects, columns = suspects_of(
@@ -357,7 +410,7 @@ def _as_shown(
         answers.given,
         scores=answers.detrimentality,
         predicted=None if predictions is None else predictions.values,
-        table=comparable(answers.rows.inputs),
+        table=table,
         choice=choice,
         is_noisy=None,
         is_numeric=answers.is_numeric,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from skinfluence.display._columns import ColumnApart
 from skinfluence.display._gallery import Suspect
+from skinfluence.display._kinds import N_NEAR, Fault
 from skinfluence.display._style import shorten
 
 
@@ -95,6 +96,9 @@ class Explanation:
         The rows that lower and raise its loss most, if the method has influence.
     columns : list of ColumnApart
         The columns of a table in which it is set apart most from the rows given its label.
+    fault : Fault or None
+        The kind of fault and its grounds, of classes that are predicted by models that were not
+        trained on the row.
     """
 
     row: int
@@ -112,8 +116,14 @@ class Explanation:
     proponents: list[RelatedRow]
     opponents: list[RelatedRow]
     columns: list[ColumnApart]
+    fault: Fault | None
     _suspect: Suspect | None = field(default=None, repr=False)
     _shown: list[str] | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of fault: "wrong label", "rare", "ambiguous", or None without grounds."""
+        return None if self.fault is None else self.fault.kind
 
     @property
     def text(self) -> str:
@@ -121,6 +131,7 @@ class Explanation:
         lines = [
             self._about_score(),
             self._about_prediction(),
+            self._about_fault(),
             self._about_learning(),
             self._about_neighbors(),
             self._about_conflicts(),
@@ -148,6 +159,22 @@ class Explanation:
             who = "a net that was trained on the row and may know its label by heart"
         sure = "" if self.confidence is None else f" with probability {self.confidence:.2f}"
         return f"{line} Predicted: {_named(self.predicted)}{sure}, by {who}."
+
+    def _about_fault(self) -> str:
+        fault = self.fault
+        if fault is None or (fault.kind is None and fault.given >= fault.other):
+            return ""
+        given, other = _named(self.given), _named(fault.other_label)
+        near = f"of the {N_NEAR} nearest rows {fault.near_other} are given {other}"
+        sure = f"{other} has probability {fault.other:.2f} and {given} {fault.given:.2f}"
+        grounds = {
+            "wrong label": f"{sure}, and {near}",
+            "rare": "its nearest row is farther away than that of nine rows in ten",
+            "ambiguous": f"{sure}; {near} and {fault.near_given} {given}",
+        }
+        if fault.kind is None:
+            return "Kind of fault: unclear."
+        return f"Kind of fault: {fault.kind}; {grounds[fault.kind]}."
 
     def _about_learning(self) -> str:
         learning = self.learning

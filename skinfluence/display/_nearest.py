@@ -10,7 +10,7 @@ from sklearn.preprocessing import normalize
 
 from skinfluence.rows._containers import center_and_scale
 
-# Of so many rows, spread over the set, the distance to the nearest other one is typical.
+# Of so many rows, spread over the set, the distance to the nearest other one is taken.
 _SAMPLE = 200
 
 
@@ -42,12 +42,11 @@ def nearest(distances: NDArray[np.float64], allowed: NDArray[np.bool_], k: int) 
     return candidates[np.argsort(distances[candidates], kind="stable")[:k]]
 
 
-def typical_distance(table: Any) -> float:
-    """Take the median distance from a row to the nearest other one that is not equal to it."""
+def closest_distances(table: Any) -> NDArray[np.float64]:
+    """Measure the distance to the nearest row that is not equal, of some rows that have one."""
     n_rows = table.shape[0]
     some = np.unique(np.linspace(0, n_rows - 1, min(_SAMPLE, n_rows)).astype(np.intp))
     distances = distances_to(table, some)
     distances[distances < 1e-9] = np.inf
     closest = distances.min(1)
-    closest = closest[np.isfinite(closest)]
-    return float(np.median(closest)) if len(closest) else 0.0
+    return np.asarray(closest[np.isfinite(closest)])

@@ -34,6 +34,7 @@ class CheckpointMean(WeightedDetrimentality):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.checkpoints = checkpoints
@@ -42,6 +43,7 @@ class CheckpointMean(WeightedDetrimentality):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     @abstractmethod
     def _read(self, net_loss: NetLoss, X: Nested, y: Tensor) -> NDArray[np.float64]:
@@ -145,6 +147,8 @@ class LossScore(CheckpointMean):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------

@@ -13,6 +13,7 @@ from skinfluence.gradients._trajectory import MeanOf
 from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._trained_net import hand_over, train_net
 from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.trace._callbacks import without_recorders
@@ -51,6 +52,8 @@ class GraNd(WeightedDetrimentality):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the trainings. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -130,6 +133,7 @@ class GraNd(WeightedDetrimentality):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.epoch = epoch
@@ -140,6 +144,7 @@ class GraNd(WeightedDetrimentality):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_parameters(self) -> None:
         check_positive_integer("epoch", self.epoch)
@@ -150,9 +155,10 @@ class GraNd(WeightedDetrimentality):
         frozen = isinstance(self.net, FrozenEstimator)
         further = [] if frozen else draw_seeds(self._seeds[1], self.n_seeds - 1)
         nets = [self.net, *(without_recorders(self.net) for _ in further)]
+        seeds = (self._seeds[0], *further)
         trained = [
             train_net(net, rows, seed, max_epochs=self.epoch, memory=self.memory)
-            for net, seed in zip(nets, (self._seeds[0], *further), strict=True)
+            for net, seed in told("trainings", list(zip(nets, seeds, strict=True)))
         ]
         hand_over(trained[0], self, traced=frozen)
         self.nets_ = [one.net for one in trained]
@@ -176,7 +182,7 @@ class GraNd(WeightedDetrimentality):
                 batch_size=self.batch_size,
                 trajectory=self._early,
             )
-            for net in self.nets_
+            for net in told("nets", self.nets_)
         ]
         self.strategy_ = gathered[0].strategy
         mean: NDArray[np.float64] = np.mean([one.values for one in gathered], 0, dtype=np.float64)

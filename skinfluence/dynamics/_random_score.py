@@ -20,6 +20,8 @@ class RandomScore(BaseDetrimentality):
     ----------
     random_state : int, RandomState or None, default=None
         Seed of the scores. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -47,8 +49,9 @@ class RandomScore(BaseDetrimentality):
     (3,)
     """
 
-    def __init__(self, *, random_state: Any = None) -> None:
+    def __init__(self, *, random_state: Any = None, verbose: int = 0) -> None:
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_parameters(self) -> None:
         pass

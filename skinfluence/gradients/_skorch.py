@@ -26,6 +26,7 @@ from skinfluence.gradients._net_loss import (
 )
 from skinfluence.gradients._numbered import Relabelled, batches_in_order
 from skinfluence.gradients._row_losses import RowByRow
+from skinfluence.rows._progress import tell
 
 # Losses of class indices; torch asks for int64 targets.
 _CLASS_INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
@@ -274,8 +275,16 @@ def iter_batches(net: Net, X: object, y: object, batch_size: int) -> Iterator[Ba
     # Floating inputs get the dtype of the module, integers int64 if the module has an Embedding;
     # targets the dtype that the criterion takes.
     cast_input, cast_target = _input_cast(net), _target_cast(net)
-    for Xi, yi in _raw_batches(net, as_dataset(net, X, y), batch_size):
-        yield map_tensors(cast_input, Xi), cast_target(yi)
+    dataset = as_dataset(net, X, y)
+    loop, n, done = object(), len(dataset), 0
+    try:
+        for Xi, yi in _raw_batches(net, dataset, batch_size):
+            if done:  # often no more than the first is asked for
+                tell(loop, "rows", done, n)
+            yield map_tensors(cast_input, Xi), cast_target(yi)
+            done += len(yi)
+    finally:
+        tell(loop, "rows", done, done)
 
 
 def rows_at(net: Net, dataset: Any, index: NDArray[np.intp]) -> Batch | None:

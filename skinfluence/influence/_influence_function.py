@@ -63,6 +63,8 @@ class InfluenceFunction(FitsObjective):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training and the solver's draws. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -138,6 +140,7 @@ class InfluenceFunction(FitsObjective):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.solver = solver
@@ -151,6 +154,7 @@ class InfluenceFunction(FitsObjective):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_parameters(self) -> None:
         check_positive_integer("batch_size", self.batch_size)

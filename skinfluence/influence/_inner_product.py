@@ -15,6 +15,7 @@ from skinfluence.influence.objectives._objective_fit import FitsObjective, has_v
 from skinfluence.influence.objectives._objectives import as_objective
 from skinfluence.nets._trained_net import train_net
 from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import draw_seeds, preserved_random_state
 from skinfluence.trace._callbacks import without_recorders
@@ -57,6 +58,8 @@ class InnerProductInfluence(FitsObjective):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training and the dropout masks. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -121,6 +124,7 @@ class InnerProductInfluence(FitsObjective):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.objective = objective
@@ -131,6 +135,7 @@ class InnerProductInfluence(FitsObjective):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_parameters(self) -> None:
         check_positive_integer("batch_size", self.batch_size)
@@ -149,7 +154,7 @@ class InnerProductInfluence(FitsObjective):
         self.nets_ = [self.net_, *self._further_nets(rows)]
         self._directions = []
         with preserved_random_state():
-            for net in self._members():
+            for net in told("nets", self._members()):
                 judged = self._net_rows(net, validation)
                 direction = self._objective_gradient(net.criterion_, judged, validation)
                 self._directions.append(direction)
@@ -206,7 +211,9 @@ class InnerProductInfluence(FitsObjective):
             targets = self._trained.labels.decode(targets)
         net = without_recorders(self.net)
         given = Rows(rows.inputs, targets, is_numeric=kind_of(self.net_) == "regression")
-        return [train_net(net, given, seed, memory=self.memory).net for seed in seeds]
+        return [
+            train_net(net, given, seed, memory=self.memory).net for seed in told("trainings", seeds)
+        ]
 
     def _members(self) -> list[Net]:
         if self.n_ensemble == 1 or len(self.nets_) > 1:

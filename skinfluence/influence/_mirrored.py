@@ -11,6 +11,7 @@ from skinfluence.gradients._skorch import shadow_of
 from skinfluence.influence._net_rows import NetRows
 from skinfluence.influence._queries import InfluenceQueries
 from skinfluence.rows._parameters import check_positive_integer, check_positive_number
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
 
@@ -47,6 +48,8 @@ class MirroredInfluence(InfluenceQueries):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -105,6 +108,7 @@ class MirroredInfluence(InfluenceQueries):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.n_steps = n_steps
@@ -114,6 +118,7 @@ class MirroredInfluence(InfluenceQueries):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_parameters(self) -> None:
         check_positive_integer("n_steps", self.n_steps)
@@ -178,7 +183,7 @@ def _ascend(rows: NetRows, n_steps: int, step_size: float) -> float:
     """Move the parameters up the rows' mean loss, and give learning rate times number of steps."""
     # To first order, a loss changes by that times its inner product with the mean gradient.
     rate = 0.0
-    for step in range(n_steps):
+    for step in told("steps", range(n_steps)):
         gradient = rows.mean_gradient()
         if step == 0:
             length = float(gradient.norm())

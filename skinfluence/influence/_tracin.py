@@ -68,6 +68,8 @@ class TracIn(InfluenceQueries):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training and the sketch. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -142,6 +144,7 @@ class TracIn(InfluenceQueries):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.reference = reference
@@ -156,6 +159,7 @@ class TracIn(InfluenceQueries):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:
         """Trace how training on each row changed the loss of given rows.

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._cross_fitting import cross_fit
 from skinfluence.methods._parts import predicted_scores_by, scores_by
+from skinfluence.methods._told_fit import told_fit
 from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import TrainedNet, can_predict_targets, fit_net_of
 from skinfluence.rows._containers import Inputs, check_finite, check_inputs
@@ -192,7 +193,8 @@ class BaseDetrimentality(
                 "whose theory is of rows that weigh alike. Leave sample_weight out."
             )
         self._validation_groups = None if validation is None else validation.groups
-        scores = self._training_scores(rows, validation)
+        with told_fit(self):
+            scores = self._training_scores(rows, validation)
         if scores is not None:
             self._rank(np.asarray(scores, dtype=np.float64))
         self._finish()

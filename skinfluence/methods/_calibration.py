@@ -28,6 +28,7 @@ from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels, classes_and_codes
 from skinfluence.rows._worst_rows import number_of_rows
@@ -60,6 +61,8 @@ class CalibratedDetrimentality(WeightedDetrimentality):
         holding out every row once; of whole groups where fit gets `groups`.
     random_state : int, RandomState or None, default=None
         Seed of the folds, and of the method if its own is None.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -140,10 +143,13 @@ class CalibratedDetrimentality(WeightedDetrimentality):
     True
     """
 
-    def __init__(self, method: Any, *, cv: Any = 5, random_state: Any = None) -> None:
+    def __init__(
+        self, method: Any, *, cv: Any = 5, random_state: Any = None, verbose: int = 0
+    ) -> None:
         self.method = method
         self.cv = cv
         self.random_state = random_state
+        self.verbose = verbose
 
     @property
     def net(self) -> Any:
@@ -300,7 +306,7 @@ class CalibratedDetrimentality(WeightedDetrimentality):
                 f"p-value is its place among the others of its fold. Use fewer folds, of more than "
                 f"{FEW_ROWS} rows each."
             )
-        for train, held in folds:
+        for train, held in told("folds", folds):
             fold = seeded_method(self.method, self._seeds[0])
             number_folders(final_step(fold).net, len(self.folds_))
             self.folds_.append(fit_part(fold, rows.part(train), validation))

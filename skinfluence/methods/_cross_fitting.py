@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._out_of_sample import keep_held_out, predicted_by
@@ -21,7 +21,7 @@ from skinfluence.rows._folds import (
     place_among,
     quantiles,
 )
-from skinfluence.rows._progress import told
+from skinfluence.rows._progress import told_results
 from skinfluence.rows._rows import Rows
 from skinfluence.trace._callbacks import number_folders
 
@@ -47,10 +47,10 @@ def cross_fit(method: Any, rows: Rows, validation: Rows | None) -> NDArray[np.fl
             validation,
             out_of_fold,
         )
-        for number, (train, held) in enumerate(told("folds", split))
+        for number, (train, held) in enumerate(split)
     )
     # one after the other, but where joblib is told otherwise
-    found = [part.value for part in Parallel()(tasks)]
+    found = [part.value for part in told_results("folds", tasks, len(split))]
     method.folds_ = [fold for fold, _, _ in found]
     method._fold_rows = [train for train, _ in split]
     method._fold_scores = [np.sort(scores) for _, scores, _ in found]

@@ -28,6 +28,7 @@ from skinfluence.rows._features import warn_of_leaky_features
 from skinfluence.rows._folds import quantiles
 from skinfluence.rows._parameters import check_contamination, check_parameter
 from skinfluence.rows._pipelines import final_step, seeded_method, takes_raw
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import classes_and_codes, one_label_a_row
 from skinfluence.trace._needs import TraceNeeds
@@ -95,6 +96,8 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training, and of methods whose own is None.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -162,6 +165,7 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.methods = methods
         self.net = net
@@ -170,6 +174,7 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get the parameters, those of the methods among them.
@@ -319,7 +324,7 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
             self.timings_["training"] = perf_counter() - start
         self.methods_: dict[str, Any] = {}
         nameless = replace(rows, feature_names=None)  # the union compares them, and hands on arrays
-        for name, method in self.methods:
+        for name, method in told("methods", self.methods):
             start = perf_counter()
             fitted = seeded_method(method, self._seeds[1])
             shares = _shares_net(method, validation)

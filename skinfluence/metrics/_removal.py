@@ -1,6 +1,5 @@
 """What removing the most detrimental rows does to a model, against random removal."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Real
@@ -18,7 +17,13 @@ from threadpoolctl import threadpool_limits
 from skinfluence.exceptions import AmountError
 from skinfluence.rows._containers import check_finite, n_samples_of, select
 from skinfluence.rows._interrupts import fit_whole
-from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
+from skinfluence.rows._parameters import (
+    check_parameter,
+    check_positive_integer,
+    check_verbose,
+    is_positive_number,
+)
+from skinfluence.rows._progress import bars_shown, told
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import draw_seeds, own_random_state, seeded
 from skinfluence.rows._targets import check_targets, classes_and_codes
@@ -169,7 +174,7 @@ def removal_curve(
     random_state : int, RandomState or None, default=None
         Seed of the seeds. Global generators are neither used nor changed.
     verbose : int, default=0
-        1 prints progress.
+        1 shows on stderr how far it is, and the time left. It does not change the result.
 
     Returns
     -------
@@ -214,6 +219,7 @@ def removal_curve(
     _check_trainable(estimator)
     targets, scores = _checked(X, y, detrimentality)
     check_positive_integer("n_seeds", n_seeds)
+    check_verbose(verbose)
     classifies = bool(is_classifier(estimator)) and targets.reshape(len(targets), -1).shape[1] == 1
     _, groups = classes_and_codes(targets.reshape(-1) if classifies else np.zeros(len(targets)))
     shares, sizes = _checked_budgets(budgets, len(scores))
@@ -228,7 +234,8 @@ def removal_curve(
             if control and size:
                 drawn = worst_rows(shuffled, groups, size, keep_minimum=int(classifies))
                 tasks[number, True, size] = seed, drawn
-    found = dict(zip(tasks, _run(training, list(tasks.values()), n_jobs, verbose), strict=True))
+    with bars_shown(wanted=bool(verbose)):
+        found = dict(zip(tasks, _run(training, list(tasks.values()), n_jobs), strict=True))
     return RemovalCurve(
         budgets=shares,
         n_removed=sizes,
@@ -305,19 +312,10 @@ def _run(
     training: _Training,
     tasks: list[_Task],
     n_jobs: int | None,
-    verbose: int,
 ) -> list[float]:
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
-    began = time.monotonic()
-    found = []
-    for score in parallel(delayed(training.score_without)(*task) for task in tasks):
-        found.append(score)
-        if verbose:
-            left = (time.monotonic() - began) / len(found) * (len(tasks) - len(found))
-            print(
-                f"removal_curve: {len(found)} of {len(tasks)} trainings, about {left:.0f} s to go"
-            )
-    return found
+    found = parallel(delayed(training.score_without)(*task) for task in tasks)
+    return list(told("trainings", found, len(tasks)))
 
 
 def _table(

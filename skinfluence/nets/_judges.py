@@ -21,6 +21,7 @@ from skinfluence.nets._weights import weight_parameters
 from skinfluence.rows._containers import select
 from skinfluence.rows._folds import Fold, folds_of
 from skinfluence.rows._interrupts import fit_whole
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import preserved_random_state, seeded, seeded_clone
 from skinfluence.rows._targets import check_class_labels, one_label_a_row
@@ -207,7 +208,8 @@ def _out_of_fold(
     """Predict the rows that each fold holds out by a model trained on the others."""
     held_out = np.concatenate([held for _, held in folds])
     found = [
-        fitted_on(rows.part(train)).predict(select(rows.inputs, held)) for train, held in folds
+        fitted_on(rows.part(train)).predict(select(rows.inputs, held))
+        for train, held in told("folds", folds)
     ]
     in_order: NDArray[np.float64] = np.concatenate(found)[np.argsort(held_out)]
     return in_order

@@ -23,8 +23,9 @@ from skinfluence.gradients._skorch import as_dataset, is_fitted, module_dtype
 from skinfluence.nets._weights import WeightedLoss
 from skinfluence.rows._containers import n_samples_of
 from skinfluence.rows._interrupts import raised_interrupts
-from skinfluence.rows._progress import is_listened_to, tell
+from skinfluence.rows._progress import is_listened_to
 from skinfluence.rows._seeds import seeded
+from skinfluence.trace._epochs import EpochsTold
 from skinfluence.trace._recorder import TraceRecorder
 
 _STATISTICS = ("running_mean", "running_var")
@@ -47,7 +48,7 @@ def fit_net(
     if weighted is not None:
         added.append(("skinfluence_weights", weighted))
     if is_listened_to():
-        added.append(("skinfluence_progress", _EpochsTold()))
+        added.append(("skinfluence_progress", EpochsTold()))
     prepare_net(net)
     if is_dataset(X):  # targets given besides replace its own
         X, y = as_dataset(net, X, y), None
@@ -142,13 +143,6 @@ def prepare_net(net: NeuralNet) -> None:
     warn_of_rows_kept_out(net)
 
 
-class _EpochsTold(Callback):
-    """Says after every epoch how far the training is."""
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        tell("epochs", len(net.history), net.max_epochs)
-
-
 def _fit_with(net: NeuralNet, X: Any, y: Any, added: list[tuple[str, Callback]]) -> NeuralNet:
     """Fit with further callbacks, which are none of the net's afterwards."""
     own = net.callbacks
@@ -157,7 +151,8 @@ def _fit_with(net: NeuralNet, X: Any, y: Any, added: list[tuple[str, Callback]])
             net.initialize()
             net.callbacks_.extend((name, callback.initialize()) for name, callback in added)
             return net.partial_fit(X, y)
-        net.set_params(callbacks=[*(own or []), *added])
+        # set_params would be noted on the net, which the key of a folder's training is made of
+        net.callbacks = [*(own or []), *added]
         return net.fit(X, y)
     finally:
         net.callbacks = own

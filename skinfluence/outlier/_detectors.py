@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from skinfluence.exceptions import SmallClassWarning
 from skinfluence.rows._folds import place_among
 from skinfluence.rows._parameters import check_contamination
+from skinfluence.rows._progress import told
 from skinfluence.rows._seeds import seed_unset, seeded
 
 # A class with fewer rows is judged by the detector of all classes: most detectors need some
@@ -223,7 +224,7 @@ class ClassConditionalDetector:
             pooled = FittedDetector(self.detector, self.seed)
             of_all = scores_of(pooled, reference, np.arange(len(labels)))
         places = np.empty(len(embedding))
-        for label in classes:
+        for label in told("classes", classes):
             rows = labels == label
             if label in small:
                 self._fitted[label], among, own = pooled, of_all, of_all[rows]

@@ -20,6 +20,7 @@ from skinfluence.methods._gradient_parameters import (
     needs_of_checkpoints,
     trajectory_of,
 )
+from skinfluence.methods._told_fit import told_fit
 from skinfluence.nets._task import settled_task
 from skinfluence.nets._trained_net import can_predict_targets, fit_net_of
 from skinfluence.rows._containers import check_inputs
@@ -82,6 +83,8 @@ class GradientEmbedding(
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training and the projection. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -145,6 +148,7 @@ class GradientEmbedding(
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.layers = layers
@@ -157,6 +161,7 @@ class GradientEmbedding(
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
         """Train the net and embed the training rows at their given labels.
@@ -215,7 +220,9 @@ class GradientEmbedding(
                 "unfrozen, or leave sample_weight out."
             )
         needs = needs_of_checkpoints(self.checkpoints, self.combine)
-        self.embedding_, self.strategy_ = self._gather(fit_net_of(self, rows, train_seed, needs))
+        with told_fit(self):
+            coded = fit_net_of(self, rows, train_seed, needs)
+            self.embedding_, self.strategy_ = self._gather(coded)
         return self.embedding_
 
     def transform(self, X: Any) -> NDArray[Any]:

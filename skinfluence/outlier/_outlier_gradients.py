@@ -125,6 +125,8 @@ class OutlierGradientDetector(WeightedDetrimentality):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training and the detector. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -260,6 +262,7 @@ class OutlierGradientDetector(WeightedDetrimentality):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.detector = detector
@@ -278,6 +281,7 @@ class OutlierGradientDetector(WeightedDetrimentality):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     @property
     def label_errors_(self) -> LabelErrors:

@@ -67,6 +67,16 @@ def check_choice(name: str, value: object, choices: tuple[str | None, ...], fix:
     )
 
 
+def check_verbose(verbose: object) -> None:
+    """Refuse what is neither a bool nor an integer of at least zero."""
+    check_parameter(
+        "verbose",
+        verbose,
+        "0 or 1",
+        holds=lambda value: isinstance(value, bool) or (is_integer(value) and value >= 0),
+    )
+
+
 def is_positive_number(value: object) -> bool:
     """Tell whether something is a finite number above zero."""
     return is_real(value) and 0 < value < float("inf")

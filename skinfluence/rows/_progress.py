@@ -1,15 +1,24 @@
-"""How far a long computation is, told to whoever listens."""
+"""How far a long computation is: told to whoever listens, and shown as bars."""
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
-# Of what, how many are done, of how many.
-Listener = Callable[[str, int, int], None]
+from joblib.parallel import get_active_backend
+from sklearn.utils.parallel import Parallel
+
+# Which loop, of what, how many are done, of how many.
+Listener = Callable[[object, str, int, int], None]
 T = TypeVar("T")
 
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+# Bars at once: a loop, and one within it.
+_MOST = 2
+# Seconds that an inner loop lasts before its bar is drawn, so that brief ones do not flicker.
+_PATIENCE = 0.2
 
 
 @contextmanager
@@ -27,16 +36,101 @@ def is_listened_to() -> bool:
     return _LISTENER.get() is not None
 
 
-def tell(what: str, done: int, total: int) -> None:
-    """Say how many are done, if anyone listens."""
+def tell(loop: object, what: str, done: int, total: int) -> None:
+    """Say how many are done, if anyone listens; a loop whose total they are is over."""
     listener = _LISTENER.get()
     if listener is not None:
-        listener(what, done, total)
+        listener(loop, what, done, total)
 
 
-def told(what: str, items: Sequence[T]) -> Iterator[T]:
-    """Give the items one by one, and say how many are done."""
-    for done, item in enumerate(items):
-        tell(what, done, len(items))
-        yield item
-    tell(what, len(items), len(items))
+def told(
+    what: str, items: Iterable[T], total: int | None = None, size: Callable[[T], int] | None = None
+) -> Iterator[T]:
+    """Give the items one by one, each counting for its size, and say how many are done."""
+    loop = object()
+    n = len(items) if total is None else total  # type: ignore[arg-type]
+    done = 0
+    tell(loop, what, 0, n)
+    try:
+        for item in items:
+            yield item
+            done += 1 if size is None else size(item)
+            if done < n:
+                tell(loop, what, done, n)
+    finally:  # also where it is left early, with no more to come
+        tell(loop, what, done, done)
+
+
+def told_results(what: str, tasks: Iterable[Any], total: int) -> Iterator[Any]:
+    """Run joblib's tasks as it is told to, and give their results in order as they come."""
+    backend, _ = get_active_backend()
+    streams = getattr(backend, "supports_return_generator", False)
+    parallel = Parallel(return_as="generator" if streams else "list")
+    return told(what, parallel(tasks), total)
+
+
+class Bars:
+    """A bar for the outermost loop that is told of, and one for the loop within it."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[object, Any]] = []
+        self._is_read = True
+
+    def __call__(self, loop: object, what: str, done: int, total: int) -> None:
+        """Draw how many are done."""
+        try:
+            if self._is_read:
+                self._draw(loop, what, done, total)
+        except OSError:  # a pipe that nobody reads any more, say: it must not cost the fit
+            self._is_read = False
+            for _, bar in self._open:
+                bar.disable = True
+
+    def close(self) -> None:
+        """Take away what is left."""
+        while self._open:
+            self._open.pop()[1].close()
+
+    def _draw(self, loop: object, what: str, done: int, total: int) -> None:
+        bar = next((bar for one, bar in self._open if one is loop), None)
+        if bar is None:
+            if done >= total or total == 1 or len(self._open) == _MOST:
+                return
+            bar = _bar(what, total, done, delay=_PATIENCE if self._open else 0)
+            self._open.append((loop, bar))
+        while self._open[-1][0] is not loop:  # what was within it is over
+            self._open.pop()[1].close()
+        bar.set_description(what, refresh=False)
+        bar.update(done - bar.n)
+        if done >= total:
+            self._open.pop()[1].close()
+
+
+def _bar(what: str, total: int, done: int, delay: float) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a notebook without ipywidgets, which gets text
+        from tqdm.auto import tqdm
+
+    return tqdm(
+        total=total,
+        desc=what,
+        initial=done,
+        leave=False,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        delay=delay,
+    )
+
+
+@contextmanager
+def bars_shown(*, wanted: bool) -> Iterator[None]:
+    """Show bars for what is told of within the block, if they are wanted and nobody listens yet."""
+    if not wanted or is_listened_to() or getattr(sys.stderr, "closed", True):
+        yield
+        return
+    bars = Bars()
+    try:
+        with listening(bars):
+            yield
+    finally:
+        bars.close()

@@ -9,6 +9,7 @@ from skorch.dataset import get_len
 
 from skinfluence.gradients._skorch import check_is_not_lazy
 from skinfluence.rows._parameters import check_parameter, check_positive_integer
+from skinfluence.trace._epochs import EpochsTold
 from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._recording import Recording, Reloaded, ends_at, learning_rates_of
 from skinfluence.trace._training_trace import (
@@ -172,7 +173,8 @@ class TraceRecorder(Callback):
         needs.check_memory(self.nbytes_)
         resume = None
         if self.resume:
-            callbacks = [c for c in net.callbacks_ if not isinstance(c[1], TraceRecorder | _Last)]
+            watching = TraceRecorder | _Last | EpochsTold
+            callbacks = [c for c in net.callbacks_ if not isinstance(c[1], watching)]
             identity = training_identity(net, callbacks, needs.settings(), X, y)
             resume = ResumePoint(Path(self.storage), identity)
         if resume is not None and resume.is_complete:

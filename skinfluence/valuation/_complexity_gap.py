@@ -17,6 +17,7 @@ from skinfluence.rows._parameters import (
     check_parameter,
     check_positive_integer,
 )
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import own_random_state
 from skinfluence.valuation._kernel_gap import (
@@ -81,6 +82,8 @@ class ComplexityGap(BaseDetrimentality):
     random_state : int, RandomState or None, default=None
         Seed of samples, landmarks and the training of a net. Global generators are neither used nor
         changed. With the other defaults nothing is random.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -164,6 +167,7 @@ class ComplexityGap(BaseDetrimentality):
         batch_size: int = 256,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.features = features
@@ -179,6 +183,7 @@ class ComplexityGap(BaseDetrimentality):
         self.batch_size = batch_size
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_parameters(self) -> None:
         check_features(self.features, self.batch_size)
@@ -234,7 +239,7 @@ class ComplexityGap(BaseDetrimentality):
     def _subsample_gaps(self, Z: Table, codes: NDArray[np.intp]) -> Gaps:
         rng = own_random_state(self._seeds[1])
         total, terms = np.zeros(len(codes)), np.zeros((len(codes), 3))
-        for _ in range(self.n_repeats):
+        for _ in told("repeats", range(self.n_repeats)):
             for code in range(len(self.classes_)):
                 own, others = np.flatnonzero(codes == code), np.flatnonzero(codes != code)
                 n_others = min(max(int(self.ratio * len(own)), 1), len(others))

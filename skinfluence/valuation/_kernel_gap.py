@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import LinAlgError, cholesky, get_lapack_funcs, solve_triangular
 from scipy.sparse import csr_matrix, issparse
 
+from skinfluence.rows._progress import told
 from skinfluence.rows._words import rows_of_length_one
 
 # kernel(A, B) of shape (len(A), len(B)).
@@ -89,7 +90,7 @@ def solve_exact(Z: np.ndarray, targets: np.ndarray, kernel: Kernel, jitter: floa
     # squared norms D. That is 2/3 n**3 operations, whatever the number of targets.
     n_rows = Z.shape[0]
     H = np.empty((n_rows, n_rows), dtype=Z.dtype)
-    for rows in blocks(n_rows):
+    for rows in told("blocks", list(blocks(n_rows))):
         H[rows] = _values(kernel, Z[rows], Z)
     block = slice(0, _BLOCK)
     if not np.allclose(H[block, block], H[block, block].T, rtol=1e-4, atol=1e-6):
@@ -129,7 +130,7 @@ def solve_low_rank(
     noise = np.empty(n_rows)
     M = np.eye(root.shape[1])
     onto = np.zeros((root.shape[1], targets.shape[1]))
-    for rows in blocks(n_rows):
+    for rows in told("blocks", list(blocks(n_rows))):
         F[rows] = _values(kernel, Z[rows], chosen).astype(np.float64) @ root
         lacking = _diagonal(Z[rows], kernel) - np.einsum("ij,ij->i", F[rows], F[rows])
         noise[rows] = np.maximum(lacking, 0) + jitter
@@ -140,7 +141,7 @@ def solve_low_rank(
     coefficients = solve_triangular(L, onto, lower=True)
     weights = np.empty(targets.shape)
     precisions = np.empty(n_rows)
-    for rows in blocks(n_rows):
+    for rows in told("blocks", list(blocks(n_rows))):
         half = solve_triangular(L, F[rows].T, lower=True)
         left = 1 - np.einsum("ij,ij->j", half, half) / noise[rows]
         if left.min() < _RESOLUTION:

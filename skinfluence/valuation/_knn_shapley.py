@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix, issparse
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._words import holds_words
 from skinfluence.valuation._kernel_gap import Table, blocks, dense
@@ -41,7 +42,8 @@ def knn_shapley_values(
     if issparse(X):
         X_val = csr_matrix(X_val)
     distances = _product_distances if issparse(X) and holds_words(X) else _distances
-    for block in blocks(X_val.shape[0], max(1, _BLOCK_DISTANCES // n_rows)):
+    cut = blocks(X_val.shape[0], max(1, _BLOCK_DISTANCES // n_rows))
+    for block in told("blocks", list(cut)):
         order = _nearest_first(distances(X_val[block], X))
         matches = (y[order] == y_val[block, np.newaxis]).astype(np.float64)
         terms = np.empty_like(matches)
@@ -111,6 +113,8 @@ class KNNShapley(BaseDetrimentality):
     random_state : int, RandomState or None, default=None
         Seed of the folds and the training of a net. Global generators are neither used nor changed.
         With X_val and raw features nothing is random.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -171,6 +175,7 @@ class KNNShapley(BaseDetrimentality):
         batch_size: int = 256,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.k = k
@@ -179,6 +184,7 @@ class KNNShapley(BaseDetrimentality):
         self.batch_size = batch_size
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_parameters(self) -> None:
         check_positive_integer("k", self.k)

@@ -1,5 +1,7 @@
 """The smallest instance of every public estimator; a class missing from it fails the tests."""
 
+import numpy as np
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skinfluence import (
@@ -32,6 +34,7 @@ from skinfluence import (
     TracIn,
 )
 from skinfluence.nets import sgd_net
+from tests._shared.problems import blobs
 
 
 class BriefLeaveOneOut(LeaveOneOut):
@@ -75,3 +78,22 @@ SMALLEST = {
     SGDInfluence: SGDInfluence(parameters="final", epochs=2),
     TracIn: TracIn(),
 }
+
+
+def fitted_example(cls, **settings):
+    """Fit a smallest instance on a few rows; it, and these rows."""
+    X, y = blobs(40, n_classes=2)
+    method = clone(SMALLEST[cls]).set_params(**settings)
+    if "random_state" in method.get_params():
+        method.set_params(random_state=0)
+    if issubclass(cls, AnnotatorConsensus):
+        return method.fit(X, np.stack([y, y, 1 - y], axis=1)), X, y
+    if hasattr(method, "fit_resample"):
+        method.fit_resample(X, y)
+        return method, X, y
+    try:
+        return method.fit(X, y), X, y
+    except ValueError as error:
+        if "X_val" not in str(error):
+            raise
+        return method.fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:]), X, y

@@ -408,7 +408,8 @@ def test_a_training_goes_on_with_other_callbacks_verbosity_and_callers(tmp_path)
         return interruptible(callbacks=[recorder], verbose=verbose, callbacks__print_log__sink=str)
 
     def fit(verbose):
-        return TracIn(net(verbose), checkpoints=3, random_state=0).fit(X, Y)
+        method = TracIn(net(verbose), checkpoints=3, random_state=0, verbose=verbose)
+        return method.fit(X, Y)
 
     expected = TracIn(interruptible(), checkpoints=3, random_state=0).fit(X, Y).detrimentality_
     Trigger.set(5)

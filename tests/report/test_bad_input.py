@@ -10,6 +10,7 @@ from skinfluence._cli import main
 from skinfluence.nets import _stacked
 from skinfluence.outlier._outlier_gradients import OutlierGradientDetector
 from skinfluence.report import _files, _output
+from skinfluence.rows import _progress
 from tests._shared.problems import noisy_blobs
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
@@ -262,6 +263,7 @@ def test_sentences_are_no_identifiers(tmp_path, capsys):
 def test_bars_are_for_terminals_that_want_them(data, capsys, monkeypatch):
     import sys
 
+    monkeypatch.setattr(_progress, "_PATIENCE", 0)
     command = ["audit", str(data), "--target", "y", "--force"]
     assert main(command) == 0
     assert "epochs" not in capsys.readouterr().err  # no terminal

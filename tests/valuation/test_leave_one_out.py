@@ -15,7 +15,8 @@ from torch import nn
 
 from skinfluence import LeaveOneOut, SGDInfluence, TraceRecorder, TrainingTrace
 from skinfluence.exceptions import HeldOutRowsWarning
-from skinfluence.valuation.leave_one_out import _leave_one_out, _replay, _retraining
+from skinfluence.rows._progress import listening
+from skinfluence.valuation.leave_one_out import _leave_one_out, _replay
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs
 from tests._shared.processes import begin
 from tests._shared.work_files import kept
@@ -503,17 +504,12 @@ def test_a_killed_process_goes_on(tmp_path):
     np.testing.assert_allclose(scores, expected, atol=1e-12)
 
 
-def test_progress_is_printed(capsys, monkeypatch):
+def test_rows_left_out_are_told_of_stack_by_stack(monkeypatch):
     monkeypatch.setattr(_replay, "_MAX_STACK", 8)
-    monkeypatch.setattr(_retraining, "PERIOD", 0.0)
-    X, y, X_val, y_val = problem()
-    LeaveOneOut(sgd(), random_state=0, verbose=1).fit(X, y, X_val, y_val)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" rows")[0] for line in lines] == [
-        f"LeaveOneOut: {done} of 24" for done in (8, 16, 24)
-    ]
-    LeaveOneOut(sgd(), random_state=0).fit(X, y, X_val, y_val)
-    assert not capsys.readouterr().out
+    said = []
+    with listening(lambda _, *what: said.append(what)):
+        LeaveOneOut(sgd(), random_state=0).fit(*problem())
+    assert [s for s in said if s[0] == "rows"][-4:] == [("rows", n, 24) for n in (0, 8, 16, 24)]
 
 
 def test_rows_held_out_by_the_nets_own_split_have_no_effect():

@@ -24,6 +24,7 @@ from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients._trial import check_rows_are_independent, draw_trial
 from skinfluence.influence.retraced._walk import Retracer, Step, Update, Walk, interpolated
 from skinfluence.rows._containers import n_samples_of, select
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.storage._files import Plain
@@ -220,7 +221,7 @@ def _steps_backwards(
     trace: TrainingTrace, parameters: str, first_step: int, n_done: int
 ) -> Iterator[Step]:
     assert trace.batch_indices is not None
-    for t in range(trace.n_steps - 1 - n_done, first_step - 1, -1):
+    for t in told("steps", range(trace.n_steps - 1 - n_done, first_step - 1, -1)):
         groups = zip(trace.parameter_groups, trace.learning_rates[t].tolist(), strict=True)
         rates = {name: rate for names, rate in groups for name in names}
         yield Step(trace.batch_indices[t], _state_at(trace, parameters, t), rates, first=t == 0)

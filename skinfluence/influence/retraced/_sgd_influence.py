@@ -75,6 +75,8 @@ class SGDInfluence(InfluenceQueries):
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -172,6 +174,7 @@ class SGDInfluence(InfluenceQueries):
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.net = net
         self.parameters = parameters
@@ -185,6 +188,7 @@ class SGDInfluence(InfluenceQueries):
         self.memory = memory
         self.task = task
         self.random_state = random_state
+        self.verbose = verbose
 
     def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:
         """Estimate how training on each row changed the loss of given rows.

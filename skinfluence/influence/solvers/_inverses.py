@@ -14,6 +14,7 @@ from torch import Tensor
 
 from skinfluence.influence._net_rows import Direction, NetRows
 from skinfluence.influence.solvers._curvature import Curvature
+from skinfluence.rows._progress import told
 
 
 class Inverse(Protocol):
@@ -118,7 +119,7 @@ def conjugate_gradient(
     residual = b - damped(x) if x.any() else b.clone()
     conditioned = precondition(residual)
     step, squared = conditioned.clone(), residual.dot(conditioned)
-    for _ in range(max_iter):
+    for _ in told("steps", range(max_iter)):
         if float(residual.norm()) <= tol * size:
             break
         product = damped(step)

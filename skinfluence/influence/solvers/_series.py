@@ -5,6 +5,7 @@ from torch import Tensor
 
 from skinfluence.influence.solvers._curvature import Curvature
 from skinfluence.influence.solvers._inverses import check_positive
+from skinfluence.rows._progress import told
 
 
 class LiSSAInverse:
@@ -52,7 +53,7 @@ class LiSSAInverse:
 
     def _series(self, directions: Tensor) -> Tensor | None:
         total = torch.zeros_like(directions)
-        for repeat in range(self._repeats):
+        for repeat in told("repeats", range(self._repeats)):
             x = directions / self.scale
             start = x.norm(dim=1).clamp_min(1e-300)
             kept, n_kept = torch.zeros_like(x), 0
@@ -91,7 +92,7 @@ def lanczos(curvature: Curvature, n_products: int, seed: int) -> tuple[Tensor, T
     basis = [start / start.norm()]
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
-    while True:
+    for _ in told("products", range(min(n_products, n_parameters))):
         product = curvature.product(basis[-1])
         diagonal.append(basis[-1].dot(product))
         stacked = torch.stack(basis)
@@ -99,7 +100,7 @@ def lanczos(curvature: Curvature, n_products: int, seed: int) -> tuple[Tensor, T
             product = product - stacked.mT @ (stacked @ product)
         length = product.norm()
         size = torch.stack(diagonal).abs().max()
-        if len(basis) >= min(n_products, n_parameters) or length <= 1e-10 * size:
+        if len(basis) == min(n_products, n_parameters) or length <= 1e-10 * size:
             break
         beside.append(length)
         basis.append(product / length)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._label_errors import (
@@ -37,7 +37,7 @@ from skinfluence.outlier.committee._members import (
     Perceptrons,
     Targets,
 )
-from skinfluence.rows._progress import told
+from skinfluence.rows._progress import told_results
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels, one_label_a_row
 from skinfluence.rows._threads import one_thread
@@ -93,9 +93,9 @@ class Committee:
         # one number far off must not decide what all others are held against
         bounded = targets if kind != "numbers" else Targets(_bounded(targets.values), kind, weights)
         # one after the other, but where joblib is told otherwise
-        unfitted = told("members of the committee", self._members)
-        tasks = (delayed(_fit_member)(Portable(each), seen, bounded) for each in unfitted)
-        fitted = [part.value for part in Parallel()(tasks)]
+        tasks = (delayed(_fit_member)(Portable(each), seen, bounded) for each in self._members)
+        found = told_results("members of the committee", tasks, len(self._members))
+        fitted = [part.value for part in found]
         self._members, outputs = map(list, zip(*fitted, strict=True))
         with one_thread():
             self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind, weights)

@@ -256,7 +256,7 @@ class HalfNets:
         given, needs = targets.beside(rows), TraceNeeds(frozenset({self._checkpoints}))
         found = np.empty(targets.columns.shape)
         self._halves = _folds(strata, 2, self._seed)
-        for train, held in self._halves:
+        for train, held in told("halves", self._halves):
             self.trained.append(train_net(None, given.part(train), self._seed, needs=needs))
             found[held] = _ask_net(self.trained[-1], rows.given[held], targets)
         self.trained.append(train_net(None, given, self._seed, needs=needs))

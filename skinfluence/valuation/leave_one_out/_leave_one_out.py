@@ -69,7 +69,7 @@ class LeaveOneOut(BaseDetrimentality):
     random_state : int, RandomState or None, default=None
         Seed of the training. Global generators are neither used nor changed.
     verbose : int, default=0
-        1 prints a line about every second.
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -270,7 +270,6 @@ class LeaveOneOut(BaseDetrimentality):
                 n_jobs=self.n_jobs,
                 threads=self.retrain == "replay",
                 file=file,
-                verbose=self.verbose,
             )
         return self.loss_ - self.losses_without_[self.rows_]
 

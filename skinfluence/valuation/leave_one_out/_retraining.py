@@ -1,6 +1,5 @@
 """Leaving rows out one by one: the loop that many trainings run in, and a training from scratch."""
 
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ from skinfluence.gradients._skorch import Net, iter_batches, net_loss_of
 from skinfluence.nets._trained_net import TrainedNet, fitting_outputs
 from skinfluence.nets._training import fit_net
 from skinfluence.rows._containers import n_samples_of, select
+from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows
 from skinfluence.storage._files import Plain
 from skinfluence.storage._work_file import WorkFile
@@ -28,7 +28,7 @@ from skinfluence.valuation.leave_one_out._replay import mean_loss
 LossesWithout: TypeAlias = Callable[[NDArray[np.intp]], NDArray[np.float64]]
 
 BATCH_SIZE = 256  # of passes over validation rows
-# So often, in seconds, what is done is written to the file and progress printed.
+# So often, in seconds, what is done is written to the file.
 PERIOD = 1.0
 
 
@@ -80,31 +80,25 @@ def leave_out(
     n_jobs: int | None,
     threads: bool,
     file: WorkFile | None,
-    verbose: int,
 ) -> None:
     """Leave out rows, `size` in a call, in threads or in processes, and keep the losses."""
     # `losses` of all rows are filled in place, so that what is computed outlives an interruption;
     # rows that are not NaN are left alone
     todo = rows[np.isnan(losses[rows])]
     parts = [todo[start : start + size] for start in range(0, len(todo), size)]
-    began = printed = time.monotonic()
-    done = 0
+    is_begun = False
 
     def state() -> Plain | None:
-        return {"losses": losses} if done else None
+        return {"losses": losses} if is_begun else None
 
     with nullcontext() if file is None else file.keeping(state):
         computed = _computed(losses_without, parts, n_jobs, threads)
-        for part, found in zip(parts, computed, strict=True):
+        pairs = zip(parts, computed, strict=True)
+        for part, found in told("rows", pairs, len(todo), size=lambda pair: len(pair[0])):
             losses[part] = found
-            done += len(part)
+            is_begun = True
             if file is not None:
                 file.watch(state)
-            now = time.monotonic()
-            if verbose and (now - printed >= PERIOD or done == len(todo)):
-                printed = now
-                left = (now - began) / done * (len(todo) - done)
-                print(f"LeaveOneOut: {done} of {len(todo)} rows, about {left:.0f} s to go")
 
 
 def _computed(

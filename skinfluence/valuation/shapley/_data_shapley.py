@@ -74,14 +74,14 @@ class DataShapley(BaseDetrimentality):
         `random_state`. Two folds have a file each, with ``-0`` and ``-1`` after the name's stem.
     n_jobs : int or None, default=None
         Permutations at a time, by joblib. It does not change the values.
-    verbose : int, default=0
-        1 prints a line every ten permutations.
     task : {"classification", "regression"}, optional
         What the targets are, where no net or estimator of your own says it. By default their
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
     random_state : int, RandomState or None, default=None
         Seed of the permutations, the folds and every training. Global generators are neither used
         nor changed.
+    verbose : int, default=0
+        1 shows on stderr how far the fit is, and the time left. It does not change the result.
 
     Attributes
     ----------
@@ -152,9 +152,9 @@ class DataShapley(BaseDetrimentality):
         validation: str | float = "cross",
         checkpoint: str | Path | None = None,
         n_jobs: int | None = None,
-        verbose: int = 0,
         task: str | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.estimator = estimator
         self.method = method
@@ -233,7 +233,6 @@ class DataShapley(BaseDetrimentality):
             seed=self._seeds[0],
             n_jobs=self.n_jobs,
             file=self._file(suffix, utility, alpha, beta),
-            verbose=self.verbose,
         )
         self.n_permutations_.append(progress.n_permutations)
         self.gelman_rubin_.append(np.array(progress.statistics))

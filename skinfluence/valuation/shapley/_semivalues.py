@@ -10,6 +10,7 @@ from scipy.special import betaln, gammaln
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from skinfluence.rows._progress import tell
 from skinfluence.rows._seeds import draw_seeds
 from skinfluence.storage._work_file import WorkFile
 
@@ -82,7 +83,6 @@ def sample_values(
     seed: int,
     n_jobs: int | None,
     file: WorkFile | None,
-    verbose: int,
 ) -> Progress:
     """Sample permutations, in parallel, until the chains agree or there are enough."""
     # `weights` are those of the positions in a permutation; the p-th permutation depends on `seed`
@@ -95,6 +95,7 @@ def sample_values(
     empty, full = utility(np.arange(0)), utility(np.arange(n_rows))
     seeds = draw_seeds(seed, max_permutations)
     with Parallel(n_jobs=n_jobs) as parallel:
+        tell(parallel, "permutations", progress.n_permutations, max_permutations)
         while not progress.is_done(max_permutations, tolerance):
             start = progress.n_permutations
             stop = min(start - start % N_CHAINS + N_CHAINS, max_permutations)
@@ -108,9 +109,9 @@ def sample_values(
                 progress.add(gains, weights)
             if file is not None:
                 file.write(vars(progress))  # an interrupt may leave half a round, not to be kept
-            if verbose:
-                last = f"{progress.statistics[-1]:.4f}" if progress.statistics else "not yet"
-                print(f"{stop} of {max_permutations} permutations, Gelman-Rubin {last}")
+            spread = f" (Gelman-Rubin {progress.statistics[-1]:.3f})" if progress.statistics else ""
+            tell(parallel, f"permutations{spread}", stop, max_permutations)
+    tell(parallel, "permutations", progress.n_permutations, progress.n_permutations)
     return progress
 
 
