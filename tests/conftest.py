@@ -29,3 +29,4 @@ def brief_nets(monkeypatch):
     monkeypatch.setattr(_stacked, "_MAX_EPOCHS", 3)
     # of 20, some row is drawn by all once in 250 fits of 40 rows, and scikit-learn warns
     monkeypatch.setattr(_members, "_TREES", 40)
+    monkeypatch.setattr(_members, "_STEPS", 3)

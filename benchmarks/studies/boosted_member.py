@@ -22,6 +22,7 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from threadpoolctl import threadpool_limits
 
 from benchmarks.data import SetUnavailable, add_data_argument, load
 from benchmarks.data.files import whole_adult
@@ -29,7 +30,7 @@ from benchmarks.data.noise import plant
 from benchmarks.data.problem import Problem
 from skinfluence import OutlierGradientDetector, estimate_label_errors
 from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
-from skinfluence.outlier.committee._committee import BUILT_IN, _made
+from skinfluence.outlier.committee._committee import BUILT_IN, _made, _threads_of
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import Targets
 from skinfluence.report._audit import encoded
@@ -111,23 +112,26 @@ def measure(problem, frame, seed):
     targets, rows = Targets(codes, "classes"), np.arange(len(codes))
     with one_thread():
         seen = Seen(problem.X, InputViews(problem.X, seed))
-    members = [*BUILT_IN, ("boosted", boosted(seed))]
+    settings = {"checkpoints": OWN.checkpoints, "n_neighbors": OWN.n_neighbors, "seed": seed}
     outputs, seconds = [], []
-    for member in _made(members, problem.X, OWN.checkpoints, OWN.n_neighbors, seed):
+    for member in _made(BUILT_IN, problem.X, targets, **settings):
         start = time.perf_counter()
-        with one_thread():
+        with _threads_of(member):
             outputs.append(member.fit(seen, targets))
         seconds.append(time.perf_counter() - start)
     own, every = np.concatenate(outputs[:-1]), np.concatenate(outputs)
     pools = {"committee": own, "with boosted": every}
     pooled = {name: Pool.fit(z, codes, "classes").predict(z) for name, z in pools.items()}
     found = {name: judged(p, problem, codes) for name, p in pooled.items()}
-    found["boosted alone"] = quality(1 - np.exp(outputs[-1][0])[rows, codes], problem)
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    with threadpool_limits(1):
+        alone = {"X": problem.X, "y": codes, "cv": folds, "method": "predict_proba"}
+        p = cross_val_predict(boosted(seed), **alone)
+    found["boosted alone"] = quality(1 - p[rows, codes], problem)
     if frame is not None:
-        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
         typed = frame.astype(dict.fromkeys(frame.select_dtypes(exclude="number"), "category"))
         model = boosted(seed, categorical_features="from_dtype")
-        with one_thread():
+        with threadpool_limits(1):
             p = cross_val_predict(model, typed, codes, cv=folds, method="predict_proba")
         found["boosted alone, categories"] = quality(1 - p[rows, codes], problem)
     weights = Pool.fit(every, codes, "classes").weights

@@ -24,7 +24,7 @@ from benchmarks.batteries import BATTERIES
 from benchmarks.data import add_data_argument, load
 from skinfluence import OutlierGradientDetector
 from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
-from skinfluence.outlier.committee._committee import BUILT_IN, _made
+from skinfluence.outlier.committee._committee import ALWAYS, _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import Targets
 from skinfluence.rows._threads import one_thread
@@ -49,10 +49,10 @@ def member_outputs(problem, seed):
     codes = np.unique(problem.y, return_inverse=True)[1]
     with one_thread():
         seen = Seen(problem.X, InputViews(problem.X, seed))
-        members = _made(BUILT_IN, problem.X, OWN.checkpoints, OWN.n_neighbors, seed)
-        outputs = np.concatenate(
-            [member.fit(seen, Targets(codes, "classes")) for member in members]
-        )
+        targets = Targets(codes, "classes")
+        settings = {"checkpoints": OWN.checkpoints, "n_neighbors": OWN.n_neighbors, "seed": seed}
+        members = _made(ALWAYS, problem.X, targets, **settings)
+        outputs = np.concatenate([member.fit(seen, targets) for member in members])
     names = [name for member in members for name in member.names]
     return {"codes": codes, **dict(zip(names, outputs.astype(np.float32), strict=True))}
 

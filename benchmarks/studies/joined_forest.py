@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.data import add_data_argument, load
 from skinfluence import DetrimentalityUnion, OutlierGradientDetector, SelfConfidence
-from skinfluence.outlier.committee._committee import BUILT_IN
+from skinfluence.outlier.committee._committee import ALWAYS
 
 CELLS = (("satellite", "pair 20 %"), ("letter", "pair 20 %"))
 
@@ -26,7 +26,7 @@ def methods(seed):
     forest = RandomForestClassifier(random_state=seed)
     alone = SelfConfidence(forest)
     both = [("default", default), ("forest", alone)]
-    members = [*BUILT_IN, ("further forest", forest)]
+    members = [*ALWAYS, ("further forest", forest)]
     return {
         "default": default,
         "forest": alone,

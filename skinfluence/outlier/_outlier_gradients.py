@@ -73,11 +73,13 @@ class OutlierGradientDetector(WeightedDetrimentality):
         The models that judge rows which they were not trained on, if `net` is None: "auto" for
         "perceptrons" (eight small ones, trained at once as one skorch net, each on a half of the
         rows; of images, the default net on each half and on all), "forest" (out of bag),
-        "neighbors" (the nearest other rows) and "kernels" (kernel machines, three of Gaussian
-        kernels and a linear one; given the penalty, each row is left out exactly). A list names
-        some of them and adds models of your own, as (name, estimator): scikit-learn classifiers
-        with `predict_proba`, regressors, or skorch nets of either kind, trained five times without
-        a fifth of the rows. None trains one default net on all rows.
+        "neighbors" (the nearest other rows), "kernels" (kernel machines, three of Gaussian
+        kernels and a linear one; given the penalty, each row is left out exactly) and, of dense
+        tables with few classes and columns, where they take no longer than the others, "boosted"
+        (boosted trees, trained three times without a third of the rows). A list names some of them
+        and adds models of your own, as (name, estimator): scikit-learn classifiers with
+        `predict_proba`, regressors, or skorch nets of either kind, trained five times without a
+        fifth of the rows. None trains one default net on all rows.
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks, however many are wrong.
         It does not change the scores. The detector's own contamination counts for nothing here.
@@ -213,10 +215,11 @@ class OutlierGradientDetector(WeightedDetrimentality):
     changed; fits in threads take turns at these.
 
     Cost: with a committee, about 400 steps of eight small perceptrons (at least 5 epochs), a forest
-    of 200 trees, the nearest rows, and kernel machines on 500 landmarks, linear in the number of
-    rows; on one thread, since small products are slower on several. With one net, its training
-    and, for every checkpoint, one forward pass over the rows for the last layer. Then the detector.
-    With `cv`, all that for every fold.
+    of 200 trees, the nearest rows, kernel machines on 500 landmarks, and, where trees a step times
+    columns are 400 at most, boosted trees, linear in the number of rows; on one thread, since small
+    products are slower on several. With one net, its training and, for every checkpoint, one
+    forward pass over the rows for the last layer. Then the detector. With `cv`, all that for every
+    fold.
 
     References
     ----------
@@ -343,7 +346,7 @@ class OutlierGradientDetector(WeightedDetrimentality):
             return super()._prepare(rows, validation)
         check_are_arrays(rows)
         check_shape(rows.inputs)
-        members = BUILT_IN if self.committee == "auto" else self.committee
+        members = self.committee
         seed = self._seeds[0]
 
         def compute() -> Committee:

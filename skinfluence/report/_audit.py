@@ -14,7 +14,7 @@ from skinfluence.display import groups_frame, issues_frame
 from skinfluence.display._optional import load_pandas
 from skinfluence.methods._label_errors import LabelErrors
 from skinfluence.methods._suspects import label_errors_by
-from skinfluence.report._columns import Column, columns_in, holds_words
+from skinfluence.report._columns import Column, columns_in
 from skinfluence.report._errors import AuditError
 from skinfluence.report._methods import Choice, check_device
 from skinfluence.report._nearby import contradicting
@@ -93,8 +93,7 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
     say(f"{len(given):,} rows, {len(features)} columns: encoding")
     inputs = encoded(table.typed[features], settings.seed)
     say(f"{settings.method}: training on {inputs.shape[1]} numbers a row")
-    is_mixed = any(holds_words(table.typed[name]) for name in features)
-    choice = Choice(settings.method, settings.device, settings.seed, is_numeric, is_mixed)
+    choice = Choice(settings.method, settings.device, settings.seed, is_numeric)
     method = _fitted(choice, inputs, given)
     say("looking at what it says")
     # the flags and suggestions are those of this audit
@@ -139,8 +138,7 @@ def audit_table(table: Table, settings: Settings, say: Callable[[str], None]) ->
 def _fitted(choice: Choice, inputs: NDArray[np.float64], given: np.ndarray) -> Any:
     method = choice.made(inputs, given)
     try:
-        with choice.threads:
-            method.fit(inputs, given)
+        method.fit(inputs, given)
     except ValueError as error:
         raise AuditError(f"These rows cannot be judged: {' '.join(str(error).split())}") from None
     return method

@@ -148,18 +148,6 @@ def test_who_gave_a_label_is_not_shown_to_the_models(tmp_path):
     assert by.groups.n_rows.sum() == 120
 
 
-def test_a_boosted_tree_joins_for_tables_that_hold_words_alone(tmp_path):
-    from skinfluence.report._columns import holds_words
-
-    table = frame(LABELS)
-    kinds = {name: holds_words(table[name]) for name in list(table)[:-1]}
-    assert [name for name, found in kinds.items() if found] == ["kind", "words"]
-    path = tmp_path / "data.csv"
-    table[["a", "b", "whole", "label"]].to_csv(path, index=False)
-    found = audit_table(read_table(path), Settings(target="label"), lambda _: None)
-    assert "boosted" not in found.method.committee_.weights
-
-
 def test_nearest_rows_contradict_and_are_no_copies_of_the_row_or_of_each_other():
     from skinfluence.report._nearby import contradicting
 

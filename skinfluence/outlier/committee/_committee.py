@@ -1,6 +1,6 @@
 """A committee: members that judge rows out of sample, and one prediction of all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import delayed
+from threadpoolctl import threadpool_limits
 
 from skinfluence.gradients._skorch import is_net, kind_of
 from skinfluence.methods._label_errors import (
@@ -36,6 +37,8 @@ from skinfluence.outlier.committee._members import (
     OutOfFold,
     Perceptrons,
     Targets,
+    boosted,
+    boosts_cheaply,
 )
 from skinfluence.rows._progress import told_results
 from skinfluence.rows._rows import ModelRows, Rows
@@ -45,9 +48,10 @@ from skinfluence.trace._training_trace import TrainingTrace
 
 _EXPECTED = (
     "Got committee={!r}, but expected 'auto', None or a list of 'perceptrons', 'forest', "
-    "'neighbors', 'kernels' and (name, estimator)."
+    "'neighbors', 'kernels', 'boosted' and (name, estimator)."
 )
-BUILT_IN = ("perceptrons", "forest", "neighbors", "kernels")
+ALWAYS = ("perceptrons", "forest", "neighbors", "kernels")
+BUILT_IN = (*ALWAYS, "boosted")
 # What parts of members are called.
 _RESERVED = ("kernel 0.25", "kernel 1", "kernel 4", "linear", "nets")
 _WITH_NETS = (Perceptrons, HalfNets)
@@ -64,7 +68,7 @@ class Committee:
 
     def __init__(
         self,
-        members: Sequence[str | tuple[str, Any]],
+        members: str | Sequence[str | tuple[str, Any]],
         rows: Rows,
         *,
         checkpoints: int | str,
@@ -85,7 +89,8 @@ class Committee:
         weights = rows.training_weights
         targets = Targets(self.encoded(rows.targets), kind, weights)
         X: Any = rows.inputs
-        self._members = _made(members, X, checkpoints, n_neighbors, seed)
+        settings: Any = {"checkpoints": checkpoints, "n_neighbors": n_neighbors, "seed": seed}
+        self._members = _made(members, X, targets, **settings)
         _check_fit_targets(self._members, kind)
         with one_thread():
             self._views = InputViews(X, seed)
@@ -279,25 +284,32 @@ def check_members(members: object) -> None:
 
 
 def _made(
-    members: Sequence[str | tuple[str, Any]],
+    members: str | Sequence[str | tuple[str, Any]],
     X: Any,
+    targets: Targets,
+    *,
     checkpoints: int | str,
     n_neighbors: int | None,
     seed: int,
 ) -> list[Member]:
     """Make the members of these names; images get nets of their own in place of perceptrons."""
+    nets = HalfNets if X.ndim == 4 else Perceptrons
+    makers: dict[str, Callable[[], Member]] = {
+        "perceptrons": lambda: nets(checkpoints, seed),
+        "forest": lambda: Forest(seed),
+        "kernels": lambda: Kernels(seed),
+        "boosted": lambda: boosted(X, targets, checkpoints, seed),
+    }
+    if n_neighbors is not None:
+        makers["neighbors"] = lambda: Neighbors(n_neighbors, seed)
+    if members == "auto":
+        members = BUILT_IN if boosts_cheaply(X, targets) else ALWAYS
     made: list[Member] = []
     for entry in members:
         if not isinstance(entry, str):
             made.append(OutOfFold(*entry, checkpoints, seed))
-        elif entry == "perceptrons":
-            made.append((HalfNets if X.ndim == 4 else Perceptrons)(checkpoints, seed))
-        elif entry == "forest":
-            made.append(Forest(seed))
-        elif entry == "kernels":
-            made.append(Kernels(seed))
-        elif n_neighbors is not None:
-            made.append(Neighbors(n_neighbors, seed))
+        elif entry in makers:
+            made.append(makers[entry]())
     if not made:
         raise ValueError(
             "Got committee=['neighbors'] and n_neighbors=None, which leaves no member. Set "
@@ -306,8 +318,11 @@ def _made(
     return made
 
 
-def _threads_of(member: Member) -> AbstractContextManager[None]:
+def _threads_of(member: Member) -> AbstractContextManager[Any]:
     """Let members compute on one thread, but for nets, which go by their size, and own models."""
+    if isinstance(member, OutOfFold) and member.one_thread:
+        limited: AbstractContextManager[Any] = threadpool_limits(1, user_api="openmp")
+        return limited
     return nullcontext() if isinstance(member, HalfNets | OutOfFold) else one_thread()
 
 

@@ -6,9 +6,15 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 
@@ -41,6 +47,11 @@ _VOTES_OF_A_MODEL = 100
 # Of that many rows, drawn at random, neighbors are looked for.
 _REFERENCE = 20_000
 _FOLDS = 5
+# Boosted trees have few leaves, since many learn wrong labels, and see few values of a column.
+_STEPS, _LEAVES, _BINS, _BOOSTED_FOLDS = 100, 15, 63, 3
+# A step of boosting grows a tree a class. Beyond so many trees times columns, boosting would take
+# longer than all other members.
+_MOST_BOOSTED = 400
 # Neighbors that have no weight at all do not vote.
 _FEWEST_VOTES = 1e-12
 
@@ -293,20 +304,30 @@ class HalfNets:
 
 
 class OutOfFold(_OutOfSample):
-    """Any scikit-learn model or skorch net, trained without each fifth of the rows."""
+    """Any scikit-learn model or skorch net, trained without each of some folds of the rows."""
 
-    def __init__(self, name: str, estimator: Any, checkpoints: int | str, seed: int) -> None:
-        self.names = [name]
+    def __init__(
+        self,
+        name: str,
+        estimator: Any,
+        checkpoints: int | str,
+        seed: int,
+        *,
+        n_folds: int = _FOLDS,
+        one_thread: bool = False,
+    ) -> None:
+        self.names, self.one_thread = [name], one_thread
         self.estimator, self._checkpoints, self._seed = estimator, checkpoints, seed
+        self._n_folds = n_folds
 
     def fit(self, rows: Seen, targets: Targets) -> NDArray[np.float64]:
-        """Train on four of five parts and predict the other."""
+        """Train on all parts but one and predict that one."""
         self._targets = targets
         strata = targets.values if targets.kind == "classes" else np.zeros(len(rows))
         fit = self._fit_net if is_net(self.estimator) else self._fit_model
         self._models = []
         found = np.zeros(targets.columns.shape)
-        for train, held in told("folds", _folds(strata, _FOLDS, self._seed)):
+        for train, held in told("folds", _folds(strata, self._n_folds, self._seed)):
             self._models.append(fit(rows, train))
             found[held] = self._ask(self._models[-1], rows, held)
         return self._outputs(found)
@@ -347,6 +368,34 @@ class OutOfFold(_OutOfSample):
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
         return self._targets.as_outputs(found, _VOTES_OF_A_MODEL)[np.newaxis]
+
+
+def boosted(X: Any, targets: Targets, checkpoints: int | str, seed: int) -> OutOfFold:
+    """Make boosted trees for classes or one number."""
+    if not _can_boost(X, targets):
+        raise ValueError(
+            "Got 'boosted' in committee, but boosted trees take dense rows, and one class or one "
+            "number a row. Leave them out."
+        )
+    classifies = targets.kind == "classes"
+    kind = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+    model = kind(max_iter=_STEPS, max_leaf_nodes=_LEAVES, max_bins=_BINS)
+    folds: Any = {"n_folds": _BOOSTED_FOLDS, "one_thread": True}
+    return OutOfFold("boosted", model, checkpoints, seed, **folds)
+
+
+def boosts_cheaply(X: Any, targets: Targets) -> bool:
+    """Tell whether boosted trees take no longer than all other members."""
+    if X.ndim != 2 or not _can_boost(X, targets):
+        return False
+    n_classes = 1 if targets.kind == "numbers" else int(targets.values.max()) + 1
+    n_trees = 1 if n_classes == 2 else n_classes
+    return n_trees * int(X.shape[1]) <= _MOST_BOOSTED
+
+
+def _can_boost(X: Any, targets: Targets) -> bool:
+    one_column = targets.kind == "classes" or targets.columns.shape[1] == 1
+    return one_column and targets.kind != "labels" and not issparse(X)
 
 
 def _ask_net(
