@@ -1,11 +1,9 @@
 """What is odd about the columns of a table."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from skinfluence.display._optional import load_pandas
 from skinfluence.report._reading import Table
 
 # A column with few values that tells so many rows' classes, where not all are of one, leaks them.
@@ -44,12 +42,6 @@ def columns_in(
             note = "nearly tells the target by itself: does it hold it?"
         found.append(Column(name, str(typed.dtype), int(typed.isna().sum()), n_distinct, note))
     return found
-
-
-def holds_words(column: Any) -> bool:
-    """Tell words or categories from numbers, booleans and dates."""
-    types = load_pandas("audit").api.types
-    return not (types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column))
 
 
 def _is_prose(texts: list[str]) -> bool:

@@ -33,6 +33,7 @@ from skinfluence.exceptions import LeakyFeaturesWarning
 from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
 from skinfluence.nets._trained_net import train_net
+from skinfluence.outlier.committee._committee import ALWAYS
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._kernels import (
     WIDTHS,
@@ -40,7 +41,14 @@ from skinfluence.outlier.committee._kernels import (
     draw_landmarks,
     median_distance,
 )
-from skinfluence.outlier.committee._members import Forest, Kernels, Neighbors, OutOfFold, Targets
+from skinfluence.outlier.committee._members import (
+    Forest,
+    Kernels,
+    Neighbors,
+    OutOfFold,
+    Targets,
+    boosts_cheaply,
+)
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
@@ -289,6 +297,44 @@ def test_neighbors_of_many_rows_are_looked_for_among_some(monkeypatch):
     found = member.fit(seen(X), Targets(Y, "classes"))
     assert found.shape == (1, len(X), 3)
     assert (found[0].argmax(1) == Y).mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "targets", "joins"),
+    [
+        (400, Targets(np.arange(6) % 2, "classes"), True),
+        (401, Targets(np.arange(6) % 2, "classes"), False),
+        (100, Targets(np.arange(6) % 4, "classes"), True),
+        (101, Targets(np.arange(6) % 4, "classes"), False),
+        (400, Targets(np.zeros((6, 1)), "numbers"), True),
+        (2, Targets(np.zeros((6, 2)), "numbers"), False),
+        (2, Targets(np.zeros((6, 2)), "labels"), False),
+    ],
+)
+def test_boosted_trees_join_where_they_are_not_dear(n_columns, targets, joins):
+    assert boosts_cheaply(np.zeros((6, n_columns)), targets) == joins
+    assert not boosts_cheaply(sparse.csr_array((6, n_columns)), targets)
+    assert not boosts_cheaply(np.zeros((6, 1, 2, 2)), targets)
+
+
+def test_boosted_trees_find_what_needs_few_columns_of_many():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(600, 60))
+    truth = ((np.abs(table[:, 0]) < 0.7) | (table[:, 1] > 1)).astype(int)
+    labels, is_noisy = make_noisy_labels(truth, rate=0.1, random_state=0)
+    method = OutlierGradientDetector(random_state=0).fit(table, labels)
+    assert method.committee_.weights["boosted"] > 0.1
+    without = OutlierGradientDetector(committee=[*ALWAYS], random_state=0).fit(table, labels)
+    found, lost = (roc_auc_score(is_noisy, m.detrimentality_) for m in (method, without))
+    assert found > 0.98 > 0.97 > lost
+
+
+def test_boosted_trees_that_cannot_be_grown_are_refused():
+    method = OutlierGradientDetector(committee=["boosted"])
+    with pytest.raises(ValueError, match=r"'boosted' in committee.*one class or one number"):
+        method.fit(X, np.column_stack([Y == 0, Y == 1]).astype(int))
+    with pytest.raises(ValueError, match=r"'boosted' in committee.*dense rows"):
+        method.fit(sparse.csr_array(X), Y)
 
 
 def test_out_of_fold_models_never_saw_the_row():
