@@ -1,0 +1,1 @@
+"""What of the papers' claims holds on a small machine: a module a claim, each its own command."""
