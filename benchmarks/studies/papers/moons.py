@@ -214,7 +214,9 @@ def main():
     before, results = run(range(options.seeds), options.width, options.noise)
     print(f"width {options.width}, noise {options.noise:g}, {options.seeds} seeds; ", end="")
     print(f"test accuracy on all rows {before.mean():.1%}\n")
-    print("| removed by | hits of 20 | detection accuracy | test accuracy | points gained |")
+    columns = ("hits of 20", "detection accuracy", "test accuracy", "points gained")
+    width = f"width {options.width}"  # tells the columns of two runs apart
+    print("| removed by | " + " | ".join(f"{column}, {width}" for column in columns) + " |")
     print("|---|---|---|---|---|")
     for (name, budget), (hits, after) in results.items():
         if budget == TABLE_BUDGET or name.startswith("oracle,"):
@@ -223,7 +225,7 @@ def main():
             print(f"| {name} | {hits.mean():.1f} | {right:.1%} | {after.mean():.1%} | ", end="")
             print(f"{interval(after - before)} |")
     print("\nBy budget, points gained over all rows:\n")
-    print("| removed by | " + " | ".join(f"{budget:.1%}" for budget in BUDGETS) + " |")
+    print("| removed by | " + " | ".join(f"{b:.1%}, {width}" for b in BUDGETS) + " |")
     print("|" + "---|" * (1 + len(BUDGETS)))
     for name in SWEPT:
         gains = [interval(results[name, budget][1] - before) for budget in BUDGETS]

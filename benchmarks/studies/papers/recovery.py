@@ -3,9 +3,10 @@
     python -m benchmarks.studies.papers.recovery --data DIR [--seeds 3]
 
 3,000 rows of mnist10k, of which a tenth get another label: of the wrong classes the one that a net
-trained on the clean labels finds likeliest, as in TracIn's experiment, or any. The default perceptron by SGD with momentum for 20 epochs at a rate that falls by ten after
-epoch 14; TracIn takes 5 checkpoints with their rates, influence functions the last state, the
-CG-score no net. Means over seeds, with random and oracle controls.
+trained on the clean labels finds likeliest, as in TracIn's experiment, or any. The default
+perceptron by SGD with momentum for 20 epochs at a rate that falls by ten after epoch 14; TracIn
+takes 5 checkpoints with their rates, influence functions the last state, the CG-score no net. Means
+over seeds, with random and oracle controls.
 """
 
 import argparse
@@ -25,7 +26,6 @@ from skinfluence import (
     LossScore,
     OutlierGradientDetector,
     RandomScore,
-    SelfConfidence,
     TraceRecorder,
     TracIn,
 )
@@ -72,7 +72,6 @@ def scores_of(X, y, is_noisy, seed):
         "loss at the end": LossScore(net),
         "loss, mean of 5 checkpoints": LossScore(net, checkpoints=5),
         "CG-score": ComplexityGap(random_state=seed),
-        "self-confidence, 5 folds": SelfConfidence(cv=5, random_state=seed),
         "committee (our default)": OutlierGradientDetector(random_state=seed),
         "random": RandomScore(random_state=seed),
     }
