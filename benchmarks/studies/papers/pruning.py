@@ -4,7 +4,7 @@
 
 2,000 clean rows of mnist10k, the default perceptron trained again from the same initial parameters
 on what is kept, 4,000 test rows. Differences from all rows in points of accuracy, with 95 %
-intervals over paired seeds. The loss of nets that did not see the row (5 folds) prunes alike.
+intervals over paired seeds.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from benchmarks.data import add_data_argument, clean_table
 from benchmarks.studies.cleaning import interval
-from skinfluence import ComplexityGap, SelfConfidence
+from skinfluence import ComplexityGap
 from skinfluence.nets import default_net
 
 N_TRAIN, N_TEST = 2000, 4000
@@ -29,11 +29,9 @@ def one_seed(X, y, seed):
     train, test = rows[:N_TRAIN], rows[N_TRAIN : N_TRAIN + N_TEST]
     net = default_net(X[train], y[train], random_state=seed)
     gap = ComplexityGap(random_state=seed).fit(X[train], y[train]).detrimentality_
-    doubt = SelfConfidence(net, cv=5, random_state=seed).fit(X[train], y[train]).detrimentality_
     orders = {
         "lowest CG-score": gap,
         "highest CG-score": -gap,
-        "highest self-confidence, 5 folds": doubt,
         "random": np.random.default_rng([seed, 1]).random(N_TRAIN),
     }
 

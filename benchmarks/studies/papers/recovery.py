@@ -101,7 +101,9 @@ def main():
         print(
             f"\n{kind}, {options.seeds} seeds: share of the flips in the first part of the rows\n"
         )
-        print("| ranking | " + " | ".join(f"{part:.0%}" for part in PARTS) + " | AUROC |")
+        title = kind.split()[0]  # tells the columns of the two tables apart
+        parts = " | ".join(f"first {part:.0%}, {title}" for part in PARTS)
+        print(f"| ranking | {parts} | AUROC, {title} |")
         print("|" + "---|" * (2 + len(PARTS)))
         for name, runs in found.items():
             *shares, auroc = np.mean(runs, axis=0)
