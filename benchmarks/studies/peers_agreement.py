@@ -4,7 +4,8 @@
 
 Three small nets in float64, trained here by plain SGD at a rate that falls: a perceptron (tanh) and
 a convolutional net (ReLU) on 150 digits, a tenth of them flipped, a perceptron on 150 rows of
-diabetes; 30 other rows are the queries. Every peer that is installed gets the states and rates of
+diabetes; 30 other rows are the queries. captum and dattri come with the bench extra; kronfluence
+does not, because it brings torchvision. Every peer that is installed gets the states and rates of
 our trace and computes what it says it computes. Two differences a line: the largest one over the
 largest score, and the largest one relative to the score it is of. The second table holds settings
 under which a peer computes something else than its name says, and approximations.

@@ -7,15 +7,12 @@ on what is kept, 4,000 test rows. Differences from all rows in points of accurac
 intervals over paired seeds.
 """
 
-import argparse
-import warnings
-
 import numpy as np
-import torch
 from sklearn.base import clone
 
-from benchmarks.data import add_data_argument, clean_table
+from benchmarks.data import clean_table
 from benchmarks.studies.cleaning import interval
+from benchmarks.studies.papers import options_of
 from skinfluence import ComplexityGap
 from skinfluence.nets import default_net
 
@@ -45,12 +42,7 @@ def one_seed(X, y, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_data_argument(parser)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    options = options_of(__doc__, 3)
     X, y = clean_table("mnist10k", options.data)
     runs = [one_seed(X / 255, y.astype(np.int64), seed) for seed in range(options.seeds)]
     before = np.array([run[0] for run in runs])

@@ -9,17 +9,14 @@ takes 5 checkpoints with their rates, influence functions the last state, the CG
 over seeds, with random and oracle controls.
 """
 
-import argparse
-import warnings
-
 import numpy as np
-import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import StepLR
 
-from benchmarks.data import add_data_argument, clean_table
+from benchmarks.data import clean_table
+from benchmarks.studies.papers import options_of
 from skinfluence import (
     ComplexityGap,
     InfluenceFunction,
@@ -80,12 +77,7 @@ def scores_of(X, y, is_noisy, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_data_argument(parser)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    options = options_of(__doc__, 3)
     X_all, y_all = clean_table("mnist10k", options.data)
     X_all, y_all = X_all / 255, y_all.astype(np.int64)
     for kind in ("likeliest wrong class", "any other class"):
