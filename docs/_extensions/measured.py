@@ -27,7 +27,7 @@ def figure(file, row, column):
         elif not header:
             header = cells(line)
         elif cells(line)[0] == row and column in header:
-            return re.match(r"[+-]?[\d.]+", cells(line)[header.index(column)])[0]
+            return re.match(r"[+-]?[\d.]+(e-?\d+)?", cells(line)[header.index(column)])[0]
     raise ValueError(f"{file} has no table with a row {row!r} and a column {column!r}")
 
 
