@@ -40,7 +40,7 @@ from skinfluence.trace._needs import TraceNeeds
 
 # Beside the outputs of the other members, by name.
 OF_NETS = ("halves", "all", "area under the margin")
-DEFAULT = "points weighted, net on all (default)"
+DEFAULT = "points weighted, both (default)"
 RIVALS = (
     *("area under the margin", "EL2N, mean", "loss, mean", "normalized margin, mean"),
     *("forest out of bag, confidence", "forest out of bag, margin"),

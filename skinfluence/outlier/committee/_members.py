@@ -240,10 +240,10 @@ class Perceptrons(_OutOfSample):
 class HalfNets:
     """The default net on each half of the rows, to judge the other, and on all of them.
 
-    Images are learnt from many rows, and slowly by heart: early in the training, a net on all of
-    them says more of a row than one on half of them, though it has seen the row. How early is what
-    the halves tell: points of the training are weighted so that they make the labels of the other
-    half likeliest. Rows are judged by the net on all of them, with the weights of the halves.
+    Images are learnt from many rows, and slowly by heart: along the training, a net on all of them
+    says more of a row than one on half of them, though it has seen the row. Which points of the
+    training count is what the halves tell: points are weighted so that they make the labels of the
+    other half likeliest. The weight is that of the halves; rows are judged by both.
     """
 
     def __init__(self, checkpoints: int | str, seed: int) -> None:
@@ -268,7 +268,7 @@ class HalfNets:
 
     def judge(self, out_of_sample: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give the outputs by which training rows are judged."""
-        return self._in_sample
+        return (out_of_sample + self._in_sample) / 2
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows by all three."""
