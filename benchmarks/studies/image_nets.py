@@ -34,12 +34,10 @@ from skinfluence.methods._pool import Pool
 from skinfluence.outlier.committee import _members
 from skinfluence.outlier.committee._committee import BUILT_IN, _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
-from skinfluence.outlier.committee._members import HalfNets, Targets
+from skinfluence.outlier.committee._members import _VOTES_OF_A_MODEL, HalfNets, Targets
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
 
-# Beside the outputs of the other members, by name.
-OF_NETS = ("halves", "all", "area under the margin")
 DEFAULT = "points weighted, both (default)"
 RIVALS = (
     *("area under the margin", "EL2N, mean", "loss, mean", "normalized margin, mean"),
@@ -82,11 +80,9 @@ def scores(found):
     for kind, values in suspicion(forest, codes).items():
         own[f"forest out of bag, {kind}"] = values
 
-    as_outputs = Targets(codes, "classes").as_outputs
-    alike = {
-        who: as_outputs(found[who].mean(0), _members._VOTES_OF_A_MODEL) for who in ("halves", "all")
-    }
-    points = {who: as_outputs(found[who], _members._VOTES_OF_A_MODEL) for who in ("halves", "all")}
+    as_outputs = partial(Targets(codes, "classes").as_outputs, n_votes=_VOTES_OF_A_MODEL)
+    alike = {who: as_outputs(found[who].mean(0)) for who in ("halves", "all")}
+    points = {who: as_outputs(found[who]) for who in ("halves", "all")}
     of_points = Pool.fit(points["halves"], codes, "classes")
     weighted = {who: of_points.added(outputs) for who, outputs in points.items()}
 
