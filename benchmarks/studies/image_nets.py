@@ -35,6 +35,7 @@ from skinfluence.outlier.committee import _members
 from skinfluence.outlier.committee._committee import BUILT_IN, _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import _VOTES_OF_A_MODEL, HalfNets, Targets
+from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
 
@@ -51,6 +52,7 @@ def member_outputs(problem, seed):
     codes = np.unique(problem.y, return_inverse=True)[1]
     targets, kept = Targets(codes, "classes"), {"codes": codes}
     recorded = partial(TraceNeeds, logits=True)
+    seed = draw_seeds(seed, 1)[0]  # as the estimator does with its random_state
     with one_thread(), mock.patch.object(_members, "TraceNeeds", recorded):
         seen = Seen(problem.X, InputViews(problem.X, seed))
         for member in _made(BUILT_IN, problem.X, OWN.checkpoints, OWN.n_neighbors, seed):
