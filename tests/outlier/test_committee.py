@@ -470,7 +470,7 @@ def test_points_of_a_training_on_images_count_by_what_halves_say_of_each_other(
     targets = Targets(Y, "classes")
     points = Pool.fit(targets.as_outputs(of_halves, _members._VOTES_OF_A_MODEL), Y, "classes")
     assert points.weights.min() >= 0
-    added = points.added(targets.as_outputs(of_halves, _members._TREES)) / 2
+    added = points.added(targets.as_outputs(of_halves, _members._VOTES_OF_A_MODEL)) / 2
     for weight, point in zip(points.weights, on_all.trace.evenly_spaced(3), strict=True):
         outputs = targets.as_outputs(
             on_all.probabilities_at(images, [point.state]), _members._VOTES_OF_A_MODEL
