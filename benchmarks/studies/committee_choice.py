@@ -57,12 +57,12 @@ def member_outputs(problem, seed):
     return {"codes": codes, **dict(zip(names, outputs.astype(np.float32), strict=True))}
 
 
-def kept_outputs(cell, seed, data, folder):
+def kept_outputs(cell, seed, data, folder, make=member_outputs):
     """Read or make what the members say of one set, and which of its rows are wrong."""
     file = folder / f"{', '.join(cell).replace(' %', '')}, {seed}.npz"
     if not file.exists():
         problem = load(*cell, seed, data)
-        outputs = member_outputs(problem, seed)
+        outputs = make(problem, seed)
         outputs |= {"is_error": problem.is_error, "scored": problem.scored}
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(file, **outputs)

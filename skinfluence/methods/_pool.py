@@ -48,10 +48,14 @@ class Pool:
 
     def predict(self, outputs: np.ndarray) -> NDArray[np.float64]:
         """Pool outputs: probabilities, or numbers, (n_rows, n_outputs)."""
-        pooled = np.tensordot(self.weights, _centered(outputs, self.kind), 1)
+        pooled = self.added(outputs)
         if self.kind == "numbers":
-            return np.asarray(pooled)
+            return pooled
         return np.asarray(softmax(pooled, axis=1) if self.kind == "classes" else expit(pooled))
+
+    def added(self, outputs: np.ndarray) -> NDArray[np.float64]:
+        """Add up outputs, on the scale that they have: (n_rows, n_outputs)."""
+        return np.asarray(np.tensordot(self.weights, _centered(outputs, self.kind), 1))
 
 
 def _centered(outputs: np.ndarray, kind: str) -> np.ndarray:

@@ -97,7 +97,8 @@ class OutlierGradientDetector(WeightedDetrimentality):
         last layer, and this cannot be set.
     checkpoints : "last", "all" or int, default=10
         Take the mean gradient over these points of the training; see `GradientEmbedding`. Of a
-        committee, the mean prediction of the perceptrons, or of the nets among its members.
+        committee, the mean prediction of the perceptrons, or of the nets among its members; of
+        images, points are weighted by how likely labels are to nets that did not see them.
     normalize : {None, "activations", "gradient"}, default="activations"
         Scale layer inputs or gradients at every checkpoint; see `GradientEmbedding`. It cannot be
         set with a committee.

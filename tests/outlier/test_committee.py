@@ -31,8 +31,10 @@ from skinfluence import (
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.exceptions import LeakyFeaturesWarning
 from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
+from skinfluence.nets import _default
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
 from skinfluence.nets._trained_net import train_net
+from skinfluence.outlier.committee import _members
 from skinfluence.outlier.committee._committee import ALWAYS
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._kernels import (
@@ -326,7 +328,8 @@ def test_boosted_trees_find_what_needs_few_columns_of_many():
     assert method.committee_.weights["boosted"] > 0.1
     without = OutlierGradientDetector(committee=[*ALWAYS], random_state=0).fit(table, labels)
     found, lost = (roc_auc_score(is_noisy, m.detrimentality_) for m in (method, without))
-    assert found > 0.98 > 0.97 > lost
+    assert found > 0.98
+    assert lost < 0.97
 
 
 def test_boosted_trees_that_cannot_be_grown_are_refused():
@@ -494,6 +497,38 @@ def test_images_get_nets_of_their_own(brief_nets):
     assert set(method.committee_.weights) >= {"nets", "forest", "neighbors", "linear"}
     assert len(method.net_) == len(method.trace_) == 3
     assert method.score_detrimentality(images[:4], Y[:4]).shape == (4,)
+
+
+@pytest.mark.parametrize("checkpoints", [3, "all"])
+def test_points_of_a_training_on_images_count_by_what_halves_say_of_each_other(
+    brief_nets, monkeypatch, checkpoints
+):
+    images = X[:, :, np.newaxis, np.newaxis] * np.ones((1, 1, 6, 6), dtype=np.float32)
+    # so that halves take more epochs than all rows, and points of the training must be matched
+    monkeypatch.setattr(_default, "_MAX_EPOCHS", 5)
+    monkeypatch.setattr(_default, "_STEPS", 5)
+    method = fitted(images, Y, committee=["perceptrons"], checkpoints=checkpoints)
+    committee = method.committee_
+    (member,) = committee._members
+    first, _, on_all = member.trained
+    assert (len(first.net.history), len(on_all.net.history)) == (5, 3)
+    _, of_halves = committee.along_training(images, np.arange(len(Y)))
+    assert len(of_halves) == 3
+    targets = Targets(Y, "classes")
+    points = Pool.fit(targets.as_outputs(of_halves, _members._VOTES_OF_A_MODEL), Y, "classes")
+    assert points.weights.min() >= 0
+    added = points.added(targets.as_outputs(of_halves, _members._VOTES_OF_A_MODEL)) / 2
+    for weight, point in zip(points.weights, on_all.trace.evenly_spaced(3), strict=True):
+        outputs = targets.as_outputs(
+            on_all.probabilities_at(images, [point.state]), _members._VOTES_OF_A_MODEL
+        )
+        added += weight * (outputs - outputs.mean(1, keepdims=True)) / 2
+    np.testing.assert_allclose(committee.judged, committee._pool.predict(added[None]), atol=1e-6)
+    new = np.mean([member._along(net, images[:4]) for net in member.trained], axis=0)
+    expected = committee._pool.predict(
+        points.added(targets.as_outputs(new, _members._VOTES_OF_A_MODEL))[np.newaxis]
+    )
+    np.testing.assert_allclose(committee.pooled(images[:4]), expected, atol=1e-6)
 
 
 def test_members_and_models_of_ones_own():

@@ -19,6 +19,7 @@ from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 
 from skinfluence.gradients._skorch import is_net
+from skinfluence.methods._pool import Pool
 from skinfluence.nets._stacked import PerceptronCommittee
 from skinfluence.nets._trained_net import TrainedNet, train_net
 from skinfluence.nets._weights import weight_parameters
@@ -35,7 +36,7 @@ from skinfluence.rows._progress import told
 from skinfluence.rows._rows import Rows
 from skinfluence.rows._seeds import seeded, seeded_clone
 from skinfluence.trace._needs import TraceNeeds
-from skinfluence.trace._training_trace import State
+from skinfluence.trace._training_trace import Checkpoint, State
 
 # Trees that each draw half of the rows cost half as much, and more of them judge a row.
 _TREES = 200
@@ -84,7 +85,7 @@ class Targets:
         if self.kind == "numbers":
             return np.asarray(predicted)
         # one more vote, for all alike, so that no probability is zero
-        share = 1 / predicted.shape[1] if self.kind == "classes" else 0.5
+        share = 1 / predicted.shape[-1] if self.kind == "classes" else 0.5
         smooth = (np.clip(predicted, 0, 1) * n_votes + share) / (n_votes + 1)
         if self.kind == "classes":
             return np.asarray(np.log(smooth))
@@ -248,11 +249,12 @@ class Perceptrons(_OutOfSample):
 
 
 class HalfNets:
-    """The default net on all rows, and on each half of them to judge the other.
+    """The default net on each half of the rows, to judge the other, and on all of them.
 
     Images are learnt from many rows, and slowly by heart: along the training, a net on all of them
-    says more of a row than one on half of them, though it has seen the row. The weight is that of
-    the halves; rows are judged by both.
+    says more of a row than one on half of them, though it has seen the row. Which points of the
+    training count is what the halves tell: points are weighted so that they make the labels of the
+    other half likeliest. The weight is that of the halves; rows are judged by both.
     """
 
     def __init__(self, checkpoints: int | str, seed: int) -> None:
@@ -265,13 +267,14 @@ class HalfNets:
         self._targets = targets
         strata = targets.values if targets.kind == "classes" else np.zeros(len(rows))
         given, needs = targets.beside(rows), TraceNeeds(frozenset({self._checkpoints}))
-        found = np.empty(targets.columns.shape)
         self._halves = _folds(strata, 2, self._seed)
-        for train, held in told("halves", self._halves):
+        for train, _ in told("halves", self._halves):
             self.trained.append(train_net(None, given.part(train), self._seed, needs=needs))
-            found[held] = _ask_net(self.trained[-1], rows.given[held], targets)
         self.trained.append(train_net(None, given, self._seed, needs=needs))
-        self._in_sample = self._outputs(_ask_net(self.trained[-1], rows.given, targets))
+        found = self._out_of_sample(rows, np.arange(len(rows)))
+        outputs = targets.as_outputs(found, _VOTES_OF_A_MODEL)
+        self._points = Pool.fit(outputs, targets.values, targets.kind, targets.weights)
+        self._in_sample = self._outputs(self._along(self.trained[-1], rows.given))
         return self._outputs(found)
 
     def judge(self, out_of_sample: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -280,27 +283,41 @@ class HalfNets:
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows by all three."""
-        found = [_ask_net(net, rows.given, self._targets) for net in self.trained]
+        found = [self._along(net, rows.given) for net in self.trained]
         return self._outputs(np.mean(found, axis=0))
 
     def along_training(
         self, rows: Seen, some: NDArray[np.intp]
     ) -> tuple[list[int], NDArray[np.float64]]:
         """Predict some training rows by the net of the other half, after epochs recorded."""
-        traces = [one.trace for one in self.trained[:2]]
-        epochs = [[point.epoch for point in trace.checkpoints] for trace in traces if trace]
-        n_points = min(map(len, epochs))  # halves that differ by a row may differ by an epoch
+        epochs = [point.epoch for point in self._checkpoints_of(self.trained[0])]
+        return epochs, self._out_of_sample(rows, some)
+
+    def _out_of_sample(self, rows: Seen, some: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Predict rows, which are those training rows, by the other half: a part a point."""
+        n_points = len(self._checkpoints_of(self.trained[0]))
         found = np.empty((n_points, len(rows), self._targets.columns.shape[1]))
-        for trained, trace, (_, held) in zip(self.trained[:2], traces, self._halves, strict=True):
+        for trained, (_, held) in zip(self.trained[:2], self._halves, strict=True):
             mine = np.flatnonzero(np.isin(some, held))
-            assert trace is not None
-            for number, point in enumerate(trace.checkpoints[:n_points] if len(mine) else []):
-                at: list[State | None] = [point.state]
-                found[number, mine] = _ask_net(trained, rows.given[mine], self._targets, at)
-        return epochs[0][:n_points], found
+            if len(mine):
+                found[:, mine] = self._along(trained, rows.given[mine])
+        return found
+
+    def _along(self, trained: TrainedNet, X: Any) -> NDArray[np.float64]:
+        """Predict rows at every point of the training: (n_points, n_rows, n_outputs)."""
+        points = self._checkpoints_of(trained)
+        return np.stack([_ask_net(trained, X, self._targets, [p.state]) for p in points])
+
+    def _checkpoints_of(self, trained: TrainedNet) -> list[Checkpoint]:
+        """Give as many points of one training as of the others; of numbers, its end alone."""
+        traces = [each.trace for each in self.trained]
+        n_points = min(len(trace.checkpoints) for trace in traces if trace)
+        assert trained.trace is not None
+        by_the_end = self._targets.kind != "classes"
+        return trained.trace.evenly_spaced("last" if by_the_end else n_points)
 
     def _outputs(self, found: np.ndarray) -> NDArray[np.float64]:
-        return self._targets.as_outputs(found, _VOTES_OF_A_MODEL)[np.newaxis]
+        return self._points.added(self._targets.as_outputs(found, _VOTES_OF_A_MODEL))[np.newaxis]
 
 
 class OutOfFold(_OutOfSample):
