@@ -35,7 +35,7 @@ rng = np.random.default_rng(0)
 
 
 def tokens(prompts, answers):
-    """Number the characters; those of prompts are nothing to predict."""
+    """Make numbers of characters; those of prompts are nothing to predict."""
     ids, due = np.zeros((2, len(prompts), LENGTH), dtype=int)
     due -= 100
     for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
@@ -107,9 +107,9 @@ print(f"of the 20 first, {(first == asked[:, None]).mean():.0%} are samples of t
 # %%
 # All questions against all samples
 # ---------------------------------
-# The method is not told of the tasks, and yet they show: a question owes its answer to samples of its
-# own task. Where others helped too, they have something to teach: "first", "vowel" and "twice" all
-# begin with the word's first letter, while "upper" writes characters that no other task has.
+# The method is not told of the tasks, and yet they show: a question owes its answer to samples of
+# its own task. Where others helped too, they have something to teach: "first", "vowel" and "twice"
+# all begin with the word's first letter, while "upper" writes characters that no other task has.
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 limit = np.quantile(np.abs(scores), 0.99)
 image = ax.imshow(scores, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, interpolation="none")

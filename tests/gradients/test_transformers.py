@@ -71,6 +71,13 @@ def test_bert_with_lora_as_each_text_alone(dtype):
     assert_as_alone(net, X, y, "all", RELATIVE[dtype])
 
 
+@pytest.mark.slow
+def test_minilm_with_lora_as_each_text_alone():
+    X, y = tokens(5), np.arange(5) % 3
+    net = text_classifier(text_nets.minilm(), text_nets.lora())
+    assert_as_alone(net, X, y, ["*lora_*", "output"], 1e-10)
+
+
 def test_bert_whole_as_each_text_alone():
     X, y = tokens(8), np.arange(8) % 3
     net = text_classifier(text_nets.bert())
