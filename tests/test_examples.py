@@ -21,9 +21,10 @@ ENDS = {
     "plot_monitoring.py": r"20% wrong labels: [23]\d% marked, with (9\d|100)%",
     "plot_quickstart.py": r"committee \(default\) +(0\.9|1\.0)",
     "plot_reviews.py": r"of the 10 wrong marks, (9|10) are among the first 20",
+    "plot_taught_answer.py": r"of the 20 first, [678]\d% are samples of the question's task$",
     "plot_regression.py": r"cleaned against random removal: \+0\.\d+ \+- 0\.\d+$",
 }
-NEEDS = {"plot_imblearn.py": "imblearn"}
+NEEDS = {"plot_imblearn.py": "imblearn", "plot_taught_answer.py": "transformers"}
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 # Runs an example as a script and keeps the pictures that it left open.
 RUN = """

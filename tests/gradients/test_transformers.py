@@ -13,6 +13,7 @@ from skinfluence.gradients import (
 from skinfluence.gradients._passes import start
 from skinfluence.gradients._projection import Projection
 from skinfluence.gradients._readings import InnerProduct, Kept, Projected
+from skinfluence.gradients._skorch import net_loss_of
 from tests._shared import text_nets
 from tests._shared.text_nets import (
     causal_net,
@@ -68,6 +69,13 @@ def test_bert_with_lora_as_each_text_alone(dtype):
     some = assert_as_alone(net, X, y, ["*lora_*"], RELATIVE[dtype])
     assert some.shape[1] == 2 * 2 * 2 * (8 * 2)  # layers, query and value, A and B
     assert_as_alone(net, X, y, "all", RELATIVE[dtype])
+
+
+@pytest.mark.slow
+def test_minilm_with_lora_as_each_text_alone():
+    X, y = tokens(5), np.arange(5) % 3
+    net = text_classifier(text_nets.minilm(), text_nets.lora())
+    assert_as_alone(net, X, y, ["*lora_*", "output"], 1e-10)
 
 
 def test_bert_whole_as_each_text_alone():
@@ -175,3 +183,19 @@ def test_a_loss_that_averages_over_the_tokens_of_a_batch_is_told():
         found = per_sample_gradients(net, X, to_predict(X))
     expected = per_sample_gradients(causal_net(text_nets.gpt, torch.float32), X, to_predict(X))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_look_at_one_row_is_no_part_of_a_pass():
+    # at other parameters, a loss that is computed row by row first asks the net for one row, amid
+    # the hooks of the pass; with padding, so that the model's mask must be of that row alone
+    X = tokens(9)
+    order = np.argsort(X["attention_mask"].sum(1), kind="stable")
+    X = {name: values[order] for name, values in X.items()}
+    y = to_predict(X)
+    net = causal_net(text_nets.gpt)
+    loop, batches, _ = start(net, X, y, layers="all", batch_size=9)
+    there = loop.at(net_loss_of(net))
+    kept = next(there.batches(batches, Kept()))
+    assert set(there.strategy.values()) == {"factored"}
+    found = torch.cat([kept[layer.name].dense() for layer in there.layers], 1).numpy()
+    np.testing.assert_allclose(found, gradients_alone(net, X, y, all_names(net)), atol=1e-10)

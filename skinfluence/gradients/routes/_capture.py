@@ -184,7 +184,8 @@ class Recorder:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
         ) -> Tensor | None:
-            if self._calls is None:  # a pass of another route
+            # a pass of another route, or one to look at, which no gradient flows through
+            if self._calls is None or not torch.is_grad_enabled():
                 return None
             a = (args[0] if args else kwargs["input"]).detach()
             spread = self._spreads and _is_one_for_all(module, a, self._rows)
