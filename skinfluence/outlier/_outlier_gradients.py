@@ -76,10 +76,10 @@ class OutlierGradientDetector(WeightedDetrimentality):
         "neighbors" (the nearest other rows), "kernels" (kernel machines, three of Gaussian
         kernels and a linear one; given the penalty, each row is left out exactly) and, of dense
         tables with few classes and columns, where they take no longer than the others, "boosted"
-        (boosted trees, trained three times without a third of the rows). A list names some of them
-        and adds models of your own, as (name, estimator): scikit-learn classifiers with
-        `predict_proba`, regressors, or skorch nets of either kind, trained five times without a
-        fifth of the rows. None trains one default net on all rows.
+        (boosted trees, trained without each of three folds of the rows, or five of many rows). A
+        list names some of them and adds models of your own, as (name, estimator): scikit-learn
+        classifiers with `predict_proba`, regressors, or skorch nets of either kind, trained five
+        times without a fifth of the rows. None trains one default net on all rows.
     contamination : float, default=0.1
         Share of the training rows, in (0, 0.5], that `labels_` marks, however many are wrong.
         It does not change the scores. The detector's own contamination counts for nothing here.

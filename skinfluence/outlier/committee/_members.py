@@ -48,8 +48,10 @@ _VOTES_OF_A_MODEL = 100
 # Of that many rows, drawn at random, neighbors are looked for.
 _REFERENCE = 20_000
 _FOLDS = 5
-# Boosted trees have few leaves, since many learn wrong labels, and see few values of a column.
-_STEPS, _LEAVES, _BINS, _BOOSTED_FOLDS = 100, 15, 63, 3
+# Of few rows, boosted trees have few leaves, since many learn wrong labels, and see few values of a
+# column, which costs less; of many rows, they are scikit-learn's.
+_FEW_ROWS = 10_000
+_STEPS, _LEAVES, _BINS, _FEW_FOLDS = 100, 15, 63, 3
 # A step of boosting grows a tree a class. Beyond so many trees times columns, boosting would take
 # longer than all other members.
 _MOST_BOOSTED = 400
@@ -396,9 +398,10 @@ def boosted(X: Any, targets: Targets, checkpoints: int | str, seed: int) -> OutO
         )
     classifies = targets.kind == "classes"
     kind = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
-    model = kind(max_iter=_STEPS, max_leaf_nodes=_LEAVES, max_bins=_BINS)
-    folds: Any = {"n_folds": _BOOSTED_FOLDS, "one_thread": True}
-    return OutOfFold("boosted", model, checkpoints, seed, **folds)
+    few = {"max_leaf_nodes": _LEAVES, "max_bins": _BINS} if len(X) < _FEW_ROWS else {}
+    model = kind(max_iter=_STEPS, **few)
+    folds = _FEW_FOLDS if few else _FOLDS
+    return OutOfFold("boosted", model, checkpoints, seed, n_folds=folds, one_thread=True)
 
 
 def boosts_cheaply(X: Any, targets: Targets) -> bool:
