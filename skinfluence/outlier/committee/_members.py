@@ -343,6 +343,9 @@ class OutOfFold(_OutOfSample):
         """Train on all parts but one and predict that one."""
         self._targets = targets
         strata = targets.values if targets.kind == "classes" else np.zeros(len(rows))
+        if targets.weights is not None:  # labels without weight have no say in the folds
+            counts = targets.weights > 0
+            strata = np.where(counts, strata, strata[counts].min())
         fit = self._fit_net if is_net(self.estimator) else self._fit_model
         self._models = []
         found = np.zeros(targets.columns.shape)
