@@ -32,7 +32,7 @@ from skinfluence.dynamics._formulas import (
 )
 from skinfluence.methods._pool import Pool
 from skinfluence.outlier.committee import _members
-from skinfluence.outlier.committee._committee import BUILT_IN, _made
+from skinfluence.outlier.committee._committee import _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import _VOTES_OF_A_MODEL, HalfNets, Targets
 from skinfluence.rows._seeds import draw_seeds
@@ -55,7 +55,8 @@ def member_outputs(problem, seed):
     seed = draw_seeds(seed, 1)[0]  # as the estimator does with its random_state
     with one_thread(), mock.patch.object(_members, "TraceNeeds", recorded):
         seen = Seen(problem.X, InputViews(problem.X, seed))
-        for member in _made(BUILT_IN, problem.X, OWN.checkpoints, OWN.n_neighbors, seed):
+        settings = {"checkpoints": OWN.checkpoints, "n_neighbors": OWN.n_neighbors, "seed": seed}
+        for member in _made("auto", problem.X, targets, **settings):
             outputs = member.fit(seen, targets)
             if not isinstance(member, HalfNets):
                 kept |= dict(zip(member.names, outputs.astype(np.float32), strict=True))
