@@ -1,6 +1,7 @@
 """How far a long computation is: told to whoever listens, and shown as bars."""
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -64,9 +65,14 @@ def told(
 def told_results(what: str, tasks: Iterable[Any], total: int) -> Iterator[Any]:
     """Run joblib's tasks as it is told to, and give their results in order as they come."""
     backend, _ = get_active_backend()
-    streams = getattr(backend, "supports_return_generator", False)
-    parallel = Parallel(return_as="generator" if streams else "list")
-    return told(what, parallel(tasks), total)
+    # a stream that is left early ends the workers when it is thrown away, whoever uses them then
+    streams = is_listened_to() and getattr(backend, "supports_return_generator", False)
+    results = Parallel(return_as="generator" if streams else "list")(tasks)
+    try:
+        yield from told(what, results, total)
+    finally:
+        if streams:
+            results.close()
 
 
 class Bars:
@@ -111,7 +117,16 @@ def _bar(what: str, total: int, done: int, delay: float) -> Any:
         warnings.simplefilter("ignore")  # of a notebook without ipywidgets, which gets text
         from tqdm.auto import tqdm
 
-    return tqdm(
+    class Bar(tqdm):
+        """A bar of tqdm without its watching thread, and without a lock that processes share.
+
+        A process that is forked and ended while it holds that lock would keep it for ever.
+        """
+
+        monitor_interval = 0
+
+    Bar.set_lock(threading.RLock())
+    return Bar(
         total=total,
         desc=what,
         initial=done,

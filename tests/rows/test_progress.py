@@ -1,10 +1,13 @@
 """How far a computation is: told to whoever listens, and shown as bars."""
 
 import io
+import subprocess
 import sys
+import threading
 import time
 import types
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -25,6 +28,7 @@ from skinfluence.rows._progress import (
 from tests._shared.problems import noisy_blobs
 
 X, Y, _ = noisy_blobs(n=60)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def heard(run):
@@ -59,7 +63,7 @@ def test_who_listens_hears_no_more_after_the_block():
     assert said == [("rows", 1, 2)]
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+@pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_results_of_workers_come_in_order(backend):
     tasks = (delayed(abs)(-n) for n in range(4))
 
@@ -68,6 +72,42 @@ def test_results_of_workers_come_in_order(backend):
             assert list(told_results("folds", tasks, 4)) == [0, 1, 2, 3]
 
     assert heard(run) == [("folds", n, 4) for n in range(5)]
+
+
+FORKED = """
+import joblib
+from sklearn.utils.parallel import delayed
+from skinfluence.rows._progress import listening, told_results
+said = []
+with joblib.parallel_config("multiprocessing", n_jobs=2):
+    with listening(lambda loop, *what: said.append(what)):
+        found = list(told_results("folds", (delayed(abs)(-n) for n in range(4)), 4))
+assert found == [0, 1, 2, 3]
+assert said == [("folds", n, 4) for n in range(5)]
+"""
+
+
+def test_results_of_forked_workers_come_in_order():
+    # not forked from here, where threads may hold locks
+    subprocess.run([sys.executable, "-c", FORKED], check=True, cwd=ROOT, timeout=120)
+
+
+def test_results_are_a_list_where_nobody_listens(monkeypatch):
+    asked = []
+    real = _progress.Parallel
+    monkeypatch.setattr(_progress, "Parallel", lambda **how: asked.append(how) or real(**how))
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert list(told_results("folds", (delayed(abs)(-n) for n in range(4)), 4)) == [0, 1, 2, 3]
+        heard(lambda: list(told_results("folds", [delayed(abs)(-1)], 1)))
+    assert asked == [{"return_as": "list"}, {"return_as": "generator"}]
+
+
+def test_bars_have_no_thread_and_no_lock_of_several_processes():
+    before = threading.enumerate()
+    bar = _progress._bar("rows", 3, 0, delay=0)
+    assert threading.enumerate() == before
+    assert isinstance(bar.get_lock(), type(threading.RLock()))
+    bar.close()
 
 
 def test_a_committee_tells_of_its_members_and_epochs_and_judges_alike(monkeypatch):
