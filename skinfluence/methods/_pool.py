@@ -96,6 +96,9 @@ def _robust_weights(
     outputs: np.ndarray, targets: np.ndarray, of_rows: np.ndarray | None
 ) -> NDArray[np.float64]:
     """Fit by least squares, again and again with less say for rows that are far off."""
+    if of_rows is not None:  # a median knows no weights
+        counting = of_rows > 0
+        outputs, targets, of_rows = outputs[:, counting], targets[counting], of_rows[counting]
     columns, flat = outputs.reshape(len(outputs), -1).T, targets.ravel()
     root = np.ones(len(targets)) if of_rows is None else np.sqrt(of_rows)
     root = np.repeat(root, len(flat) // len(targets))
@@ -135,24 +138,29 @@ def noise_transitions(probabilities: np.ndarray, codes: np.ndarray) -> NDArray[n
 
 
 def pool_predictions(
-    predicted: np.ndarray, targets: np.ndarray, kind: str
+    predicted: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    of_rows: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Pool predictions out of sample, (n_models, n_rows, n_outputs), and score rows by the pool."""
     transitions, scale = None, np.ones(targets.shape[1:])
+    # rows without weight have no say in centers, units and transitions either
+    counting = slice(None) if of_rows is None else of_rows > 0
     if kind == "numbers":
-        center = np.median(targets, axis=0)
+        center = np.median(targets[counting], axis=0)
         outputs, off = predicted - center, targets - center
-        pooled = center + Pool.fit(outputs, off, kind).predict(outputs)
-        scale = spread_of(pooled - targets)
+        pooled = center + Pool.fit(outputs, off, kind, of_rows).predict(outputs)
+        scale = spread_of((pooled - targets)[counting])
     else:
         # n rows tell no probability that is finer than 1 / n
         finest = 1 / (len(targets) + 1)
         outputs = np.log(np.maximum(predicted, finest))
         if kind == "labels":
             outputs -= np.log(np.maximum(1 - predicted, finest))
-        pooled = Pool.fit(outputs, targets, kind).predict(outputs)
+        pooled = Pool.fit(outputs, targets, kind, of_rows).predict(outputs)
     if kind == "classes":
-        transitions = noise_transitions(pooled, targets)
+        transitions = noise_transitions(pooled[counting], targets[counting])
     errors = error_vectors(pooled, targets, kind, transitions, scale)
     return pooled, np.linalg.norm(errors, axis=1)
 

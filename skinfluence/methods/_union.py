@@ -343,6 +343,7 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
             kept = [vars(m)[name] for m in self._final_methods() if name in vars(m)]
             if kept:
                 setattr(self, name, kept[0])
+        self._weights_of_rows = rows.training_weights
         return ModelRows(rows.inputs, rows.targets), None
 
     def _model_of(self, rows: Rows, shared: list[BaseDetrimentality]) -> Judge:
@@ -417,7 +418,7 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         else:
             kind, coded = "labels", targets
         columns = predicted.reshape(len(predicted), len(targets), -1)
-        pooled, scores = pool_predictions(columns, coded, kind)
+        pooled, scores = pool_predictions(columns, coded, kind, self._weights_of_rows)
         setattr(self, kept_as, pooled.reshape(predicted.shape[1:]))
         return scores
 

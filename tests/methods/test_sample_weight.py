@@ -7,10 +7,12 @@ import pytest
 import sklearn
 import torch
 from sklearn.base import clone
+from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -160,6 +162,7 @@ def test_rows_without_weight_have_no_say_in_a_committee():
     second = OutlierGradientDetector(random_state=0).fit(X, flipped, sample_weight=weights)
     np.testing.assert_allclose(second.oof_probabilities_, first.oof_probabilities_, atol=1e-7)
     assert second.committee_.weights == pytest.approx(first.committee_.weights, abs=1e-6)
+    np.testing.assert_allclose(second.detrimentality_[20:], first.detrimentality_[20:], atol=1e-6)
     # and are scored at the labels given
     assert (second.detrimentality_[:20] > first.detrimentality_[:20]).all()
 
@@ -176,7 +179,26 @@ def test_rows_without_weight_have_no_say_in_a_committee_of_numbers():
     first = clone(method).fit(X, y, sample_weight=weights)
     second = clone(method).fit(X, wrong, sample_weight=weights)
     np.testing.assert_allclose(second.oof_predictions_, first.oof_predictions_, atol=1e-5)
+    np.testing.assert_allclose(second.detrimentality_[20:], first.detrimentality_[20:], rtol=1e-4)
     assert second.detrimentality_[:20].min() > second.detrimentality_[20:].max()
+
+
+@pytest.mark.parametrize("is_numeric", [False, True])
+def test_rows_without_weight_have_no_say_in_a_pooled_union(is_numeric):
+    X, y = blobs(80)
+    weights = np.r_[np.zeros(20), np.ones(60)]
+    y = X[:, 0] + 0.1 * X[:, 1] if is_numeric else y
+    wrong = np.r_[y[:20] + 30 if is_numeric else (y[:20] + 1) % 3, y[20:]]
+    models = [Ridge(), DummyRegressor()] if is_numeric else [LogisticRegression(), GaussianNB()]
+    method = DetrimentalityUnion(
+        [(f"model {i}", LossScore(model, cv=KFold(4))) for i, model in enumerate(models)],
+        aggregate="pooled",
+        random_state=0,
+    )
+    first, second = (clone(method).fit(X, each, sample_weight=weights) for each in (y, wrong))
+    name = "oof_predictions_" if is_numeric else "oof_probabilities_"
+    np.testing.assert_allclose(getattr(second, name), getattr(first, name), atol=1e-5)
+    np.testing.assert_allclose(second.detrimentality_[20:], first.detrimentality_[20:], rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [None, 4.0])

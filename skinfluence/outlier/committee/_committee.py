@@ -83,7 +83,7 @@ class Committee:
         if kind == "classes":
             self.labels = class_labels(rows.targets)
         self._shape = rows.targets.shape[1:]
-        # rows without weight have no say in the unit either
+        # rows without weight have no say in units and transitions either
         counting = slice(None) if rows.weights is None else rows.weights > 0
         self._learn_unit(rows.targets[counting], kind)
         weights = rows.training_weights
@@ -112,9 +112,9 @@ class Committee:
         self.transitions = None
         self._spread = np.ones(self.judged.shape[1])
         if kind == "classes":
-            self.transitions = noise_transitions(self.judged, targets.values)
+            self.transitions = noise_transitions(self.judged[counting], targets.values[counting])
         if kind == "numbers":
-            self._spread = spread_of(self.judged - targets.values)
+            self._spread = spread_of((self.judged - targets.values)[counting])
         self.kind = kind
         self._codes = targets.values
 
