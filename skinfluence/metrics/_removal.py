@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 from threadpoolctl import threadpool_limits
 
 from skinfluence.exceptions import AmountError
@@ -23,7 +23,7 @@ from skinfluence.rows._parameters import (
     check_verbose,
     is_positive_number,
 )
-from skinfluence.rows._progress import bars_shown, told
+from skinfluence.rows._progress import bars_shown, told_results
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import draw_seeds, own_random_state, seeded
 from skinfluence.rows._targets import check_targets, classes_and_codes
@@ -313,9 +313,8 @@ def _run(
     tasks: list[_Task],
     n_jobs: int | None,
 ) -> list[float]:
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator")
-    found = parallel(delayed(training.score_without)(*task) for task in tasks)
-    return list(told("trainings", found, len(tasks)))
+    trainings = (delayed(training.score_without)(*task) for task in tasks)
+    return list(told_results("trainings", trainings, len(tasks), n_jobs))
 
 
 def _table(

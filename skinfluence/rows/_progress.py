@@ -62,12 +62,14 @@ def told(
         tell(loop, what, done, done)
 
 
-def told_results(what: str, tasks: Iterable[Any], total: int) -> Iterator[Any]:
+def told_results(
+    what: str, tasks: Iterable[Any], total: int, n_jobs: int | None = None
+) -> Iterator[Any]:
     """Run joblib's tasks as it is told to, and give their results in order as they come."""
     backend, _ = get_active_backend()
     # a stream that is left early ends the workers when it is thrown away, whoever uses them then
     streams = is_listened_to() and getattr(backend, "supports_return_generator", False)
-    results = Parallel(return_as="generator" if streams else "list")(tasks)
+    results = Parallel(n_jobs, return_as="generator" if streams else "list")(tasks)
     try:
         yield from told(what, results, total)
     finally:

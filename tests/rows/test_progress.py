@@ -95,7 +95,7 @@ def test_results_of_forked_workers_come_in_order():
 def test_results_are_a_list_where_nobody_listens(monkeypatch):
     asked = []
     real = _progress.Parallel
-    monkeypatch.setattr(_progress, "Parallel", lambda **how: asked.append(how) or real(**how))
+    monkeypatch.setattr(_progress, "Parallel", lambda n, **how: asked.append(how) or real(n, **how))
     with joblib.parallel_config("threading", n_jobs=2):
         assert list(told_results("folds", (delayed(abs)(-n) for n in range(4)), 4)) == [0, 1, 2, 3]
         heard(lambda: list(told_results("folds", [delayed(abs)(-1)], 1)))
