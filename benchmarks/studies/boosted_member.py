@@ -29,7 +29,7 @@ from benchmarks.data.files import whole_adult
 from benchmarks.data.noise import plant
 from benchmarks.data.problem import Problem
 from skinfluence import OutlierGradientDetector, estimate_label_errors
-from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
+from skinfluence.methods._pool import error_vectors, fit_pool
 from skinfluence.outlier.committee._committee import BUILT_IN, _made, _threads_of
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import Targets
@@ -90,13 +90,14 @@ def mixed(package, item, target, seed):
     return table.drop(columns=target), y
 
 
-def judged(probabilities, problem, codes):
-    """Score rows as the committee does, and count errors as it does."""
-    transitions = noise_transitions(probabilities, codes)
-    errors = error_vectors(probabilities, codes, "classes", transitions)
-    found = quality(np.square(errors).sum(1), problem)
+def judged(outputs, problem, codes):
+    """Pool and score rows as the committee does, and count errors as it does."""
+    pool, transitions = fit_pool(outputs, codes, "classes")
+    probabilities = pool.predict(outputs)
+    scores = np.abs(error_vectors(probabilities, codes, "classes", transitions)).sum(1)
+    found = quality(scores, problem) | {"weights": pool.weights.tolist()}
     estimate = estimate_label_errors(probabilities, codes)
-    flagged = estimate.flagged(0.2, np.argsort(-np.square(errors).sum(1), kind="stable"))
+    flagged = estimate.flagged(0.2, np.argsort(-scores, kind="stable"))
     found |= {"expected": estimate.expected, "known": estimate.is_known, "flagged": len(flagged)}
     return found | {"false": int((~problem.is_error[flagged]).sum())}
 
@@ -121,8 +122,7 @@ def measure(problem, frame, seed):
         seconds.append(time.perf_counter() - start)
     own, every = np.concatenate(outputs[:-1]), np.concatenate(outputs)
     pools = {"committee": own, "with boosted": every}
-    pooled = {name: Pool.fit(z, codes, "classes").predict(z) for name, z in pools.items()}
-    found = {name: judged(p, problem, codes) for name, p in pooled.items()}
+    found = {name: judged(z, problem, codes) for name, z in pools.items()}
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     with threadpool_limits(1):
         alone = {"X": problem.X, "y": codes, "cv": folds, "method": "predict_proba"}
@@ -134,7 +134,7 @@ def measure(problem, frame, seed):
         with threadpool_limits(1):
             p = cross_val_predict(model, typed, codes, cv=folds, method="predict_proba")
         found["boosted alone, categories"] = quality(1 - p[rows, codes], problem)
-    weights = Pool.fit(every, codes, "classes").weights
+    weights = np.array(found["with boosted"]["weights"])
     return found | {
         "rows": len(codes),
         "errors": int(problem.is_error.sum()),

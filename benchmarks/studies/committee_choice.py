@@ -4,8 +4,9 @@
 
 The candidates are all combinations of which members there are (all, or all but one), how their
 outputs are pooled (sums of logits or means of probabilities, with weights learnt out of sample or
-alike), whether transitions between labels are estimated, and what scores a row's error vector (its
-L1 norm, one minus the confidence; its L2 norm; the margin). Members are trained once a set and
+alike), whether transitions between labels are estimated (where sums of logits are learnt, together
+with the weights; else after them), and what scores a row's error vector (its L1 norm, twice the
+probability of a wrong label; its L2 norm; the margin). Members are trained once a set and
 seed; FOLDER keeps what they said. For each set of the battery, the candidate with the best mean of
 AUROC and of average precision on the other sets is judged on the set that had no say.
 """
@@ -23,7 +24,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from benchmarks.batteries import BATTERIES
 from benchmarks.data import add_data_argument, load
 from skinfluence import OutlierGradientDetector
-from skinfluence.methods._pool import Pool, error_vectors, noise_transitions
+from skinfluence.methods._pool import Pool, error_vectors, fit_pool
+from skinfluence.methods._transitions import even_noise, noise_transitions
 from skinfluence.outlier.committee._committee import ALWAYS, _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._members import Targets
@@ -41,7 +43,7 @@ POOLS = ("logits, learnt", "logits, alike", "probabilities, learnt", "probabilit
 TRANSITIONS = ("transitions", "no transitions")
 SCORES = ("L1", "L2", "margin")
 OWN = OutlierGradientDetector()
-CHOSEN = ("all members", "logits, learnt", "transitions", "L2")
+CHOSEN = ("all members", "logits, learnt", "transitions", "L1")
 
 
 def member_outputs(problem, seed):
@@ -82,9 +84,21 @@ def mixture_weights(probabilities, codes):
     return softmax(minimize(loss, np.zeros(len(own)), jac=True, method="L-BFGS-B").x)
 
 
-def pooled(outputs, codes, pool):
-    """Give the pooled probabilities of (n_members, n_rows, n_classes) outputs."""
+def pooled(outputs, codes, pool, transitions):
+    """Pool (n_members, n_rows, n_classes) outputs: probabilities, and transitions of labels."""
     outputs = outputs.astype(np.float64)
+    if pool == "logits, learnt" and transitions == "transitions":
+        found, of_labels = fit_pool(outputs, codes, "classes")
+        return found.predict(outputs), of_labels
+    probabilities = right_as_given(outputs, codes, pool)
+    if transitions == "transitions":
+        return probabilities, noise_transitions(probabilities, codes)
+    n_classes = outputs.shape[2]
+    return probabilities, even_noise(n_classes, 1 - 1 / n_classes)
+
+
+def right_as_given(outputs, codes, pool):
+    """Pool outputs as if all labels were right."""
     if pool == "logits, learnt":
         return Pool.fit(outputs, codes, "classes").predict(outputs)
     spread = np.sqrt(np.square(outputs - outputs.mean(2, keepdims=True)).mean((1, 2)))
@@ -104,10 +118,7 @@ def pooled(outputs, codes, pool):
 
 def scores_of(probabilities, codes, transitions):
     """Give each score of a row's error vector, higher = more suspect."""
-    n_classes = probabilities.shape[1]
-    even = np.ones((n_classes, n_classes))
-    found = noise_transitions(probabilities, codes) if transitions == "transitions" else even
-    errors = error_vectors(probabilities, codes, "classes", found)
+    errors = error_vectors(probabilities, codes, "classes", transitions)
     rows = np.arange(len(codes))
     others = errors.copy()
     others[rows, codes] = -np.inf
@@ -124,9 +135,8 @@ def judged(found):
     results = {}
     for (members, left_out), pool in product(LEFT_OUT.items(), POOLS):
         outputs = np.stack([value for name, value in found.items() if name not in left_out])
-        probabilities = pooled(outputs, codes, pool)
         for transitions in TRANSITIONS:
-            for score, values in scores_of(probabilities, codes, transitions).items():
+            for score, values in scores_of(*pooled(outputs, codes, pool, transitions)).items():
                 truth, judged_by = is_error[scored], values[scored]
                 results[members, pool, transitions, score] = (
                     roc_auc_score(truth, judged_by),

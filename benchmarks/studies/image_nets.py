@@ -30,7 +30,7 @@ from skinfluence.dynamics._formulas import (
     margin,
     normalized_margin,
 )
-from skinfluence.methods._pool import Pool
+from skinfluence.methods._pool import Pool, fit_pool
 from skinfluence.outlier.committee import _members
 from skinfluence.outlier.committee._committee import _made
 from skinfluence.outlier.committee._inputs import InputViews, Seen
@@ -104,8 +104,8 @@ def scores(found):
 
 
 def _judged(fitted, judging, codes):
-    probabilities = Pool.fit(fitted, codes, "classes").predict(judging)
-    return scores_of(probabilities, codes, "transitions")["L2"]
+    pool, transitions = fit_pool(fitted, codes, "classes")
+    return scores_of(pool.predict(judging), codes, transitions)["L1"]
 
 
 def table(cells, seeds, data, folder):

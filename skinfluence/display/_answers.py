@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._out_of_sample import predicted_by
-from skinfluence.methods._pool import likeliest
 from skinfluence.methods._suspects import flagged_by
+from skinfluence.methods._transitions import likeliest
 from skinfluence.nets._labels import Labels
 from skinfluence.nets._task import settled_task
 from skinfluence.rows._parameters import check_parameter, is_integer, is_real

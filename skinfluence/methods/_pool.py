@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
-from scipy.special import expit, softmax
+from scipy.special import expit, logsumexp, softmax
+
+from skinfluence.methods._transitions import even_noise, noise_transitions
 
 # Keeps weights of members that say the same from growing against each other.
 _RIDGE = 1e-2
@@ -14,8 +16,11 @@ _HUBER = 1.5
 _HUBER_STEPS = 10
 # The median of the absolute value of a standard normal number.
 MEDIAN_OF_NORMAL = 0.6745
-# Probabilities that differ by less are as likely.
-_TIE = 1e-9
+# Weights and transitions are found in turn, from noise of this rate that is even among classes.
+_TURNS, _RATE = 2, 0.1
+# Wrong labels go to few classes, wholly, where labels are likelier by this part of the most that
+# it could make them, which is the logarithm of the number of other classes a wrong label.
+_WHOLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,13 @@ class Pool:
         targets: np.ndarray,
         kind: str,
         of_rows: NDArray[np.float64] | None = None,
+        transitions: np.ndarray | None = None,
     ) -> "Pool":
         """Choose weights that make the targets given likeliest, of outputs out of sample."""
         if kind == "numbers":
             return cls(kind, _robust_weights(outputs, targets, of_rows))
-        outputs = _centered(outputs, kind)
-        spread = np.sqrt(np.square(outputs).mean((1, 2)))
-        spread[spread == 0] = 1  # a member that says the same of all
-        weights = _likeliest_weights(outputs / spread[:, None, None], targets, kind, of_rows)
+        outputs, spread = _in_units(_centered(outputs, kind))
+        weights = _likeliest_weights(outputs, targets, kind, of_rows, transitions=transitions)
         return cls(kind, weights / spread)
 
     def predict(self, outputs: np.ndarray) -> NDArray[np.float64]:
@@ -62,34 +66,93 @@ def _centered(outputs: np.ndarray, kind: str) -> np.ndarray:
     return outputs - outputs.mean(2, keepdims=True) if kind == "classes" else outputs
 
 
+def _in_units(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Divide each member's outputs by their size, and give the sizes."""
+    spread = np.sqrt(np.square(outputs).mean((1, 2)))
+    spread[spread == 0] = 1  # a member that says the same of all
+    return outputs / spread[:, None, None], spread
+
+
 def _likeliest_weights(
-    outputs: np.ndarray, targets: np.ndarray, kind: str, of_rows: np.ndarray | None
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    of_rows: np.ndarray | None,
+    *,
+    transitions: np.ndarray | None = None,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
+    """Choose them, for labels that are right or, with transitions, wrong by these."""
     n_members, n_rows, _ = outputs.shape
     w = np.ones(n_rows) if of_rows is None else of_rows
-    if kind == "classes":
+    if kind != "classes":
+        given = targets.astype(np.float64)
+    elif transitions is None:
         given = np.zeros(outputs.shape[1:])
         given[np.arange(n_rows), targets] = 1
     else:
-        given = targets.astype(np.float64)
+        log_given = np.log(transitions[:, targets].T)  # log T[class, label], (n_rows, n_classes)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         pooled = np.tensordot(weights, outputs, 1)
-        if kind == "classes":
-            top = pooled.max(1, keepdims=True)
-            norm = np.log(np.exp(pooled - top).sum(1, keepdims=True)) + top
-            value = (w * (norm[:, 0] - (given * pooled).sum(1))).mean()
-            error = np.exp(pooled - norm)
+        if kind != "classes":
+            losses, error = (np.logaddexp(0, pooled) - given * pooled).sum(1), expit(pooled) - given
         else:
-            value = (w * (np.logaddexp(0, pooled) - given * pooled).sum(1)).mean()
-            error = expit(pooled)
-        slope = np.tensordot(outputs, w[:, np.newaxis] * (error - given), 2) / n_rows
-        return value + _RIDGE * (weights @ weights), slope + 2 * _RIDGE * weights
+            norm = logsumexp(pooled, axis=1, keepdims=True)
+            if transitions is None:
+                losses, expected = norm[:, 0] - (given * pooled).sum(1), given
+            else:
+                joint = pooled + log_given
+                total = logsumexp(joint, axis=1, keepdims=True)
+                losses, expected = (norm - total)[:, 0], np.exp(joint - total)
+            error = np.exp(pooled - norm) - expected
+        slope = np.tensordot(outputs, w[:, np.newaxis] * error, 2) / n_rows
+        return (w * losses).mean() + _RIDGE * (weights @ weights), slope + 2 * _RIDGE * weights
 
-    start = np.full(n_members, 1 / n_members)
+    start = np.full(n_members, 1 / n_members) if start is None else start
     bounds = [(0, None)] * n_members
     found: np.ndarray = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     return found
+
+
+def fit_pool(
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    of_rows: NDArray[np.float64] | None = None,
+) -> tuple[Pool, NDArray[np.float64] | None]:
+    """Choose weights and, of classes, how labels go wrong: transitions between them."""
+    n_classes = outputs.shape[2]
+    if kind != "classes" or n_classes == 1:
+        transitions = np.ones((1, 1)) if kind == "classes" else None
+        return Pool.fit(outputs, targets, kind, of_rows), transitions
+    if of_rows is not None:  # rows without weight have no say in units either
+        counting = of_rows > 0
+        outputs, targets, of_rows = outputs[:, counting], targets[counting], of_rows[counting]
+        of_rows = of_rows / of_rows.mean()
+    outputs, spread = _in_units(_centered(outputs, kind))
+
+    def settle(
+        weights: np.ndarray, transitions: np.ndarray, directed: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        for _ in range(_TURNS):
+            by = {"transitions": transitions, "start": weights}
+            weights = _likeliest_weights(outputs, targets, kind, of_rows, **by)
+            pooled = softmax(np.tensordot(weights, outputs, 1), axis=1)
+            of_labels = (pooled * transitions[:, targets].T).sum(1)
+            transitions = noise_transitions(pooled, targets, of_rows, directed)
+        return weights, transitions, float(np.average(np.log(of_labels), weights=of_rows))
+
+    weights, transitions = np.full(len(outputs), 1 / len(outputs)), even_noise(n_classes, _RATE)
+    weights, transitions, alike = settle(weights, transitions, directed=0.0)
+    if n_classes > 2:
+        # that wrong labels go to few classes makes them likelier, but hardly those of hard rows,
+        # which the members expect themselves
+        *_, likelihood = settle(weights, transitions, directed=1.0)
+        most = (1 - transitions[0, 0]) * np.log(n_classes - 1)
+        directed = float(np.clip((likelihood - alike) / (_WHOLE * most), 0, 1))
+        weights, transitions, _ = settle(weights, transitions, directed)
+    return Pool(kind, weights / spread), transitions
 
 
 def _robust_weights(
@@ -114,29 +177,6 @@ def _robust_weights(
     return found
 
 
-def likeliest(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Predict classes; where none is likelier than the one given, as by no weight at all, that."""
-    own = probabilities[np.arange(len(codes)), codes]
-    return np.where(own >= probabilities.max(1) - _TIE, codes, probabilities.argmax(1))
-
-
-def noise_transitions(probabilities: np.ndarray, codes: np.ndarray) -> NDArray[np.float64]:
-    """Estimate how likely a row of each class is given each label: (n_classes, n_classes)."""
-    # Half-way between counts of predicted classes against labels given, and noise that makes no
-    # difference between classes: with few rows, counts are as much errors of the prediction.
-    n_classes = probabilities.shape[1]
-    counts = np.zeros((n_classes, n_classes))
-    np.add.at(counts, (likeliest(probabilities, codes), codes), 1)
-    of_class = counts.sum(1, keepdims=True)
-    np.fill_diagonal(counts, 0)
-    rate = min(max(counts.sum() / len(codes), 1 / (len(codes) + 1)), 1 - 1 / n_classes)
-    even = np.full((n_classes, n_classes), 1.0) - np.eye(n_classes)
-    noisy = counts + even * np.maximum(of_class * rate, 1) / (n_classes - 1)
-    transitions: NDArray[np.float64] = rate * noisy / noisy.sum(1, keepdims=True)
-    np.fill_diagonal(transitions, 1 - rate)
-    return transitions
-
-
 def pool_predictions(
     predicted: np.ndarray,
     targets: np.ndarray,
@@ -158,11 +198,10 @@ def pool_predictions(
         outputs = np.log(np.maximum(predicted, finest))
         if kind == "labels":
             outputs -= np.log(np.maximum(1 - predicted, finest))
-        pooled = Pool.fit(outputs, targets, kind, of_rows).predict(outputs)
-    if kind == "classes":
-        transitions = noise_transitions(pooled[counting], targets[counting])
+        pool, transitions = fit_pool(outputs, targets, kind, of_rows)
+        pooled = pool.predict(outputs)
     errors = error_vectors(pooled, targets, kind, transitions, scale)
-    return pooled, np.linalg.norm(errors, axis=1)
+    return pooled, np.linalg.norm(errors, ord=1 if kind == "classes" else 2, axis=1)
 
 
 def spread_of(errors: np.ndarray) -> NDArray[np.float64]:

@@ -80,7 +80,7 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         `detrimentality_` is the mean over the methods of a row's quantile, or the share of methods
         that have the row among their worst. "pooled" asks what the methods predict instead, out of
         sample: their logits are added with the weights that make the labels given likeliest, and
-        the score is the length of the loss gradient at the sum, as in the committee of
+        the score is the norm of the loss gradient at the sum, as in the committee of
         `OutlierGradientDetector`; of numbers, the distance from the weighted sum. None makes no one
         score: there are `scores_` and the columns of `transform`, but neither `detrimentality_` nor
         `ranking_`.

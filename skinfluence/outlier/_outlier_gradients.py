@@ -67,8 +67,8 @@ class OutlierGradientDetector(WeightedDetrimentality):
         `committee`, or without one for `skinfluence.nets.default_net`.
     detector : detector, optional
         A PyOD or scikit-learn outlier detector, `NormDetector`, or a Pipeline that ends in one;
-        None for ``NormDetector(ord=2)``. It is cloned; a `random_state` it leaves unset is set from
-        `random_state`.
+        None for ``NormDetector(ord=2)``, or of classes that a committee judges ``ord=1``. It is
+        cloned; a `random_state` it leaves unset is set from `random_state`.
     committee : "auto", None or list, default="auto"
         The models that judge rows which they were not trained on, if `net` is None: "auto" for
         "perceptrons" (eight small ones, trained at once as one skorch net, each on a half of the
@@ -191,15 +191,16 @@ class OutlierGradientDetector(WeightedDetrimentality):
     ``detector=IForest()`` or ``NormDetector(ord=1)`` or ``NormDetector(ord=2)``.
 
     A committee's outputs z_m of a row, on the scale of logits and out of sample, are added up with
-    weights w_m >= 0 that make the labels given likeliest: p = softmax(sum w_m z_m), the last layer
-    of one net whose body are the members. The gradient of a row's loss at these outputs, which is
-    what the detector sees, is ``P(class | row, label) - onehot(label)`` with P proportional to
-    ``p[class] T[class, label]``: T, how likely a row of a class is given a label, is estimated from
-    the predictions, half-way to noise that makes no difference between classes. Of numbers, weights
-    are those of robust least squares and the gradient is the residual in units of its spread; of
-    several labels, each has a logit. Sparse tables are never made dense; columns are standardised
-    unless they are a hundred or more and nearly all entries are zero, as those of words are. Rows
-    that were not trained on are judged by all members.
+    weights w_m >= 0: p = softmax(sum w_m z_m), the last layer of one net whose body are the
+    members. Weights make the labels given likeliest, by ``sum_c p[c] T[c, label]`` with T how
+    likely a row of class c is given a label. T is counted among the rows, a quarter of each
+    predicted class, that models are surest of; wrong labels go to few classes as far as that makes
+    labels likelier, else to all alike. The gradient of a row's loss at these outputs, which is what
+    the detector sees, is ``P(class | row, label) - onehot(label)``, with P proportional to
+    ``p[class] T[class, label]``. Of numbers, weights are those of robust least squares and the
+    gradient is the residual in units of its spread; of several labels, each has a logit. Sparse
+    tables are never made dense; columns are standardised unless they are a hundred or more and
+    nearly all entries are zero, as those of words are. New rows are judged by all members.
 
     Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of
     the mean error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it
@@ -385,7 +386,7 @@ class OutlierGradientDetector(WeightedDetrimentality):
         return self.semi_supervised
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
-        detector = NormDetector() if self.detector is None else clone(self.detector)
+        detector = self._own_detector() if self.detector is None else clone(self.detector)
         self.detector_: Any = detector
         _, detector_seed, self.projection_seed_ = self._seeds
         if self._has_committee():
@@ -398,6 +399,11 @@ class OutlierGradientDetector(WeightedDetrimentality):
         if self.class_conditional:
             self.detector_ = ClassConditionalDetector(detector, detector_seed)
         return self._fit_detector(values, rows, trusted, validation)
+
+    def _own_detector(self) -> NormDetector:
+        """Of classes by a committee, the L1 norm is twice the probability of a wrong label."""
+        of_classes = self._has_committee() and self.committee_.kind == "classes"
+        return NormDetector(ord=1 if of_classes else 2)
 
     def _finish(self) -> None:
         self.threshold_ = score_threshold(self.detrimentality_, self.contamination)

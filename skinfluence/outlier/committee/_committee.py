@@ -19,12 +19,11 @@ from skinfluence.methods._label_errors import (
 )
 from skinfluence.methods._pool import (
     MEDIAN_OF_NORMAL,
-    Pool,
     error_vectors,
-    likeliest,
-    noise_transitions,
+    fit_pool,
     spread_of,
 )
+from skinfluence.methods._transitions import likeliest
 from skinfluence.nets._labels import Labels, class_labels
 from skinfluence.nets._portable import Portable
 from skinfluence.outlier.committee._inputs import InputViews, Seen
@@ -103,16 +102,15 @@ class Committee:
         fitted = [part.value for part in found]
         self._members, outputs = map(list, zip(*fitted, strict=True))
         with one_thread():
-            self._pool = Pool.fit(np.concatenate(outputs), targets.values, kind, weights)
+            self._pool, self.transitions = fit_pool(
+                np.concatenate(outputs), targets.values, kind, weights
+            )
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(outputs))
             self.judged = self.out_of_sample
             if any(one is not other for one, other in zip(judging, outputs, strict=True)):
                 self.judged = self._pool.predict(np.concatenate(judging))  # images: seen in part
-        self.transitions = None
         self._spread = np.ones(self.judged.shape[1])
-        if kind == "classes":
-            self.transitions = noise_transitions(self.judged[counting], targets.values[counting])
         if kind == "numbers":
             self._spread = spread_of((self.judged - targets.values)[counting])
         self.kind = kind
