@@ -4,15 +4,17 @@
 
 Music and LabelMe: one answer a row, drawn anew each time, and the test rows with their true labels.
 `OutlierGradientDetector()` is fitted once; a logistic regression and a forest are trained on all
-rows, on those that `contamination="disagreement"` keeps, on those that ("fdr", 0.2) keeps, without
-the worst 10 % of the ranking, without as many random rows as disagree, and without exactly the
-wrong ones. Gains over all rows in points of accuracy, with 95 % intervals over paired draws.
+rows, on those that `contamination="auto"` keeps (chosen for that model), on those that
+"disagreement" and ("fdr", 0.2) keep, without the worst 10 % of the ranking, without as many random
+rows as disagree, or as "auto" removes, and without exactly the wrong ones. Gains over all rows in
+points of accuracy, with 95 % intervals over paired draws; `--arms` chooses some of the columns.
 With `--sets letter satellite`, rows as in the battery "eight" and `--noise`, or none.
 """
 
 import argparse
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -21,10 +23,11 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.data import add_data_argument, clean_table, files, load
 from benchmarks.data.noise import plant
 from benchmarks.studies.cleaning import interval
-from skinfluence import OutlierGradientDetector
+from skinfluence import CleanedClassifier, OutlierGradientDetector
 
 CROWDS = {"music": "music_crowd", "labelme": "labelme_crowd"}
-ARMS = ("disagreement", "random", "fdr", "worst 10 %", "oracle")
+OF_MODELS = ("auto", "as many as auto")
+ARMS = (*OF_MODELS, "disagreement", "random", "fdr", "worst 10 %", "oracle")
 
 
 def problem_of(name, noise, draw, folder):
@@ -48,24 +51,30 @@ def models(seed):
     }
 
 
-def measure(name, noise, draw, folder):
+def measure(name, noise, draw, folder, arms):
     X, y, is_error, X_test, y_test = problem_of(name, noise, draw, folder)
     method = OutlierGradientDetector(random_state=draw).fit(X, y)
-    everything = np.arange(len(y))
+    everything, generator = np.arange(len(y)), np.random.default_rng(draw)
     disagrees = everything[method.committee_.judged_labels() != y]
     gone = {
         "all": everything[:0],
         "disagreement": disagrees,
-        "random": np.random.default_rng(draw).choice(len(y), len(disagrees), replace=False),
+        "random": generator.choice(len(y), len(disagrees), replace=False),
         "fdr": method.label_errors_.flagged(0.2, method.ranking_),
         "worst 10 %": method.ranking_[: len(y) // 10],
         "oracle": everything[is_error],
     }
-    found = {arm: {"removed": len(rows) / len(y)} for arm, rows in gone.items()}
-    for arm, rows in gone.items():
-        kept = np.setdiff1d(everything, rows)
-        for kind, model in models(draw).items():
-            found[arm][kind] = model.fit(X[kept], y[kept]).score(X_test, y_test)
+    found = {arm: {} for arm in ("all", *arms)}
+    for kind, model in models(draw).items():
+        if "auto" in arms:
+            cleaned = CleanedClassifier(model, method, random_state=draw).fit(X, y)
+            gone["auto"] = cleaned.removed_indices_
+            size = len(gone["auto"])
+            gone["as many as auto"] = generator.choice(len(y), size, replace=False)
+        for arm, by_model in found.items():
+            kept = np.setdiff1d(everything, gone[arm])
+            score = clone(model).fit(X[kept], y[kept]).score(X_test, y_test)
+            by_model[kind] = score, 1 - len(kept) / len(y)
     return found
 
 
@@ -75,17 +84,21 @@ def main():
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--sets", nargs="+", default=list(CROWDS))
     parser.add_argument("--noise", default="none")
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     options = parser.parse_args()
-    print("| set | model | draws | all rows | " + " | ".join(ARMS) + " |")
-    print("|" + "---|" * (4 + len(ARMS)))
+    print("| set | model | draws | all rows | " + " | ".join(options.arms) + " |")
+    print("|" + "---|" * (4 + len(options.arms)))
     for name in options.sets:
-        runs = [measure(name, options.noise, d, options.data) for d in range(options.draws)]
-        removed = [f"{np.mean([run[arm]['removed'] for run in runs]):.1%}" for arm in ARMS]
+        draws = range(options.draws)
+        runs = [measure(name, options.noise, d, options.data, options.arms) for d in draws]
         title = name if name in CROWDS else f"{name}, {options.noise}"
-        print("| " + " | ".join([title, "rows removed", str(len(runs)), "0.0%", *removed]) + " |")
         for kind in models(0):
-            gains = [interval([run[arm][kind] - run["all"][kind] for run in runs]) for arm in ARMS]
-            mean = f"{np.mean([run['all'][kind] for run in runs]):.1%}"
+            by_arm = {arm: np.array([run[arm][kind] for run in runs]) for arm in runs[0]}
+            removed = [f"{by_arm[arm][:, 1].mean():.1%}" for arm in options.arms]
+            gains = [interval(by_arm[arm][:, 0] - by_arm["all"][:, 0]) for arm in options.arms]
+            mean = f"{by_arm['all'][:, 0].mean():.1%}"
+            line = [title, f"{kind}, rows removed", str(len(runs)), "0.0%", *removed]
+            print("| " + " | ".join(line) + " |")
             print("| " + " | ".join([title, kind, str(len(runs)), mean, *gains]) + " |", flush=True)
 
 

@@ -82,7 +82,8 @@ def threshold_for_new_rows(
     >>> from sklearn.linear_model import LogisticRegression
     >>> from skinfluence import SelfConfidence, score_detrimentality, threshold_for_new_rows
     >>> X, y = load_digits(return_X_y=True)
-    >>> method = SelfConfidence(LogisticRegression(max_iter=200)).fit(X[::2] / 16, y[::2])
+    >>> method = SelfConfidence(LogisticRegression(max_iter=200), random_state=0)
+    >>> method = method.fit(X[::2] / 16, y[::2])
     >>> threshold = threshold_for_new_rows(method, rate=0.1)
     >>> marked = score_detrimentality(method, X[1::2] / 16, y[1::2]) > threshold
     >>> bool(0.08 < marked.mean() < 0.12)

@@ -9,8 +9,9 @@ from scipy.special import expit, logsumexp, softmax
 
 from skinfluence.methods._transitions import even_noise, noise_transitions
 
-# Keeps weights of members that say the same from growing against each other.
-_RIDGE = 1e-2
+# Keeps weights of members that say the same from growing against each other; of many rows it counts
+# as much as so many of them.
+_RIDGE, _RIDGE_ROWS = 1e-2, 40.0
 # Residuals beyond so many medians count less in the fit of a numeric target (Huber).
 _HUBER = 1.5
 _HUBER_STEPS = 10
@@ -85,6 +86,7 @@ def _likeliest_weights(
     """Choose them, for labels that are right or, with transitions, wrong by these."""
     n_members, n_rows, _ = outputs.shape
     w = np.ones(n_rows) if of_rows is None else of_rows
+    ridge = min(_RIDGE, _RIDGE_ROWS / n_rows)
     if kind != "classes":
         given = targets.astype(np.float64)
     elif transitions is None:
@@ -107,7 +109,7 @@ def _likeliest_weights(
                 losses, expected = (norm - total)[:, 0], np.exp(joint - total)
             error = np.exp(pooled - norm) - expected
         slope = np.tensordot(outputs, w[:, np.newaxis] * error, 2) / n_rows
-        return (w * losses).mean() + _RIDGE * (weights @ weights), slope + 2 * _RIDGE * weights
+        return (w * losses).mean() + ridge * (weights @ weights), slope + 2 * ridge * weights
 
     start = np.full(n_members, 1 / n_members) if start is None else start
     bounds = [(0, None)] * n_members
