@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, nnls
+from scipy.optimize import minimize, minimize_scalar, nnls
 from scipy.special import expit, logsumexp, softmax
 
 from skinfluence.methods._transitions import even_noise, noise_transitions
@@ -19,9 +19,11 @@ _HUBER_STEPS = 10
 MEDIAN_OF_NORMAL = 0.6745
 # Weights and transitions are found in turn, from noise of this rate that is even among classes.
 _TURNS, _RATE = 2, 0.1
-# Wrong labels go to few classes, wholly, where labels are likelier by this part of the most that
-# it could make them, which is the logarithm of the number of other classes a wrong label.
-_WHOLE = 0.5
+# That wrong labels go to few classes is taken over by half at least, and wholly where labels are
+# likelier for it by half of the most: the logarithm of the number of other classes a wrong label.
+_LEAST, _WHOLE = 0.5, 0.5
+# Between these logarithms a factor of logits is looked for.
+_SHARPNESS = (-1.0, 2.5)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,25 @@ def _likeliest_weights(
     return found
 
 
+def _log_likelihood(
+    pooled: np.ndarray, given: np.ndarray, of_rows: np.ndarray | None, sharpness: float = 1.0
+) -> float:
+    """Give the mean over the rows; `given`: how likely each class is given the row's label."""
+    of_labels = (softmax(sharpness * pooled, axis=1) * given).sum(1)
+    return float(np.average(np.log(of_labels), weights=of_rows))
+
+
+def _sharpness(pooled: np.ndarray, given: np.ndarray, of_rows: np.ndarray | None) -> float:
+    """Choose by what to multiply logits so that labels are likeliest."""
+    found = minimize_scalar(
+        lambda log: -_log_likelihood(pooled, given, of_rows, np.exp(log)),
+        bounds=_SHARPNESS,
+        method="bounded",
+        options={"xatol": 0.02},
+    )
+    return float(np.exp(found.x))
+
+
 def fit_pool(
     outputs: np.ndarray,
     targets: np.ndarray,
@@ -140,10 +161,12 @@ def fit_pool(
         for _ in range(_TURNS):
             by = {"transitions": transitions, "start": weights}
             weights = _likeliest_weights(outputs, targets, kind, of_rows, **by)
-            pooled = softmax(np.tensordot(weights, outputs, 1), axis=1)
-            of_labels = (pooled * transitions[:, targets].T).sum(1)
-            transitions = noise_transitions(pooled, targets, of_rows, directed)
-        return weights, transitions, float(np.average(np.log(of_labels), weights=of_rows))
+            pooled, given = np.tensordot(weights, outputs, 1), transitions[:, targets].T
+            likelihood = _log_likelihood(pooled, given, of_rows)
+            # the ridge leaves members less sure than labels are, which would pass for wrong ones
+            sharper = _sharpness(pooled, given, of_rows) * pooled
+            transitions = noise_transitions(softmax(sharper, axis=1), targets, of_rows, directed)
+        return weights, transitions, likelihood
 
     weights, transitions = np.full(len(outputs), 1 / len(outputs)), even_noise(n_classes, _RATE)
     weights, transitions, alike = settle(weights, transitions, directed=0.0)
@@ -152,7 +175,7 @@ def fit_pool(
         # which the members expect themselves
         *_, likelihood = settle(weights, transitions, directed=1.0)
         most = (1 - transitions[0, 0]) * np.log(n_classes - 1)
-        directed = float(np.clip((likelihood - alike) / (_WHOLE * most), 0, 1))
+        directed = float(np.clip((likelihood - alike) / (_WHOLE * most), _LEAST, 1))
         weights, transitions, _ = settle(weights, transitions, directed)
     return Pool(kind, weights / spread), transitions
 

@@ -35,7 +35,7 @@ def noise_transitions(
     counts = np.zeros((n_classes, n_classes))
     np.add.at(counts, (predicted, codes), say)
     wrong = counts - np.diag(np.diag(counts))
-    rate = float(np.clip(wrong.sum() / counts.sum(), 1 / (counts.sum() + 1), most_wrong(n_classes)))
+    rate = _rate(wrong.sum(), counts.sum(), say @ (1 - probabilities.max(1)), n_classes)
     even = even_noise(n_classes, 1.0)
     toward = wrong + _pseudo_counts(wrong) * even
     toward /= toward.sum(1, keepdims=True)
@@ -51,9 +51,13 @@ def even_noise(n_classes: int, rate: float) -> NDArray[np.float64]:
     return transitions
 
 
-def most_wrong(n_classes: int) -> float:
-    """Give the largest noise rate looked at: below it, right labels are the most frequent."""
-    return 0.98 * (1 - 1 / n_classes)
+def _rate(n_disagree: float, n: float, n_doubted: float, n_classes: int) -> float:
+    """Give the rate of wrong labels by which more of n disagree than the members expect."""
+    # with u the share doubted and r the rate, 1 - (1 - r) (1 - u) - r u / (n_classes - 1) disagree
+    doubt = n_doubted / n
+    rate = (n_disagree / n - doubt) / (1 - doubt * n_classes / (n_classes - 1))
+    # below the highest rate right labels are the most frequent; n rows tell none below 1 / n
+    return float(np.clip(rate, 1 / (n + 1), 0.98 * (1 - 1 / n_classes)))
 
 
 def _say_of_surest(

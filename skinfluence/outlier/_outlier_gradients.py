@@ -194,8 +194,8 @@ class OutlierGradientDetector(WeightedDetrimentality):
     weights w_m >= 0: p = softmax(sum w_m z_m), the last layer of one net whose body are the
     members. Weights make the labels given likeliest, by ``sum_c p[c] T[c, label]`` with T how
     likely a row of class c is given a label. T is counted among the rows, a quarter of each
-    predicted class, that models are surest of; wrong labels go to few classes as far as that makes
-    labels likelier, else to all alike. The gradient of a row's loss at these outputs, which is what
+    predicted class, that models are surest of, beyond what they doubt; to which classes wrong
+    labels go is taken over by half at least, and as far as it makes labels likelier. The gradient of a row's loss at these outputs, which is what
     the detector sees, is ``P(class | row, label) - onehot(label)``, with P proportional to
     ``p[class] T[class, label]``. Of numbers, weights are those of robust least squares and the
     gradient is the residual in units of its spread; of several labels, each has a logit. Sparse

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from scipy.special import softmax
 from scipy.stats import dirichlet_multinomial
 
@@ -68,8 +69,8 @@ def test_members_keep_what_they_know_of_right_labels():
     plain = Pool.fit(members, given_, "classes")
     rows = np.arange(len(labels))
     surely, hardly = (each.predict(members)[rows, labels].mean() for each in (pool, plain))
-    assert surely > 0.9
-    assert hardly < 0.75
+    assert surely > 0.85
+    assert hardly < 0.7
 
 
 @settings(max_examples=50, deadline=None)
@@ -85,17 +86,18 @@ def test_transitions_are_probabilities(n_rows, n_classes, directed, seed):
 
 
 def counted_one_by_one(probabilities, codes, share, fewest):
-    """Count labels among the surest rows of each predicted class, row by row."""
+    """Count labels among the surest rows of each predicted class, and add up doubts, row by row."""
     n_classes = probabilities.shape[1]
     counts = np.zeros((n_classes, n_classes))
-    predicted = probabilities.argmax(1)
+    predicted, doubts = probabilities.argmax(1), 0.0
     for k in range(n_classes):
         rows = [i for i in range(len(codes)) if predicted[i] == k]
         rows.sort(key=lambda i: -probabilities[i].max())
         n_wanted = int(np.ceil(max(share * len(rows), min(fewest, len(rows)))))
         for i in rows[:n_wanted]:
             counts[k, codes[i]] += 1
-    return counts
+            doubts += 1 - probabilities[i, k]
+    return counts, doubts
 
 
 @pytest.mark.parametrize("n_rows", [30, 400])
@@ -103,11 +105,13 @@ def test_labels_are_counted_among_the_surest_rows(n_rows):
     rng = np.random.default_rng(4)
     probabilities = rng.dirichlet(np.full(4, 0.5), n_rows)
     codes = rng.integers(4, size=n_rows)
-    counts = counted_one_by_one(
+    counts, doubts = counted_one_by_one(
         probabilities, codes, _transitions._SUREST, int(_transitions._FEWEST)
     )
     off = ~np.eye(4, dtype=bool)
-    rate = counts[off].sum() / counts.sum()
+    disagree, doubt = counts[off].sum() / counts.sum(), doubts / counts.sum()
+    # a label agrees if it and the prediction are right, or wrong in the same way, one of three
+    rate = brentq(lambda e: (1 - e) * (1 - doubt) + e * doubt / 3 - (1 - disagree), 0, 1)
     likelihoods = []
     for drawn in _transitions._DRAWN:
         rows = [counts[k][off[k]].astype(int) for k in range(4)]
@@ -119,7 +123,7 @@ def test_labels_are_counted_among_the_surest_rows(n_rows):
         for k in range(4):
             share = (counts[k] + drawn / 3) / (counts[k][off[k]].sum() + drawn)
             expected = rate * (directed * share + (1 - directed) / 3)
-            np.testing.assert_allclose(found[k][off[k]], expected[off[k]], rtol=1e-12)
+            np.testing.assert_allclose(found[k][off[k]], expected[off[k]], rtol=1e-9)
 
 
 def test_weights_are_repeated_rows_and_none_is_absence():
