@@ -195,12 +195,13 @@ class OutlierGradientDetector(WeightedDetrimentality):
     members. Weights make the labels given likeliest, by ``sum_c p[c] T[c, label]`` with T how
     likely a row of class c is given a label. T is counted among the rows, a quarter of each
     predicted class, that models are surest of, beyond what they doubt; to which classes wrong
-    labels go is taken over by half at least, and as far as it makes labels likelier. The gradient of a row's loss at these outputs, which is what
-    the detector sees, is ``P(class | row, label) - onehot(label)``, with P proportional to
-    ``p[class] T[class, label]``. Of numbers, weights are those of robust least squares and the
-    gradient is the residual in units of its spread; of several labels, each has a logit. Sparse
-    tables are never made dense; columns are standardised unless they are a hundred or more and
-    nearly all entries are zero, as those of words are. New rows are judged by all members.
+    labels go is taken over by half at least, and as far as it makes labels likelier. The gradient
+    of a row's loss at these outputs, which is what the detector sees, is ``P(class | row, label) -
+    onehot(label)``, with P proportional to ``p[class] T[class, label]``. Of numbers, weights are
+    those of robust least squares and the gradient is the residual in units of its spread; of
+    several labels, each has a logit. Sparse tables are never made dense; columns are standardised
+    unless they are a hundred or more and nearly all entries are zero, as those of words are. New
+    rows are judged by all members.
 
     Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of
     the mean error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it
