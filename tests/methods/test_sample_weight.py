@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -308,6 +309,17 @@ def test_wrong_weights_are_refused(cls, given, message):
     X, y = blobs(40, n_classes=2)
     with pytest.raises(ValueError, match=message):
         clone(SMALLEST[cls]).fit(X, y, sample_weight=given)
+
+
+@pytest.mark.usefixtures("brief_nets")
+@pytest.mark.parametrize("cls", TAKING, ids=lambda cls: cls.__name__)
+def test_weights_are_read_and_not_written(cls):
+    X, y = blobs(40, n_classes=2)
+    method = clone(SMALLEST[cls])
+    weights = weights_of(40)
+    weights.flags.writeable = False
+    for given in (weights, weights.tolist(), pd.Series(weights, index=np.arange(40) + 7)):
+        clone(method).fit(X, y, sample_weight=given)
 
 
 def test_every_method_takes_weights():

@@ -263,7 +263,7 @@ def _stacked_losses(
 
     def loss(parameters: dict[str, Tensor], X: Nested, y: Tensor, heavy: Tensor | None) -> Tensor:
         losses = _losses(loss_module, parameters, X, y)
-        return losses.sum() if heavy is None else heavy @ losses
+        return losses.sum() if heavy is None else heavy.to(losses) @ losses
 
     with torch.no_grad():
         totals = [
