@@ -79,7 +79,8 @@ class AnnotatorConsensus(SavedWithVersion, BaseEstimator):
     quality_ : ndarray of shape (n_annotators,)
         Share of each annotator's labels that is expected to be right, in [0, 1].
     quality_interval_ : ndarray of shape (n_annotators, 2)
-        Where that share lies with 95 %, if annotators err independently of each other.
+        Where that share lies with 95 %, if annotators err independently of each other; rounded
+        outwards to whole labels.
     confusion_ : ndarray of shape (n_annotators, n_classes, n_classes)
         P(label given | true class) of each annotator; rows are true classes.
 
@@ -92,7 +93,8 @@ class AnnotatorConsensus(SavedWithVersion, BaseEstimator):
     Probabilities take annotators' mistakes for independent given the class. On rows that are hard
     for all of them they are not, and probabilities are then too sure: take them for an order. On
     two sets with known truth, the mean probability was .90 and .94 where .78 and .80 of the labels
-    were right, and .70 and .88 of the intervals held the truth.
+    were right, and .91 and .98 of the intervals held the truth. Where all annotators of a row make
+    the same mistake, nothing here can tell: whoever gave few labels may then be far off.
 
     Cost: some dozens of passes over the labels; with an estimator, two times the folds of `cv`
     trainings.

@@ -119,4 +119,6 @@ def qualities(
         ends.append(beta.ppf(share, a, np.maximum(b, np.finfo(float).tiny)))
     quality = right[0] / n_labels
     low, high = np.minimum(ends[0], quality), np.maximum(ends[1], quality)
-    return quality, np.stack([low, high], axis=1)
+    # a share of few labels is no number between two of its own: all right is 1, not nearly
+    whole = np.floor(low * n_labels), np.ceil(high * n_labels)
+    return quality, np.stack(whole, axis=1) / n_labels[:, np.newaxis]

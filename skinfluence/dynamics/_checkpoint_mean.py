@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, get_tags
 from torch import Tensor
 
 from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._outputs import mean_over_states, row_losses
+from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import needs_of_checkpoints
 from skinfluence.methods._out_of_sample import keep_out_of_sample
-from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._judges import check_model, is_model, judge_of, judges_by_folds
 from skinfluence.nets._trained_net import hand_over
 from skinfluence.rows._parameters import check_positive_integer
@@ -21,7 +22,7 @@ from skinfluence.trace._needs import TraceNeeds, check_checkpoints
 from skinfluence.trace._training_trace import State
 
 
-class CheckpointMean(WeightedDetrimentality):
+class CheckpointMean(BaseDetrimentality):
     """A function of a row and the net, averaged over checkpoints; a subclass implements `_read`."""
 
     def __init__(
@@ -71,6 +72,9 @@ class CheckpointMean(WeightedDetrimentality):
 
     def _takes_models(self) -> bool:
         return True
+
+    def _takes_weights(self) -> bool:
+        return not isinstance(self.net, FrozenEstimator)
 
     def _takes_raw(self) -> bool:
         return is_model(self.net)

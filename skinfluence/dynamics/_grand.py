@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from skinfluence.gradients._passes import Trajectory, gather
 from skinfluence.gradients._readings import Norm
 from skinfluence.gradients._trajectory import MeanOf
-from skinfluence.methods._weighted import WeightedDetrimentality
+from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._trained_net import hand_over, train_net
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._progress import told
@@ -20,7 +20,7 @@ from skinfluence.trace._callbacks import without_recorders
 from skinfluence.trace._training_trace import TrainingTrace
 
 
-class GraNd(WeightedDetrimentality):
+class GraNd(BaseDetrimentality):
     """Score training rows by the norm of their loss gradient early in training.
 
     Answers: is this row mislabelled or hard? It says little about whether removing the row would
@@ -164,6 +164,9 @@ class GraNd(WeightedDetrimentality):
         self.nets_ = [one.net for one in trained]
         self._early = _at_epoch(trained[0].trace, self.epoch) if frozen else None
         return trained[0].coded(rows), None
+
+    def _takes_weights(self) -> bool:
+        return not isinstance(self.net, FrozenEstimator)
 
     def _judges_new_rows(self) -> bool:
         return True

@@ -40,6 +40,9 @@ class RandomScore(BaseDetrimentality):
 
     Notes
     -----
+    Weights of rows, which fit takes as that of other methods does, change nothing: no row has a say
+    in the score of another.
+
     Cost: none.
 
     Examples
@@ -55,6 +58,9 @@ class RandomScore(BaseDetrimentality):
 
     def _check_parameters(self) -> None:
         pass
+
+    def _takes_weights(self) -> bool:
+        return True  # there is nothing that they could change
 
     def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         return ModelRows(rows.inputs, rows.targets), None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skinfluence.dynamics._formulas import area_under_margin, forgetting_events, margin
 from skinfluence.gradients._outputs import class_codes, class_scores, labels_of
 from skinfluence.gradients._skorch import Net
-from skinfluence.methods._weighted import WeightedDetrimentality
+from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._rows import ModelRows
@@ -17,7 +17,7 @@ from skinfluence.trace._needs import TraceNeeds
 from skinfluence.trace._training_trace import TrainingTrace
 
 
-class RecordedMargins(WeightedDetrimentality):
+class RecordedMargins(BaseDetrimentality):
     """A function of the margins of a row in every epoch."""
 
     def __init__(

@@ -1,12 +1,14 @@
 """Which gradients a method looks at: layers, checkpoints, normalisation, width."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skinfluence.gradients._net_loss import Batch, take_rows
 from skinfluence.gradients._passes import (
     Gathered,
     Started,
@@ -20,7 +22,7 @@ from skinfluence.gradients._readings import Dense, Gram, Kept, Projected, Tensor
 from skinfluence.gradients._skorch import Net, as_dataset
 from skinfluence.gradients._states import State
 from skinfluence.gradients._trajectory import MeanOf
-from skinfluence.gradients.routes._loop import BatchLoop
+from skinfluence.gradients.routes._loop import BatchLoop, slices
 from skinfluence.rows._parameters import check_parameter
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
@@ -60,12 +62,17 @@ class EmbeddingSettings:
         normalize = None if self.trajectory is None else self.trajectory.normalize
         return replace(self, trajectory=Trajectory([state], MeanOf(), normalize))
 
-    def mean_gradient(self, net: Net, rows: ModelRows) -> dict[str, Tensor]:
-        """Average the rows' gradients, as a direction for `InnerProduct`."""
+    def mean_gradient(
+        self, net: Net, rows: ModelRows, weights: NDArray[np.float64] | None = None
+    ) -> dict[str, Tensor]:
+        """Average the rows' gradients, by weights of mean one, for `InnerProduct`."""
         total: dict[str, Tensor] = {}
         with preserved_random_state():
             loop, batches, _ = self._start(net, rows)
-            for part in loop.batches(batches, Total()):
+            sums: Iterable[dict[str, Tensor]] = loop.batches(batches, Total())
+            if weights is not None:
+                sums = _weighted_sums(loop, batches, torch.from_numpy(weights))
+            for part in sums:
                 total = {name: total[name] + g if total else g for name, g in part.items()}
         n_rows = len(as_dataset(net, *rows))
         return {name: gradient / n_rows for name, gradient in total.items()}
@@ -108,3 +115,17 @@ class EmbeddingSettings:
             return Dense()
         places = {layer.name: place for place, layer in enumerate(loop.layers)}
         return Projected(Projection(columns, self.projection_seed), places)
+
+
+def _weighted_sums(
+    loop: BatchLoop, batches: Iterable[Batch], weights: Tensor
+) -> Iterator[dict[str, Tensor]]:
+    """Yield what `Total` reads off rows that count as often as they weigh."""
+    start = 0
+    for X, y in batches:
+        for rows in slices(len(y), loop.rows_at_once):
+            part = take_rows(X, rows), y[rows]
+            (kept,) = loop.batches([part], Kept())
+            heavy = weights[start : start + len(part[1])]
+            start += len(heavy)
+            yield {name: gradients.scaled(heavy).summed() for name, gradients in kept.items()}

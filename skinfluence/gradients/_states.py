@@ -50,8 +50,11 @@ def net_losses_at(net: Net, states: Sequence[State | None]) -> list[NetLoss]:
     return [net_loss_of(net if state is None else net_at(net, state)) for state in states]
 
 
-def batch_gradients_at(net: Net, state: State, batch: Batch) -> dict[str, Tensor]:
+def batch_gradients_at(
+    net: Net, state: State, batch: Batch, weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Differentiate a training batch's loss, as the net reduces it, in eval mode; on the CPU."""
+    # `weights` are of the batch's rows, in the loss
     there = net_at(net, state)
     net_loss, scale_of = net_loss_of(there), step_scale_of(there)
     Xi, yi = batch
@@ -60,7 +63,8 @@ def batch_gradients_at(net: Net, state: State, batch: Batch) -> dict[str, Tensor
     with torch.enable_grad():
         output = net_loss.forward(Xi)
         losses = net_loss.losses(output, yi, Xi)
-    found = torch.autograd.grad(losses.sum(), list(trained.values()), allow_unused=True)
+        heavy = losses if weights is None else losses * weights.to(losses)
+    found = torch.autograd.grad(heavy.sum(), list(trained.values()), allow_unused=True)
     scale = scale_of(output, yi, Xi, losses)
     gradients = dict(zip(trained, found, strict=True))
     return {

@@ -16,6 +16,7 @@ from skinfluence.influence.solvers._solvers import ConjugateGradient, Solver
 from skinfluence.rows._parameters import check_parameter, check_positive_integer, is_positive_number
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
+from skinfluence.rows._weights import Weights
 
 
 class InfluenceFunction(FitsObjective):
@@ -97,6 +98,11 @@ class InfluenceFunction(FitsObjective):
     damping matters more than the solver: in our runs on small nets a tenth of the largest
     eigenvalue ranked rows closest to real leave-one-out, dampings a hundred times smaller far
     worse. Weight decay in the optimiser is not part of the curvature; it acts as a damping.
+
+    With weights w_i of the rows, one on the mean, C is the mean of ``w_i C_i``, and leaving row i
+    out is its weight going to zero, w_i times the above: the sum over as many copies of the row.
+    With ``reference="self"``, and for new rows, it is that of a row of weight one. A frozen net's
+    weights are those that it was trained with.
 
     Cost: one training, one gradient pass over the validation rows, what the solver states, and
     one pass of directional products over the training rows. ``reference="self"`` solves once for
@@ -200,20 +206,21 @@ class InfluenceFunction(FitsObjective):
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         self._training_rows = rows
         with preserved_random_state():
-            train = self._net_rows(rows)
+            train = self._net_rows(rows, self._training_weights)
             if validation is None:
                 return self._self_influence(train, train)
             inverse = self._inverse(train)
-            judged = self._net_rows(validation)
+            judged = self._net_rows(validation, self._validation_weights)
             direction = self._objective_gradient(self._trained.net.criterion_, judged, validation)
             self._direction = inverse.solve(direction[None])[0] / train.n_rows
-            return -train.inner_products(self._direction)
+            return -self._of_whole_rows(train.inner_products(self._direction))
 
     def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         with preserved_random_state():
             given = self._net_rows(rows)
             if self.reference == "self":
-                return self._self_influence(self._net_rows(self._training_rows), given)
+                train = self._net_rows(self._training_rows, self._training_weights)
+                return self._self_influence(train, given)
             return -given.inner_products(self._direction)
 
     def _self_influence(self, train: NetRows, rows: NetRows) -> NDArray[np.float64]:
@@ -244,17 +251,17 @@ class InfluenceFunction(FitsObjective):
         return self._answered(X, y)
 
     def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
-        train = self._net_rows(self._training_rows)
+        train = self._net_rows(self._training_rows, self._training_weights)
         inverse = self._inverse(train)
         judged = as_objective(self.objective).as_rows(self._net_rows(queries))
         parts = []
         for block in judged.gradients():
             directions = inverse.solve(block.to(train.zero)) / train.n_rows
             parts.append(train.gram_of_directions(directions))
-        return np.concatenate(parts)
+        return self._of_whole_rows(np.concatenate(parts))
 
-    def _net_rows(self, rows: ModelRows) -> NetRows:
-        return NetRows(self.net_, rows, self.layers, self.batch_size)
+    def _net_rows(self, rows: ModelRows, weights: Weights = None) -> NetRows:
+        return NetRows(self.net_, rows, self.layers, self.batch_size, weights)
 
     def _inverse(self, train: NetRows) -> Inverse:
         damping = None if isinstance(self.damping, str) else self.damping

@@ -18,6 +18,7 @@ from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import draw_seeds, preserved_random_state
+from skinfluence.rows._weights import Weights
 from skinfluence.trace._callbacks import without_recorders
 
 
@@ -89,6 +90,8 @@ class InnerProductInfluence(FitsObjective):
     For the two gaps between groups and a callable, `influence` is not defined: a query row alone
     has no gap.
 
+    A row of weight w, where one is the mean, counts w times: unlearning it unlearns all of it.
+
     Cost: one training (or `n_ensemble`), one gradient pass over the validation rows, and one pass
     of directional products over the training rows, which costs two or three forward passes; times
     `n_ensemble`.
@@ -155,10 +158,10 @@ class InnerProductInfluence(FitsObjective):
         self._directions = []
         with preserved_random_state():
             for net in told("nets", self._members()):
-                judged = self._net_rows(net, validation)
+                judged = self._net_rows(net, validation, self._validation_weights)
                 direction = self._objective_gradient(net.criterion_, judged, validation)
                 self._directions.append(direction)
-        return self._score(rows)
+        return self._of_whole_rows(self._score(rows))
 
     def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         with preserved_random_state():
@@ -194,7 +197,7 @@ class InnerProductInfluence(FitsObjective):
             train = self._net_rows(net, self._training_rows)
             judged = objective.as_rows(self._net_rows(net, queries))
             found.append(np.concatenate([train.gram(part) for part in judged.kept_gradients()]))
-        return np.asarray(np.mean(found, axis=0))
+        return self._of_whole_rows(np.asarray(np.mean(found, axis=0)))
 
     def _further_nets(self, rows: ModelRows) -> list[Net]:
         """Train the net again with other seeds, where it has no dropout to draw sub-models from."""
@@ -210,7 +213,8 @@ class InnerProductInfluence(FitsObjective):
         if targets is not None and self._trained.labels is not None:
             targets = self._trained.labels.decode(targets)
         net = without_recorders(self.net)
-        given = Rows(rows.inputs, targets, is_numeric=kind_of(self.net_) == "regression")
+        numbers = kind_of(self.net_) == "regression"
+        given = Rows(rows.inputs, targets, numbers, weights=self._training_weights)
         return [
             train_net(net, given, seed, memory=self.memory).net for seed in told("trainings", seeds)
         ]
@@ -221,5 +225,5 @@ class InnerProductInfluence(FitsObjective):
         seeds = draw_seeds(self._seeds[2], self.n_ensemble)
         return [dropout_submodel(self.net_, seed) for seed in seeds]
 
-    def _net_rows(self, net: object, rows: ModelRows) -> NetRows:
-        return NetRows(net, rows, self.layers, self.batch_size)
+    def _net_rows(self, net: object, rows: ModelRows, weights: Weights = None) -> NetRows:
+        return NetRows(net, rows, self.layers, self.batch_size, weights)

@@ -14,6 +14,7 @@ from skinfluence.rows._parameters import check_positive_integer, check_positive_
 from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
+from skinfluence.rows._weights import Weights
 
 
 class MirroredInfluence(InfluenceQueries):
@@ -75,6 +76,8 @@ class MirroredInfluence(InfluenceQueries):
     takes its absolute value and so cannot tell helpful from harmful; the ascent is plain gradient
     ascent instead of Adam, so that the scores of several queries add up.
 
+    A row of weight w, where one is the mean, counts w times: it is all of it that would go.
+
     Cost: one training, `n_steps` gradient passes over the validation rows and two forward passes
     over the training rows. `influence` takes these for every query row.
 
@@ -134,11 +137,11 @@ class MirroredInfluence(InfluenceQueries):
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         assert validation is not None  # `_needs_validation`
         self._training_rows, self._validation = rows, validation
-        return self._score(rows)
+        return self._of_whole_rows(self._score(rows))
 
     def _score(self, rows: ModelRows) -> NDArray[np.float64]:
         with preserved_random_state():
-            return -self._changes(self._validation, rows)
+            return -self._changes(self._validation, rows, self._validation_weights)
 
     def influence(self, X: Any, y: Any = None) -> NDArray[np.float64]:
         """Nudge the net on one given row after another, and compare the training rows' losses.
@@ -161,16 +164,23 @@ class MirroredInfluence(InfluenceQueries):
     def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         judges = self._net_rows(self.net_, queries)
         rows = [judges.row(i) for i in range(judges.n_rows)]
-        return np.stack([self._changes(row, self._training_rows) for row in rows])
+        found = np.stack([self._changes(row, self._training_rows) for row in rows])
+        return self._of_whole_rows(found)
 
-    def _changes(self, reference: ModelRows, rows: ModelRows) -> NDArray[np.float64]:
+    def _changes(
+        self,
+        reference: ModelRows,
+        rows: ModelRows,
+        weights: Weights = None,  # of the reference
+    ) -> NDArray[np.float64]:
         """Measure how losses rise as the net climbs that of other rows; inner products, nearly."""
         copy = shadow_of(self.net_)
         for parameter in copy.module_.parameters():
             parameter.data = parameter.data.clone()
         judged = self._net_rows(copy, rows)
         before = judged.losses()
-        distance = _ascend(self._net_rows(copy, reference), self.n_steps, self.step_size)
+        climbed = NetRows(copy, reference, "all", self.batch_size, weights)
+        distance = _ascend(climbed, self.n_steps, self.step_size)
         if distance == 0:
             return np.zeros_like(before)
         return (judged.losses() - before) / distance

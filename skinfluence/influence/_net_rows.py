@@ -1,6 +1,7 @@
 """Passes over rows of a trained net: losses, inner products, sums of gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skinfluence.gradients._directional import inner_products
-from skinfluence.gradients._net_loss import Nested
+from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._readings import Dense, Gram, Kept
 from skinfluence.gradients._skorch import as_dataset, iter_batches, net_loss_of
 from skinfluence.gradients._trial import check_results_follow_rows, draw_trial
@@ -17,6 +18,7 @@ from skinfluence.gradients.factors._layer_gradients import DenseGradients, Layer
 from skinfluence.gradients.routes._capture import require_gradients_of
 from skinfluence.gradients.routes._loop import GradientLoop
 from skinfluence.rows._rows import ModelRows
+from skinfluence.rows._weights import Weights
 
 # (n_parameters,), ordered as the columns of the matrix of gradients: layer after layer.
 Direction: TypeAlias = Tensor
@@ -29,9 +31,14 @@ class NetRows:
     """A trained net, left as it is, and rows; every method is one pass over the rows."""
 
     def __init__(
-        self, net: Any, rows: ModelRows, layers: str | Sequence[str], batch_size: int
+        self,
+        net: Any,
+        rows: ModelRows,
+        layers: str | Sequence[str],
+        batch_size: int,
+        weights: Weights = None,  # of the rows in means, one on the mean
     ) -> None:
-        self._net, self._batch_size = net, batch_size
+        self._net, self._batch_size, self.weights = net, batch_size, weights
         self._dataset = as_dataset(net, rows.inputs, rows.targets)
         self.n_rows = len(self._dataset)
         self.trial = draw_trial(net, self._dataset)
@@ -61,8 +68,8 @@ class NetRows:
         return max(1, min(self._batch_size, _BLOCK_BYTES // bytes_of_row))
 
     def others(self, rows: ModelRows) -> "NetRows":
-        """Take other rows through the same net and layers."""
-        return NetRows(self._net, rows, self.layer_names, self._batch_size)
+        """Take other rows, of the same weights, through the same net and layers."""
+        return NetRows(self._net, rows, self.layer_names, self._batch_size, self.weights)
 
     def row(self, i: int) -> ModelRows:
         """Select one row, as a data set that holds its target."""
@@ -72,11 +79,39 @@ class NetRows:
         """Yield (X, y) of the rows in order."""
         return iter_batches(self._net, self._dataset, None, batch_size or self._batch_size)
 
+    def weighted_batches(
+        self, batch_size: int | None = None
+    ) -> Iterator[tuple[NetLoss, Nested, Tensor]]:
+        """Yield (X, y) of the rows in order, and the loss in which they have their weights."""
+        start = 0
+        for X, y in self.batches(batch_size):
+            yield self._weighted_loss(slice(start, start + len(y))), X, y
+            start += len(y)
+
+    def _weighted_loss(self, rows: slice) -> NetLoss:
+        weights, losses = self.weights_of(rows), self.net_loss.losses
+        if weights is None:
+            return self.net_loss
+
+        def weighted(output: Nested, y: Tensor, X: Nested) -> Tensor:
+            found = losses(output, y, X)
+            return found * weights.to(found)
+
+        return replace(self.net_loss, losses=weighted)
+
+    def weights_of(self, rows: slice) -> Tensor | None:
+        """Give the weights of some rows; None if all are the same."""
+        return None if self.weights is None else torch.as_tensor(self.weights[rows]).to(self.zero)
+
     def drawn_batches(
         self, n_batches: int, batch_size: int, seed: int
     ) -> Iterator[tuple[Nested, Tensor]]:
-        """Yield (X, y) of rows drawn with replacement."""
-        draws = np.random.default_rng(seed).integers(self.n_rows, size=n_batches * batch_size)
+        """Yield (X, y) of rows drawn with replacement, as often as they weigh."""
+        rng, size = np.random.default_rng(seed), n_batches * batch_size
+        if self.weights is None:
+            draws = rng.integers(self.n_rows, size=size)
+        else:
+            draws = rng.choice(self.n_rows, size, p=self.weights / self.weights.sum())
         drawn = torch.utils.data.Subset(self._dataset, draws.tolist())
         return iter_batches(self._net, drawn, None, batch_size)
 
@@ -100,9 +135,11 @@ class NetRows:
         return values
 
     def mean_gradient(self) -> Direction:
-        """Average the rows' gradients."""
-        weights = torch.full((self.n_rows,), 1 / self.n_rows)
-        return self.weighted_gradient(self.net_loss.row_losses, weights)
+        """Average the rows' gradients, by their weights."""
+        weights = self.weights_of(slice(None))
+        if weights is None:
+            weights = torch.ones(self.n_rows)
+        return self.weighted_gradient(self.net_loss.row_losses, weights / self.n_rows)
 
     def weighted_gradient(
         self, values: Callable[[Nested, Tensor], Tensor], weights: Tensor
@@ -129,6 +166,14 @@ class NetRows:
     def gradients(self) -> Iterator[Tensor]:
         """Yield (n_rows_of_block, n_parameters) gradients in the net's dtype, block after block."""
         yield from self._loop.batches(self.batches(self.rows_at_once), Dense())
+
+    def weighted_gradients(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what `gradients` does, and the weights of these rows."""
+        start = 0
+        for block in self.gradients():
+            weights = self.weights_of(slice(start, start + len(block)))
+            yield block, self.zero.new_ones(len(block)) if weights is None else weights
+            start += len(block)
 
     def kept_gradients(self) -> Iterator[dict[str, LayerGradients]]:
         """Yield gradients by layer, factored where they factor, in blocks of rows."""

@@ -21,6 +21,9 @@ class InfluenceQueries(BaseDetrimentality):
     influence: Callable[..., NDArray[np.float64]]
     _training_rows: ModelRows
 
+    def _takes_weights(self) -> bool:
+        return True  # those of a frozen net's training, too
+
     def proponents(self, X: Any, y: Any = None, k: int = 5) -> NDArray[np.intp]:
         """Find the training rows that lower the loss of given rows most.
 
@@ -65,6 +68,10 @@ class InfluenceQueries(BaseDetrimentality):
             return self._join_folds([fold._influence_on_given(queries) for fold in self.folds_])
         with preserved_random_state(), self._threads():
             return self._influence_on(self._trained.coded(queries))
+
+    def _of_whole_rows(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn values of the training rows, the last axis, into those of their whole weight."""
+        return values if self._training_weights is None else values * self._training_weights
 
     @abstractmethod
     def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:

@@ -106,6 +106,10 @@ class TracIn(InfluenceQueries):
     of plain SGD with one row a step; momentum, Adam and batches make it an approximation, and
     checkpoints stand in for the steps between them.
 
+    Steps on a row of weight w, where one is the mean, are w times as long: with
+    ``reference="validation"`` and in `influence`, products count so many times. The self-influence
+    is that of a row of weight one, whatever the row's own.
+
     Cost: one training; one pass over the rows for each checkpoint.
 
     References
@@ -180,11 +184,12 @@ class TracIn(InfluenceQueries):
     def _influence_on(self, queries: ModelRows) -> NDArray[np.float64]:
         settings = self._settings()
         if self.n_components is None:
-            return settings.inner_products(self.net_, queries, self._training_rows)
+            found = settings.inner_products(self.net_, queries, self._training_rows)
+            return self._of_whole_rows(found)
         sketches = [
             settings.gather(self.net_, rows).values for rows in (queries, self._training_rows)
         ]
-        return np.asarray(sketches[0] @ sketches[1].T, dtype=np.float64)
+        return self._of_whole_rows(np.asarray(sketches[0] @ sketches[1].T, dtype=np.float64))
 
     def _check_parameters(self) -> None:
         check_gradient_settings(self)
@@ -214,12 +219,14 @@ class TracIn(InfluenceQueries):
         self._training_rows = rows
         self._direction: Any = None
         if validation is not None:
-            settings = self._settings()
+            settings, weights = self._settings(), self._validation_weights
             if self.n_components is None:
-                self._direction = settings.mean_gradient(self.net_, validation)
+                self._direction = settings.mean_gradient(self.net_, validation, weights)
             else:
-                self._direction = settings.gather(self.net_, validation).values.mean(0)
-        return self._score(rows)
+                sketches = settings.gather(self.net_, validation).values
+                self._direction = np.average(sketches, axis=0, weights=weights)
+        scores = self._score(rows)
+        return scores if validation is None else self._of_whole_rows(scores)
 
     def _score(self, rows: ModelRows) -> np.ndarray:
         reading = None  # the sketch

@@ -90,9 +90,19 @@ class BaseDetrimentality(
     _is_fold = False
     _trained: TrainedNet
     _validation_groups: NDArray[np.intp] | None
+    # on the mean one; None if all rows weigh the same
+    _training_weights: NDArray[np.float64] | None = None
+    _validation_weights: NDArray[np.float64] | None = None
 
     def fit(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        groups: Any = None,
+        sample_weight: Any = None,
     ) -> Self:
         """Train the net and score every training row at its given label.
 
@@ -110,6 +120,15 @@ class BaseDetrimentality(
             Rows of one group, such as those of a patient, are held out together in the folds of
             `cv`. A Pipeline or a search hands them on where metadata routing is enabled and they
             are asked for by `set_fit_request(groups=True)`.
+        sample_weight : array-like of shape (n_samples,) or float, optional
+            Weights of the rows in the training loss, at least zero; only their ratios count, and
+            the batch's loss is the mean of its rows' losses times their weights over the mean
+            weight, so that a whole number does what as many copies of the row would. A row of
+            weight zero has no say in what is learnt. What tells mislabelled rows scores rows as if
+            unweighted, those of weight zero, too; what tells what removing a row does scores the
+            removal of its whole weight: the sum over its copies, zero for a weight of zero. Rows
+            to be judged later have the mean weight. Metadata routing hands them on as it does
+            `groups`.
 
         Returns
         -------
@@ -120,11 +139,15 @@ class BaseDetrimentality(
         ValueError
             If a parameter is out of range, a row holds NaN, `y` is missing or unsuited, there are
             groups and no folds for them, the net does not fit the data, its training diverges, or
-            it or its loader mixes up rows.
+            it or its loader mixes up rows. If weights are not one a row, are negative or all zero,
+            or the model takes none: a frozen net where the scores depend on weights by its training
+            alone, one whose criterion has no `reduction`, an estimator whose fit has no
+            `sample_weight`.
         KeyboardInterrupt
             If a training is interrupted: no cut training is scored, cached or kept.
         """
-        return self._fit_given(X, y, *validation_parts(X_val, y_val), fold_groups=groups)
+        parts = validation_parts(X_val, y_val)
+        return self._fit_given(X, y, *parts, fold_groups=groups, sample_weight=sample_weight)
 
     def _fit_given(
         self,
@@ -174,8 +197,10 @@ class BaseDetrimentality(
         )
         if validation is None:
             return self._fit_parsed(own, None)
-        parts = validation.inputs, validation.targets, validation.groups
-        return self._fit_parsed(own, own.parse_validation(self, *parts))
+        judging = own.parse_validation(
+            self, validation.inputs, validation.targets, validation.groups, validation.weights
+        )
+        return self._fit_parsed(own, judging)
 
     def _begin(self, validation: object, groups: object) -> None:
         self._check_parameters()
@@ -188,11 +213,13 @@ class BaseDetrimentality(
     def _fit_parsed(self, rows: Rows, validation: Rows | None) -> Self:
         if rows.weights is not None and not self._takes_weights():
             raise ValueError(
-                f"Got sample_weight, but {type(self).__name__}, as it is set, trains nothing by a "
-                "loss that rows' weights could go into: its net is frozen, or it is of methods "
-                "whose theory is of rows that weigh alike. Leave sample_weight out."
+                f"Got sample_weight, but {type(self).__name__}, as it is set, trains nothing that "
+                "they could go into: its net is frozen, or it is a method that knows no weights. "
+                "Pass the net unfrozen, or leave sample_weight out."
             )
         self._validation_groups = None if validation is None else validation.groups
+        self._training_weights = rows.training_weights
+        self._validation_weights = None if validation is None else validation.training_weights
         with told_fit(self):
             scores = self._training_scores(rows, validation)
         if scores is not None:
@@ -279,7 +306,14 @@ class BaseDetrimentality(
             )
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        groups: Any = None,
+        sample_weight: Any = None,
     ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
@@ -297,18 +331,16 @@ class BaseDetrimentality(
             As for `fit`.
         groups : array-like of shape (n_samples,), optional
             As for `fit`.
+        sample_weight : array-like of shape (n_samples,) or float, optional
+            As for `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, 1)
             `detrimentality_`. Higher = more detrimental.
         """
-        return self._fit_transform(X, y, X_val, y_val, {"groups": groups})
-
-    def _fit_transform(
-        self, X: Any, y: Any, X_val: Any, y_val: Any, given: dict[str, Any]
-    ) -> NDArray[np.float64]:
         warn_of_leaky_features(self, "the scores")
+        given = {"groups": groups, "sample_weight": sample_weight}
         # a subclass's own fit may know of none of these
         given = {name: value for name, value in given.items() if value is not None}
         scores: NDArray[np.float64] = self.fit(X, y, X_val, y_val, **given).detrimentality_
@@ -439,8 +471,8 @@ class BaseDetrimentality(
         return False
 
     def _takes_weights(self) -> bool:
-        """Tell whether the method, as it is set, trains by a loss that rows may have weights in."""
-        return False
+        """Tell whether weights of rows have a say in the method, as it is set."""
+        return self._trains_net() and not isinstance(self.net, FrozenEstimator)
 
     def _judges_training_rows_as_new(self) -> bool:
         """Tell whether a fitted method judged its training rows as it judges rows to come."""

@@ -22,7 +22,6 @@ from skinfluence.methods._p_values import (
     reference_of,
 )
 from skinfluence.methods._parts import fit_part, scores_by
-from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._predictions import check_given_net_has_classes
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._folds import FEW_ROWS, check_cv, folds_of
@@ -41,7 +40,7 @@ _JUDGES = (
 )
 
 
-class CalibratedDetrimentality(WeightedDetrimentality):
+class CalibratedDetrimentality(BaseDetrimentality):
     """Turn a method's scores into p-values: how few clean-looking rows score as high.
 
     Answers the method's question, in a unit that methods, nets and data sets share. For each fold

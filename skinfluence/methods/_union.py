@@ -19,7 +19,6 @@ from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._blocks import by_blocks, is_lazy
 from skinfluence.methods._parts import fit_part
 from skinfluence.methods._pool import pool_predictions
-from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._judges import Judge, is_model, judge_of, judges_by_folds
 from skinfluence.nets._labels import name_classes, names_no_classes
 from skinfluence.nets._trained_net import no_net, train_net, unfitted_net
@@ -56,7 +55,7 @@ def _all_judge_new_rows(union: "DetrimentalityUnion") -> bool:
     return all(hasattr(method, "transform") for _, method in methods)
 
 
-class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
+class DetrimentalityUnion(_BaseComposition, BaseDetrimentality):
     """Score training rows by several methods that share one training, a column each.
 
     Answers what its methods answer; compare them by `rank_correlation_`. Their mean rank or their
@@ -331,8 +330,9 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
             if shares:
                 fitted.set_params(net=FrozenEstimator(given))
             trusted = validation if final_step(method)._needs_validation() else None
-            # weights are in the shared training
-            seen = replace(nameless, weights=None) if shares else nameless
+            # weights are in the shared training, and for most methods in nothing else
+            knows = not shares or fitted._takes_weights()
+            seen = nameless if knows else replace(nameless, weights=None)
             self.methods_[name] = fit_part(fitted, seen, trusted)
             self.timings_[name] = perf_counter() - start
         for fitted in self._final_methods():
@@ -430,6 +430,9 @@ class DetrimentalityUnion(_BaseComposition, WeightedDetrimentality):
         if is_model(self.net):
             tags.input_tags.sparse = get_tags(self.net).input_tags.sparse
         return tags
+
+    def _takes_weights(self) -> bool:
+        return not isinstance(self.net, FrozenEstimator)
 
     def _takes_raw(self) -> bool:
         return is_model(self.net) or any(takes_raw(m) for _, m in _pairs(self.methods))

@@ -27,6 +27,7 @@ from skinfluence.rows._progress import is_listened_to
 from skinfluence.rows._seeds import seeded
 from skinfluence.trace._epochs import EpochsTold
 from skinfluence.trace._recorder import TraceRecorder
+from skinfluence.trace._sgd_rule import WEIGHING
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -46,7 +47,7 @@ def fit_net(
         added.append(("skinfluence_recorder", recorder))
     weighted = None if weights is None else WeightedLoss(weights)
     if weighted is not None:
-        added.append(("skinfluence_weights", weighted))
+        added.append((WEIGHING, weighted))
     if is_listened_to():
         added.append(("skinfluence_progress", EpochsTold()))
     prepare_net(net)

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from skinfluence.gradients._embedding import EmbeddingSettings
 from skinfluence.gradients._readings import Norm
+from skinfluence.methods._base import BaseDetrimentality
 from skinfluence.methods._gradient_parameters import (
     check_gradient_settings,
     needs_of_checkpoints,
@@ -16,7 +18,6 @@ from skinfluence.methods._gradient_parameters import (
 )
 from skinfluence.methods._label_errors import LabelErrors
 from skinfluence.methods._out_of_sample import keep_out_of_sample
-from skinfluence.methods._weighted import WeightedDetrimentality
 from skinfluence.nets._cache import computed_once, key_of
 from skinfluence.nets._default import check_shape
 from skinfluence.nets._trained_net import check_are_arrays
@@ -51,7 +52,7 @@ _FEATURE_PARAMETERS = (
 )
 
 
-class OutlierGradientDetector(WeightedDetrimentality):
+class OutlierGradientDetector(BaseDetrimentality):
     """Score training rows by how outlying their loss gradients are.
 
     Answers: is this row mislabelled, corrupted or atypical? It says little about whether
@@ -340,6 +341,9 @@ class OutlierGradientDetector(WeightedDetrimentality):
 
     def _has_committee(self) -> bool:
         return self.committee is not None and self.net is None
+
+    def _takes_weights(self) -> bool:
+        return not isinstance(self.net, FrozenEstimator)
 
     def _trains_net(self) -> bool:
         return not self._has_committee()

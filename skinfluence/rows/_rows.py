@@ -44,7 +44,8 @@ class Rows:
     feature_names: np.ndarray | None = None
     groups: NDArray[np.intp] | None = None  # of validation rows, for objectives that compare them
     fold_groups: NDArray[np.intp] | None = None  # of training rows, which no fold may split
-    weights: NDArray[np.float64] | None = None  # of training rows, in the loss; at least zero
+    # in the loss, at least zero; validation rows have them where they are training rows besides
+    weights: NDArray[np.float64] | None = None
     is_raw: bool = False  # the inputs are as the user gave them, for a pipeline's steps to check
 
     @classmethod
@@ -82,12 +83,18 @@ class Rows:
         return cls(inputs, targets, is_numeric, names, groups, fold_groups, weights, is_raw=raw)
 
     def parse_validation(
-        self, estimator: object, X_val: object, y_val: object, groups: object = None
+        self,
+        estimator: object,
+        X_val: object,
+        y_val: object,
+        groups: object = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> "Rows | None":
         """Check the validation rows that fit got besides these, if any."""
         if X_val is None:
             return None
-        return Rows.parse(estimator, X_val, y_val, task=self.task, groups=groups, reset=False)
+        found = Rows.parse(estimator, X_val, y_val, task=self.task, groups=groups, reset=False)
+        return replace(found, weights=weights)
 
     @property
     def task(self) -> str:

@@ -1,11 +1,14 @@
 """Weights that rows have in the training loss."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinfluence.rows._containers import first_rows
+
+# Of rows, on the mean one; None if all weigh the same.
+Weights: TypeAlias = NDArray[np.float64] | None
 
 
 def checked_weights(given: Any, n_rows: int) -> NDArray[np.float64] | None:
@@ -33,7 +36,7 @@ def checked_weights(given: Any, n_rows: int) -> NDArray[np.float64] | None:
     return weights
 
 
-def mean_one(weights: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+def mean_one(weights: NDArray[np.float64] | None) -> Weights:
     """Scale the weights of rows to be trained on to a mean of one; None if all are the same."""
     if weights is None or weights.min() == weights.max() > 0:
         return None

@@ -258,9 +258,9 @@ class Recording:
             if self._needs.logits:
                 self._note_outputs(self._pending, outputs)
             if self._before is not None:
-                self._replay_errors.append(
-                    replay_error(net, batch, self._before, self._momentum, self.learning_rate)
-                )
+                before, momentum, rates = self._before, self._momentum, self.learning_rate
+                error = replay_error(net, batch, self._pending, before, momentum, rates=rates)
+                self._replay_errors.append(error)
             self._indices.append(self._pending)
             self._pending = self._before = None
             self._versions = _versions_of(net)

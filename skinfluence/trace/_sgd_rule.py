@@ -13,6 +13,9 @@ from skinfluence.gradients._states import batch_gradients_at, module_state
 from skinfluence.rows._seeds import preserved_random_state
 from skinfluence.trace._training_trace import State
 
+# The callback, among a net's, whose `weights` the rows have in the training loss.
+WEIGHING = "skinfluence_weights"
+
 
 def description_of(net: NeuralNet) -> dict[str, Any]:
     """Say what `TrainingTrace` keeps of an optimiser's settings."""
@@ -58,13 +61,19 @@ def momentum_of(net: NeuralNet) -> State:
 
 
 def replay_error(
-    net: NeuralNet, batch: Batch, before: State, momentum: State, rates: NDArray[np.float64]
+    net: NeuralNet,
+    batch: Batch,
+    rows: NDArray[np.int64],  # of the batch
+    before: State,
+    momentum: State,
+    *,
+    rates: NDArray[np.float64],
 ) -> float:
     """Measure how far a step was from SGD's, relative to its length."""
     settings = description_of(net)
     after = module_state(net, buffers=False)
     with preserved_random_state():
-        gradients = batch_gradients_at(net, before, batch)
+        gradients = batch_gradients_at(net, before, batch, _weights_of(net, rows))
     deviation = length = 0.0
     for group, names in enumerate(settings["parameter_groups"]):
         mu, tau = settings["momentum"][group], settings["dampening"][group]
@@ -77,3 +86,10 @@ def replay_error(
             deviation += float((step + float(rates[group]) * g.double()).square().sum())
             length += float(step.square().sum())
     return float(np.sqrt(deviation / length)) if length else float(deviation > 0)
+
+
+def _weights_of(net: NeuralNet, rows: NDArray[np.int64]) -> torch.Tensor | None:
+    for name, callback in net.callbacks_:
+        if name == WEIGHING:
+            return torch.from_numpy(callback.weights[rows])
+    return None

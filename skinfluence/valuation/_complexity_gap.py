@@ -20,6 +20,7 @@ from skinfluence.rows._parameters import (
 from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._seeds import own_random_state
+from skinfluence.rows._weights import Weights
 from skinfluence.valuation._kernel_gap import (
     Gaps,
     Solution,
@@ -128,6 +129,9 @@ class ComplexityGap(BaseDetrimentality):
     dominates; if the length of a row matters, append a constant column. A row of zeros counts
     as orthogonal to all others.
 
+    With weights of rows, one on the mean, the jitter of a row is divided by its weight, which is
+    what copies of it come to, and every row is scored as one of weight one among the others.
+
     Cost, exact: ``8 n**2`` bytes and n**3 operations, once. Low rank: ``8 n m`` bytes and n m**2
     operations with m landmarks; the diagonal of H stays exact, and with m = n so does all else.
     New rows cannot be scored.
@@ -200,11 +204,14 @@ class ComplexityGap(BaseDetrimentality):
         for name in ("n_repeats", "max_rows", "n_landmarks", "max_bytes"):
             check_positive_integer(name, getattr(self, name))
 
+    def _takes_weights(self) -> bool:
+        return True
+
     def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         return coded_rows(self, rows, validation)
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
-        extract = feature_map(self, rows, self._seeds[0])
+        extract = feature_map(self, rows, self._seeds[0], self._training_weights)
         Z = extract(rows.inputs)
         with np.errstate(over="ignore"):  # the check finds it
             Z = unit_rows(Z, self.dtype) if self.kernel == "ntk" else Z.astype(self.dtype)
@@ -225,34 +232,40 @@ class ComplexityGap(BaseDetrimentality):
                 "mode='subsample' draws rows of other classes, but y is a numeric target. Use "
                 "mode='one_vs_all', which takes the target as it is."
             )
-        y = y.reshape(len(y), -1)
-        scale = y.std(axis=0)
-        targets = (y - y.mean(axis=0)) / np.where(scale > 0, scale, 1)
-        return gaps(self._solve(Z, targets, np.zeros(len(y)), self._seeds[1]), targets)
+        y, w = y.reshape(len(y), -1), self._training_weights
+        centered = y - np.average(y, axis=0, weights=w)
+        scale = np.sqrt(np.average(centered**2, axis=0, weights=w))
+        targets = centered / np.where(scale > 0, scale, 1)
+        return gaps(self._solve(Z, targets, np.zeros(len(y)), self._seeds[1], w), targets)
 
     def _one_vs_all_gaps(self, Z: Table, codes: NDArray[np.intp]) -> Gaps:
         targets = _signs(codes[:, np.newaxis] == np.arange(len(self.classes_)))
-        weights, precisions = self._solve(Z, targets, codes, self._seeds[1])
-        own = weights[np.arange(len(codes)), codes]
-        return gaps(Solution(own, precisions), np.ones(len(codes)))
+        found = self._solve(Z, targets, codes, self._seeds[1], self._training_weights)
+        own = found.weights[np.arange(len(codes)), codes]
+        return gaps(Solution(own, found.precisions), np.ones(len(codes)))
 
     def _subsample_gaps(self, Z: Table, codes: NDArray[np.intp]) -> Gaps:
         rng = own_random_state(self._seeds[1])
         total, terms = np.zeros(len(codes)), np.zeros((len(codes), 3))
+        w = self._training_weights
+        counting = np.arange(len(codes)) if w is None else np.flatnonzero(w > 0)
         for _ in told("repeats", range(self.n_repeats)):
             for code in range(len(self.classes_)):
-                own, others = np.flatnonzero(codes == code), np.flatnonzero(codes != code)
+                own, others = np.flatnonzero(codes == code), counting[codes[counting] != code]
                 n_others = min(max(int(self.ratio * len(own)), 1), len(others))
                 chosen = np.r_[own, rng.choice(others, n_others, replace=False)]
                 targets = _signs(codes[chosen] == code)[:, np.newaxis]
                 seed = int(rng.randint(2**31 - 1))
-                solution = self._solve(Z[chosen], targets, targets[:, 0], seed)
+                heavy = None if w is None else w[chosen]
+                solution = self._solve(Z[chosen], targets, targets[:, 0], seed, heavy)
                 found = gaps(solution, targets)
                 total[own] += found.total[: len(own)]
                 terms[own] += found.terms[: len(own)]
         return Gaps(total / self.n_repeats, terms / self.n_repeats)
 
-    def _solve(self, Z: Table, targets: np.ndarray, strata: np.ndarray, seed: int) -> Solution:
+    def _solve(
+        self, Z: Table, targets: np.ndarray, strata: np.ndarray, seed: int, weights: Weights
+    ) -> Solution:
         kernel = self.kernel if callable(self.kernel) else ntk
         n_rows = Z.shape[0]
         n_landmarks = min(self.n_landmarks, n_rows)
@@ -263,7 +276,7 @@ class ComplexityGap(BaseDetrimentality):
                 f"n_landmarks={self.n_landmarks}), use mode='subsample' or dtype='float32'"
             )
             self._check_bytes(n_rows, n_rows**2 * Z.dtype.itemsize, fix)
-            return solve_exact(Z, targets, kernel, self.jitter)
+            return solve_exact(Z, targets, kernel, self.jitter, weights)
         self._check_bytes(n_rows, low_rank, "Lower n_landmarks")
         beyond = f"{n_rows} rows are more than max_rows={self.max_rows}: the low-rank route."
         check_number("jitter", self.jitter, low=0, open=True, fix=beyond)
@@ -275,10 +288,11 @@ class ComplexityGap(BaseDetrimentality):
             stacklevel=5,
         )
         self.route_ = "low_rank"
-        landmarks = np.arange(n_rows)
-        if n_landmarks < n_rows:
-            landmarks = np.flatnonzero(split_rows(strata, n_landmarks / n_rows, seed))
-        return solve_low_rank(Z, targets, kernel, self.jitter, landmarks)
+        landmarks = np.arange(n_rows) if weights is None else np.flatnonzero(weights > 0)
+        if n_landmarks < len(landmarks):
+            share = n_landmarks / len(landmarks)
+            landmarks = landmarks[split_rows(strata[landmarks], share, seed)]
+        return solve_low_rank(Z, targets, kernel, self.jitter, landmarks, weights=weights)
 
     def _check_bytes(self, n_rows: int, needed: int, fix: str) -> None:
         if needed > self.max_bytes:

@@ -19,6 +19,7 @@ from scipy.linalg import LinAlgError, cholesky, get_lapack_funcs, solve_triangul
 from scipy.sparse import csr_matrix, issparse
 
 from skinfluence.rows._progress import told
+from skinfluence.rows._weights import Weights
 from skinfluence.rows._words import rows_of_length_one
 
 # kernel(A, B) of shape (len(A), len(B)).
@@ -29,6 +30,8 @@ Table: TypeAlias = np.ndarray | csr_matrix
 _BLOCK = 256
 # Of a row's variance given the others, in units of its noise: less is lost to rounding.
 _RESOLUTION = 1e-10
+# Of a weight, where one is the mean: below, a row's say is no more than rounding.
+_NO_WEIGHT = 1e-9
 
 
 class Solution(NamedTuple):
@@ -38,6 +41,7 @@ class Solution(NamedTuple):
     weights: np.ndarray
     # D = diag(H^-1): one over the part of a row's kernel that the others do not explain
     precisions: np.ndarray
+    # where rows weigh differently, both are those of each as a row of weight one among the others
 
 
 class Gaps(NamedTuple):
@@ -84,10 +88,53 @@ def gaps(solution: Solution, targets: np.ndarray) -> Gaps:
     return Gaps((a**2 / D).sum(1), terms)
 
 
-def solve_exact(Z: np.ndarray, targets: np.ndarray, kernel: Kernel, jitter: float) -> Solution:
+def solve_exact(
+    Z: Table, targets: np.ndarray, kernel: Kernel, jitter: float, weights: Weights = None
+) -> Solution:
     """Factor the whole kernel matrix once, in place; the solution has the dtype of the rows."""
     # Memory: one n x n matrix. H = L L'; L is overwritten by its inverse, whose columns have the
     # squared norms D. That is 2/3 n**3 operations, whatever the number of targets.
+    if weights is not None:
+        return _solve_weighted(Z, targets, kernel, jitter, weights)
+    inverse = _inverse_factor(Z, kernel, jitter)
+    found = inverse.T @ (inverse @ targets.astype(Z.dtype))
+    return Solution(found, np.einsum("ij,ij->j", inverse, inverse))
+
+
+def _solve_weighted(
+    Z: Table, targets: np.ndarray, kernel: Kernel, jitter: float, weights: NDArray[np.float64]
+) -> Solution:
+    """Solve with the jitter of a row divided by its weight, which is what copies of it come to."""
+    # e_i = y_i - f_i, the others' error at row i, does not depend on its own weight: a_i / D_i. Nor
+    # does its variance given them, s_i = 1 / D_i less its own jitter. As a row of weight one, it
+    # has D = 1 / (s_i + jitter) and a = D e_i.
+    counts = weights > _NO_WEIGHT
+    seen, y = Z[counts], targets.astype(Z.dtype)
+    noise = (jitter / weights[counts]).astype(Z.dtype)
+    inverse = _inverse_factor(seen, kernel, noise)
+    half = inverse @ y[counts]
+    D = np.einsum("ij,ij->j", inverse, inverse)
+    errors, variances = np.empty_like(y), np.empty(len(y))
+    errors[counts], variances[counts] = inverse.T @ half / D[:, np.newaxis], 1 / D - noise
+    absent = np.flatnonzero(~counts)
+    for part in blocks(len(absent)):
+        rows = absent[part]
+        known = inverse @ _values(kernel, Z[rows], seen).T
+        errors[rows] = y[rows] - known.T @ half
+        variances[rows] = _diagonal(Z[rows], kernel) - np.einsum("ij,ij->j", known, known)
+    return _of_weight_one(errors, variances, jitter)
+
+
+def _of_weight_one(errors: np.ndarray, variances: np.ndarray, jitter: float) -> Solution:
+    """Give the solution at rows of weight one, by what the others leave open at each."""
+    left = np.maximum(variances, 0) + jitter
+    if left.min() < _RESOLUTION:
+        raise ValueError(_not_definite(jitter))
+    return Solution(errors / left[:, np.newaxis], 1 / left)
+
+
+def _inverse_factor(Z: Table, kernel: Kernel, noise: Any) -> np.ndarray:
+    """Invert the Cholesky factor of the kernel matrix with a number, or one a row, added to it."""
     n_rows = Z.shape[0]
     H = np.empty((n_rows, n_rows), dtype=Z.dtype)
     for rows in told("blocks", list(blocks(n_rows))):
@@ -100,15 +147,15 @@ def solve_exact(Z: np.ndarray, targets: np.ndarray, kernel: Kernel, jitter: floa
         )
     if kernel is ntk:  # arccos is steep at 1: what rounding does to a cosine there shows
         np.fill_diagonal(H, 0.5)
-    H.flat[:: n_rows + 1] += jitter
-    L = _factor(H.T, jitter)  # the transpose of a symmetric matrix lies as LAPACK wants it
+    H.flat[:: n_rows + 1] += noise
+    least = float(np.min(noise))
+    L = _factor(H.T, least)  # the transpose of a symmetric matrix lies as LAPACK wants it
+    del H
     invert = get_lapack_funcs("trtri", (L,))
     inverse, failed = invert(L, lower=1, overwrite_c=1)
     if failed:
-        raise ValueError(_not_definite(jitter))
-    del H, L
-    weights = inverse.T @ (inverse @ targets.astype(Z.dtype))
-    return Solution(weights, np.einsum("ij,ij->j", inverse, inverse))
+        raise ValueError(_not_definite(least))
+    return np.asarray(inverse)
 
 
 def solve_low_rank(
@@ -117,6 +164,8 @@ def solve_low_rank(
     kernel: Kernel,
     jitter: float,
     landmarks: NDArray[np.intp],
+    *,
+    weights: Weights = None,
 ) -> Solution:
     """Solve in float64 with the kernel matrix seen through some of its rows, the landmarks."""
     # H = F F' + Lambda: F F' is the Nystroem approximation from the landmarks, and the diagonal
@@ -127,28 +176,32 @@ def solve_low_rank(
     chosen = Z[landmarks]
     root = _inverse_root(_values(kernel, chosen, chosen), Z.dtype)
     F = np.empty((n_rows, root.shape[1]))
-    noise = np.empty(n_rows)
+    noise, own, jitters = np.empty(n_rows), np.empty(n_rows), np.full(n_rows, float(jitter))
+    if weights is not None:
+        with np.errstate(divide="ignore"):
+            jitters /= weights  # infinite without weight: the row says nothing
     M = np.eye(root.shape[1])
     onto = np.zeros((root.shape[1], targets.shape[1]))
     for rows in told("blocks", list(blocks(n_rows))):
         F[rows] = _values(kernel, Z[rows], chosen).astype(np.float64) @ root
         lacking = _diagonal(Z[rows], kernel) - np.einsum("ij,ij->i", F[rows], F[rows])
-        noise[rows] = np.maximum(lacking, 0) + jitter
+        own[rows] = np.maximum(lacking, 0)
+        noise[rows] = own[rows] + jitters[rows]
         scaled = F[rows] / noise[rows, np.newaxis]
         M += F[rows].T @ scaled
         onto += scaled.T @ targets[rows]
     L = _factor(M.T, jitter)
     coefficients = solve_triangular(L, onto, lower=True)
-    weights = np.empty(targets.shape)
-    precisions = np.empty(n_rows)
+    errors, variances = np.empty(targets.shape), np.empty(n_rows)
     for rows in told("blocks", list(blocks(n_rows))):
         half = solve_triangular(L, F[rows].T, lower=True)
-        left = 1 - np.einsum("ij,ij->j", half, half) / noise[rows]
+        known = np.einsum("ij,ij->j", half, half)
+        left = 1 - known / noise[rows]
         if left.min() < _RESOLUTION:
             raise ValueError(_not_definite(jitter))
-        precisions[rows] = left / noise[rows]
-        weights[rows] = (targets[rows] - half.T @ coefficients) / noise[rows, np.newaxis]
-    return Solution(weights, precisions)
+        errors[rows] = (targets[rows] - half.T @ coefficients) / left[:, np.newaxis]
+        variances[rows] = own[rows] + known / left  # noise / left, less the row's own jitter
+    return _of_weight_one(errors, variances, jitter)
 
 
 def blocks(n_rows: int, size: int = _BLOCK) -> Iterator[slice]:

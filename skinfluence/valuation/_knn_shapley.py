@@ -11,6 +11,7 @@ from skinfluence.rows._folds import check_validation_rule
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._weights import Weights
 from skinfluence.rows._words import holds_words
 from skinfluence.valuation._kernel_gap import Table, blocks, dense
 from skinfluence.valuation._rows import (
@@ -26,7 +27,14 @@ _BLOCK_NUMBERS = 2**22
 
 
 def knn_shapley_values(
-    X: Table, y: np.ndarray, X_val: Table, y_val: np.ndarray, *, k: int
+    X: Table,
+    y: np.ndarray,
+    X_val: Table,
+    y_val: np.ndarray,
+    *,
+    k: int,
+    weights: Weights = None,
+    judging_weights: Weights = None,
 ) -> NDArray[np.float64]:
     """Compute each training row's Shapley value in the utility of k neighbours; large = helpful."""
     # The utility of a subset S of the training rows is the share of right votes, averaged over
@@ -35,10 +43,13 @@ def knn_shapley_values(
     # (of equally distant ones the first is nearer), and m_j telling whether row j has the
     # validation row's label,
     #     s_n = m_n / max(n, k),  s_j = s_{j+1} + (m_j - m_{j+1}) / k * min(k, j) / j.
+    #
+    # w_j copies of a row follow each other and match alike, so that all have the value of the last
+    # of them, at place W_j = w_1 + ... + w_j instead of j; the row's is the sum, w_j s_j.
     n_rows = X.shape[0]
-    position = np.arange(1, n_rows)
-    steps = np.minimum(k, position) / (k * position)
+    place = np.arange(1.0, n_rows + 1)
     values = np.zeros(n_rows)
+    judged = np.ones(X_val.shape[0]) if judging_weights is None else judging_weights
     if issparse(X):
         X_val = csr_matrix(X_val)
     distances = _product_distances if issparse(X) and holds_words(X) else _distances
@@ -46,14 +57,15 @@ def knn_shapley_values(
     for block in told("blocks", list(cut)):
         order = _nearest_first(distances(X_val[block], X))
         matches = (y[order] == y_val[block, np.newaxis]).astype(np.float64)
-        terms = np.empty_like(matches)
-        terms[:, -1] = matches[:, -1] / max(n_rows, k)
-        terms[:, :-1] = (matches[:, :-1] - matches[:, 1:]) * steps
-        sums = np.cumsum(terms[:, ::-1], axis=1)[:, ::-1]
-        for nearest_first, of_row in zip(order, sums, strict=True):
-            values[nearest_first] += of_row
+        if weights is not None:
+            place = np.cumsum(weights[order], axis=1)
+        share = 1 / np.maximum(place, k)  # min(k, place) / (k place)
+        matches[:, :-1] -= matches[:, 1:]
+        sums = np.cumsum((matches * share)[:, ::-1], axis=1)[:, ::-1]
+        for nearest_first, of_row, says in zip(order, sums, judged[block], strict=True):
+            values[nearest_first] += says * of_row
     values /= X_val.shape[0]
-    return values
+    return values if weights is None else values * weights
 
 
 def _nearest_first(distances: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -144,6 +156,9 @@ class KNNShapley(BaseDetrimentality):
 
     Notes
     -----
+    With weights of rows, one on the mean, neighbours vote until their weights add up to `k`, and a
+    row's value is the sum of those of as many copies of it as it weighs.
+
     Cost: all distances between training and validation rows, each validation row's sorted;
     memory for 2**22 of them, or those of one validation row. Zero is not a threshold between good
     and bad rows. Equally distant rows are taken in the order given, as far as rounding lets the
@@ -194,6 +209,9 @@ class KNNShapley(BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return True
 
+    def _takes_weights(self) -> bool:
+        return True
+
     def _trains_folds(self, X_val: object) -> bool:
         """Leave the folds to `_fit_scores`, which splits rows whose classes are numbered."""
         return False
@@ -209,13 +227,20 @@ class KNNShapley(BaseDetrimentality):
         return coded
 
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
-        return score_or_swap(
-            self._scores, rows, validation, rule=self.validation, seed=self._seeds[1]
-        )
+        rule, seed = self.validation, self._seeds[1]
+        weights = self._training_weights
+        return score_or_swap(self._scores, rows, validation, weights, rule=rule, seed=seed)
 
-    def _scores(self, rows: ModelRows, validation: ModelRows) -> NDArray[np.float64]:
-        extract = feature_map(self, rows, self._seeds[0])
-        features = extract(rows.inputs), extract(validation.inputs)
+    def _scores(
+        self, rows: ModelRows, validation: ModelRows, weights: Weights, judging_weights: Weights
+    ) -> NDArray[np.float64]:
+        extract = feature_map(self, rows, self._seeds[0], weights)
         return -knn_shapley_values(
-            features[0], rows.targets, features[1], validation.targets, k=self.k
+            extract(rows.inputs),
+            rows.targets,
+            extract(validation.inputs),
+            validation.targets,
+            k=self.k,
+            weights=weights,
+            judging_weights=judging_weights,
         )

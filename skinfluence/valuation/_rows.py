@@ -1,6 +1,7 @@
 """Rows for methods that train no net, or one for its features alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from skinfluence.rows._overlap import check_separate
 from skinfluence.rows._parameters import check_choice, check_positive_integer
 from skinfluence.rows._rows import ModelRows, Rows
 from skinfluence.rows._targets import check_class_labels
+from skinfluence.rows._weights import Weights, mean_one
 
 
 def check_features(features: object, batch_size: object) -> None:
@@ -49,12 +51,13 @@ def as_given(method: Any, targets: np.ndarray) -> np.ndarray:
 
 
 def feature_map(
-    method: Any, rows: ModelRows, seed: int
+    method: Any, rows: ModelRows, seed: int, weights: Weights = None
 ) -> Callable[[Inputs], np.ndarray | csr_matrix]:
     """Prepare the features in which rows are compared, (n_rows, n_features); may set `net_`."""
     if method.features == "raw":
         return _flat
     given = Rows(rows.inputs, as_given(method, rows.targets), not hasattr(method, "classes_"))
+    given = replace(given, weights=weights)
     net = train_net(method.net, given, seed).net
     method.net_ = net
 
@@ -65,20 +68,24 @@ def feature_map(
 
 
 def score_or_swap(
-    score: Callable[[ModelRows, ModelRows], NDArray[np.float64]],
+    score: Callable[[ModelRows, ModelRows, Weights, Weights], NDArray[np.float64]],
     rows: ModelRows,
     validation: ModelRows | None,
+    weights: Weights,
     *,
     rule: str | float,
     seed: int,
 ) -> NDArray[np.float64]:
     """Score rows by validation rows; without any, two folds of the rows by each other."""
+    # score(rows, validation, weights of the rows, weights of the validation rows)
     if validation is not None:
-        return score(rows, validation)
+        return score(rows, validation, weights, None)
 
     def of_fold(train: np.ndarray, held: np.ndarray) -> NDArray[np.float64]:
-        parts = [ModelRows(select(rows.inputs, i), rows.targets[i]) for i in (train, held)]
-        return score(*parts)
+        one, other = (ModelRows(select(rows.inputs, i), rows.targets[i]) for i in (train, held))
+        if weights is None:
+            return score(one, other, None, None)
+        return score(one, other, mean_one(weights[train]), mean_one(weights[held]))
 
     numeric = rows.targets.dtype.kind == "f"
     strata = np.zeros(len(rows.targets)) if numeric else rows.targets

@@ -113,6 +113,28 @@ def test_intervals_hold_the_truth_where_mistakes_are_independent():
     assert np.mean(held) > 0.9
 
 
+def test_intervals_hold_the_truth_of_who_gave_few_labels():
+    held = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        truth = rng.integers(4, size=400)
+        busy = rng.pareto(0.7, 40) + 0.2
+        who = np.concatenate([rng.choice(40, 3, replace=False, p=busy / busy.sum()) for _ in truth])
+        rows = np.repeat(np.arange(400), 3)
+        wrong = rng.random(1200) < rng.beta(2, 8, 40)[who]
+        labels = np.where(wrong, (truth[rows] + rng.integers(1, 4, 1200)) % 4, truth[rows])
+        found = AnnotatorConsensus().fit(None, labels, rows=rows, annotators=who)
+        codes = np.searchsorted(found.annotators_, who)
+        share = np.bincount(codes, labels == truth[rows]) / found.n_labels_
+        low, high = found.quality_interval_.T
+        held.append((low <= share) & (share <= high))
+        assert (found.n_labels_ < 10).sum() > 5
+        assert ((low >= 0) & (low <= found.quality_) & (found.quality_ <= high) & (high <= 1)).all()
+        whole = found.quality_interval_ * found.n_labels_[:, np.newaxis]
+        np.testing.assert_allclose(whole, whole.round(), atol=1e-9)
+    assert np.concatenate(held).mean() > 0.95
+
+
 def test_forms_of_the_same_labels_give_the_same_consensus():
     rows, who, labels, _ = crowd(n_rows=60)
     reference = AnnotatorConsensus().fit(None, labels, rows=rows, annotators=who)

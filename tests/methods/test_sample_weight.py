@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -26,9 +27,12 @@ from skinfluence import (
     BaseDetrimentality,
     CalibratedDetrimentality,
     ComplexityGap,
+    DataShapley,
     DetrimentalityUnion,
     GradientEmbedding,
     GraNd,
+    InnerProductInfluence,
+    KNNShapley,
     LossScore,
     OutlierGradientDetector,
     RandomScore,
@@ -307,10 +311,57 @@ def test_wrong_weights_are_refused(cls, given, message):
         clone(SMALLEST[cls]).fit(X, y, sample_weight=given)
 
 
-def test_who_takes_weights():
+@pytest.mark.usefixtures("brief_nets")
+@pytest.mark.parametrize("cls", TAKING, ids=lambda cls: cls.__name__)
+def test_weights_are_read_and_not_written(cls):
+    X, y = blobs(40, n_classes=2)
+    method = clone(SMALLEST[cls])
+    weights = weights_of(40)
+    weights.flags.writeable = False
+    for given in (weights, weights.tolist(), pd.Series(weights, index=np.arange(40) + 7)):
+        clone(method).fit(X, y, sample_weight=given)
+
+
+def test_every_method_takes_weights():
     methods = {cls for cls in SMALLEST if issubclass(cls, BaseDetrimentality)}
-    assert {ComplexityGap, RandomScore, SGDInfluence} <= methods - set(TAKING)
-    assert {LossScore, OutlierGradientDetector, GradientEmbedding, GraNd} <= set(TAKING)
+    assert {ComplexityGap, RandomScore, SGDInfluence, KNNShapley} <= methods <= set(TAKING)
+    assert GradientEmbedding in TAKING
+
+
+def test_a_union_hands_weights_to_what_scores_removal():
+    X, y = blobs(60)
+    X_val, y_val = X[40:], y[40:]
+    weights = weights_of(40)
+    alone = InnerProductInfluence(random_state=0)
+    union = DetrimentalityUnion([("loss", LossScore()), ("ip", alone)], random_state=0)
+    union.fit(X[:40], y[:40], X_val, y_val, sample_weight=weights)
+    frozen = clone(alone).set_params(net=FrozenEstimator(union.net_))
+    frozen.fit(X[:40], y[:40], X_val, y_val, sample_weight=weights)
+    np.testing.assert_allclose(union.scores_[:, 1], frozen.detrimentality_, rtol=1e-5, atol=1e-7)
+    assert (union.scores_[weights == 0, 1] == 0).all()
+
+
+def test_random_scores_are_the_same_with_weights():
+    X, y = blobs(40)
+    plain = RandomScore(random_state=0).fit(X, y).detrimentality_
+    weighted = RandomScore(random_state=0).fit(X, y, sample_weight=weights_of(40))
+    np.testing.assert_array_equal(weighted.detrimentality_, plain)
+
+
+class OwnMethod(BaseDetrimentality):
+    """Trains nothing, and knows nothing of weights."""
+
+    def __init__(self, random_state=None):
+        self.random_state = random_state
+
+    def _check_parameters(self):
+        pass
+
+    def _prepare(self, rows, validation):
+        return rows, None
+
+    def _fit_scores(self, rows, validation):
+        return np.zeros(len(rows))
 
 
 class PairLoss(nn.Module):
@@ -351,8 +402,12 @@ def own_loss_net():
             "KNeighborsClassifier takes none",
         ),
         (
-            lambda X, y: DetrimentalityUnion([("loss", LossScore()), ("gap", ComplexityGap())]),
-            "ComplexityGap, as it is set, trains nothing",
+            lambda X, y: DetrimentalityUnion([("loss", LossScore()), ("own", OwnMethod())]),
+            "OwnMethod, as it is set, trains nothing",
+        ),
+        (
+            lambda X, y: DataShapley(KNeighborsClassifier(1)),
+            "KNeighborsClassifier takes none",
         ),
     ],
 )

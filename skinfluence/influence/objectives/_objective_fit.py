@@ -37,6 +37,7 @@ class FitsObjective(InfluenceQueries):
         sensitive_val: Any = None,
         *,
         groups: Any = None,
+        sample_weight: Any = None,
     ) -> Self:
         """Train the net and score every training row at its given label.
 
@@ -48,13 +49,15 @@ class FitsObjective(InfluenceQueries):
             search or a cleaner, it goes into `ValidationRows`.
         groups : None
             For the folds of `cv`, which these methods have none of: refused.
+        sample_weight : array-like of shape (n_samples,) or float, optional
+            See `BaseDetrimentality.fit`.
 
         Returns
         -------
         self
         """
         parts = validation_parts(X_val, y_val, sensitive_val)
-        return self._fit_given(X, y, *parts, fold_groups=groups)
+        return self._fit_given(X, y, *parts, fold_groups=groups, sample_weight=sample_weight)
 
     def fit_transform(
         self,
@@ -65,6 +68,7 @@ class FitsObjective(InfluenceQueries):
         sensitive_val: Any = None,
         *,
         groups: Any = None,
+        sample_weight: Any = None,
     ) -> NDArray[np.float64]:
         """Train the net and return the scores of the training rows at their given labels.
 
@@ -72,14 +76,16 @@ class FitsObjective(InfluenceQueries):
 
         Parameters
         ----------
-        X, y, X_val, y_val, sensitive_val, groups : as for `fit`
+        X, y, X_val, y_val, sensitive_val, groups, sample_weight : as for `fit`
 
         Returns
         -------
         ndarray of shape (n_samples, 1)
             `detrimentality_`. Higher = more detrimental.
         """
-        fitted = self.fit(X, y, X_val, y_val, sensitive_val, groups=groups)
+        fitted = self.fit(
+            X, y, X_val, y_val, sensitive_val, groups=groups, sample_weight=sample_weight
+        )
         scores: NDArray[np.float64] = fitted.detrimentality_
         return scores[:, np.newaxis]
 

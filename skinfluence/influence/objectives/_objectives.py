@@ -169,6 +169,12 @@ class CalledObjective(Objective):
 
     def gradient(self, rows: NetRows, given: Given) -> Any:
         """Differentiate the function; see `Objective`."""
+        if rows.weights is not None:
+            raise ValueError(
+                f"Got sample_weight and no X_val: the rows that validate each other have weights, "
+                f"but the objective {self.function!r} is asked for rows that weigh alike. Give "
+                "X_val and y_val, or leave the objective or sample_weight out."
+            )
         return called_gradient(rows, self.function)
 
 

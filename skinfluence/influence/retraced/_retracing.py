@@ -27,6 +27,7 @@ from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows
 from skinfluence.rows._seeds import preserved_random_state
+from skinfluence.rows._weights import Weights
 from skinfluence.storage._files import Plain
 from skinfluence.storage._fingerprint import fingerprint, net_parameters, versions
 from skinfluence.storage._work_file import WorkFile
@@ -110,6 +111,8 @@ def retraced_influence(
     renormalize: bool,
     batch_size: int,
     each: bool,
+    weights: Weights = None,
+    query_weights: Weights = None,
     file: WorkFile | None = None,
 ) -> NDArray[np.float64]:
     """Estimate how much lower training on a row made queries' loss: (n_query or 1, n_train)."""
@@ -136,6 +139,7 @@ def retraced_influence(
             step_scale_of(net),
             hessian=hessian,
             renormalize=renormalize,
+            weights=weights,
         )
         n_queries = n_samples_of(queries.inputs)
         parts = [np.array([i]) for i in range(n_queries)] if each else [np.arange(n_queries)]
@@ -146,7 +150,7 @@ def retraced_influence(
                 walk = Walk(**found)
             else:
                 batches = iter_batches(net, *_take_rows(queries, part), batch_size)
-                u = retracer.validation_gradient(trace.final_state, batches)
+                u = retracer.validation_gradient(trace.final_state, batches, query_weights)
                 walk = retracer.begin(u, trace.n_samples)
             steps = _steps_backwards(trace, parameters, first_step, walk.n_steps)
             if file is None:
@@ -176,13 +180,15 @@ def retrace_key(
     rows: ModelRows,
     queries: ModelRows,
     settings: Mapping[str, object],
+    *weights: Weights,
 ) -> str:
     """Hash all that a retracing's result depends on."""
     # the states between follow from the ends, the rows and the rates
     training = [trace.initial_state, trace.final_state, trace.learning_rates, trace.batch_indices]
     rule = [trace.parameter_groups, trace.weight_decay, trace.momentum, trace.dampening]
     said = [*training, *rule, trace.nesterov, trace.first_step, trace.epoch_starts]
-    return fingerprint([net_parameters(net), *said, rows, queries, settings, versions()])
+    given = [rows, queries, settings, versions(), *(w for w in weights if w is not None)]
+    return fingerprint([net_parameters(net), *said, *given])
 
 
 def _kept(

@@ -131,6 +131,9 @@ class SGDInfluence(InfluenceQueries):
     Batch normalisation makes the rows of a batch depend on each other: "trajectory" refuses it,
     "epoch" and "final" differentiate in eval mode, at the running statistics.
 
+    With weights of rows in the training loss, a step's row counts as often as it weighs, and it is
+    all of its weight that is left out. A frozen net's weights are those it was trained with.
+
     With a folder, a stopped fit goes on: training after its last complete epoch, retracing at most
     some seconds before it was killed. An interrupt from the keyboard ends a training early, as it
     does for every skorch net, and leaves `fit` by itself only while it retraces; fit again trains
@@ -265,11 +268,18 @@ class SGDInfluence(InfluenceQueries):
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         assert validation is not None
         check_retraceable(self.net_, self.trace_, self.parameters, renormalize=self.renormalize)
+        weights = self._training_weights, self._validation_weights
+        if self.renormalize and weights[0] is not None:
+            raise ValueError(
+                "renormalize=True divides the mean over a batch by one row less, but with "
+                "sample_weight a batch's loss is no plain mean. Set renormalize=False, or leave "
+                "sample_weight out."
+            )
         self._training_rows = rows
         if self.storage == "memory":
             return self._scores_from(validation)
         settings = {k: v for k, v in self.get_params(deep=False).items() if k in _DECIDING}
-        key = retrace_key(self.net_, self.trace_, rows, validation, settings)
+        key = retrace_key(self.net_, self.trace_, rows, validation, settings, *weights)
         with locked(Path(self.storage)):
             return self._scores_from(validation, walk_file(self.storage, key))
 
@@ -299,5 +309,7 @@ class SGDInfluence(InfluenceQueries):
             renormalize=self.renormalize,
             batch_size=self.batch_size,
             each=each,
+            weights=self._training_weights,
+            query_weights=None if each else self._validation_weights,
             file=file,
         )

@@ -20,6 +20,7 @@ from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._skorch import StepScale
 from skinfluence.gradients.routes._capture import require_gradients_of
+from skinfluence.rows._weights import Weights
 
 # A direction in parameter space, by the names of its parameters.
 ByName: TypeAlias = dict[str, Tensor]
@@ -69,6 +70,7 @@ class Retracer:
         *,
         hessian: bool,  # without, every step meets the direction that the walk begins with
         renormalize: bool,  # leaving a row out divides its batch's loss by one row less
+        weights: Weights = None,  # of the rows in the training loss
     ) -> None:
         self._net_loss = net_loss
         self._layers = layers
@@ -80,10 +82,14 @@ class Retracer:
         self._step_scale = step_scale
         self._hessian = hessian
         self._renormalize = renormalize
+        self._weights = weights
         self._checked = False
 
     def validation_gradient(
-        self, state: Mapping[str, Tensor], batches: Iterable[tuple[Nested, Tensor]]
+        self,
+        state: Mapping[str, Tensor],
+        batches: Iterable[tuple[Nested, Tensor]],
+        weights: Weights = None,  # of these rows, one on the mean
     ) -> ByName:
         """Average the gradients of validation rows, ``u_T = grad L_val(theta_T)``."""
         self._set(state)
@@ -91,7 +97,10 @@ class Retracer:
         rows = 0
         with require_gradients_of(self._net_loss.module, self._layers):
             for X, y in batches:
-                loss = self._net_loss(X, y)
+                losses = self._net_loss.row_losses(X, y)
+                if weights is not None:
+                    losses = losses * torch.as_tensor(weights[rows : rows + len(y)]).to(losses)
+                loss = losses.sum()
                 found = torch.autograd.grad(
                     loss, list(self._parameters.values()), allow_unused=True, materialize_grads=True
                 )
@@ -165,7 +174,10 @@ class Retracer:
                 refuse_wrong_second_derivatives(losses)
                 self._checked = True
             # the derivative of <v, grad sum_i c_i l_i> by c_i is <v, grad l_i>, by theta it is H v
-            c = torch.ones_like(losses, requires_grad=True)
+            c = torch.ones_like(losses)
+            if self._weights is not None:
+                c = torch.as_tensor(self._weights[step.rows]).to(losses)
+            c.requires_grad_()
             gradients = torch.autograd.grad(
                 torch.dot(c, losses),
                 parameters,
@@ -181,7 +193,7 @@ class Retracer:
             ).sum()
             inputs = [c, *parameters] if self._hessian else [c]
             found = torch.autograd.grad(along, inputs, allow_unused=True, materialize_grads=True)
-        products: NDArray[np.float64] = found[0].double().cpu().numpy()
+        products: NDArray[np.float64] = (found[0] * c.detach()).double().cpu().numpy()
         scale = self._step_scale(output, y, X, losses)
         hessian_v = dict(zip(self._parameters, (h * scale for h in found[1:]), strict=False))
         return self._effects(products, scale), hessian_v

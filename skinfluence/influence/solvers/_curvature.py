@@ -43,14 +43,14 @@ class Curvature:
     def product(self, direction: Direction) -> Direction:
         """Multiply with one direction, in one pass over the rows."""
         total = torch.zeros_like(direction)
-        for X, y in self.rows.batches():
-            total += self.batch_sum(X, y, direction)
+        for batch in self.rows.weighted_batches():
+            total += self.batch_sum(*batch, direction)
         return total / self.rows.n_rows
 
-    def batch_sum(self, X: Nested, y: Tensor, direction: Direction) -> Direction:
+    def batch_sum(self, net_loss: NetLoss, X: Nested, y: Tensor, direction: Direction) -> Direction:
         """Multiply the curvature, summed over the rows of one batch, with one direction."""
         rows = self.rows
-        found = self._product(rows.net_loss, rows.layers, X, y, direction.to(rows.parameters[0]))
+        found = self._product(net_loss, rows.layers, X, y, direction.to(rows.parameters[0]))
         return found.to(direction)
 
     def matrix(self) -> Tensor:
@@ -58,11 +58,11 @@ class Curvature:
         rows = self.rows
         total = rows.zero.new_zeros(rows.n_parameters, rows.n_parameters)
         roots = self.root_loop() if self.kind == "ggn" else None
-        for X, y in rows.batches():
+        for net_loss, X, y in rows.weighted_batches():
             if self.kind == "ggn":
-                total += gauss_newton_matrix(rows.net_loss, rows.layers, X, y, roots)
+                total += gauss_newton_matrix(net_loss, rows.layers, X, y, roots)
             else:
-                total += hessian_matrix(rows.net_loss, rows.layers, X, y)
+                total += hessian_matrix(net_loss, rows.layers, X, y)
         return total / rows.n_rows
 
     def root_loop(self) -> GradientLoop | None:
@@ -73,12 +73,17 @@ class Curvature:
         roots = rows.trial.with_targets(lambda X, y: curvature_roots(rows.net_loss, X, y)[0][0])
         return GradientLoop(root_loss(rows.net_loss), roots, rows.layer_names)
 
-    def kept_roots(self, loop: GradientLoop) -> Iterator[tuple[dict[str, LayerGradients], Tensor]]:
-        """Yield gradients of `root_loop` by layer, and the signs of their rows, block by block."""
-        for X, y in self.rows.batches(self.rows.rows_at_once):
-            for batch, sign in root_batches(self.rows.net_loss, X, y):
+    def kept_roots(
+        self, loop: GradientLoop
+    ) -> Iterator[tuple[dict[str, LayerGradients], Tensor, Tensor | None]]:
+        """Yield gradients of `root_loop` by layer, their rows' signs and weights, by blocks."""
+        start = 0
+        for net_loss, X, y in self.rows.weighted_batches(self.rows.rows_at_once):
+            weights = self.rows.weights_of(slice(start, start + len(y)))
+            start += len(y)
+            for batch, sign in root_batches(net_loss, X, y):
                 (kept,) = loop.batches([batch], Kept())  # so few rows come in one part
-                yield kept, sign
+                yield kept, sign, weights
 
 
 def gauss_newton_vector_product(

@@ -139,7 +139,7 @@ class DataInfInverse:
     """The mean of the inverses of single rows' damped gradient products, layer by layer."""
 
     # Swapping inverse and mean gives every layer, with its damping d, a closed form:
-    # 1 / (n d) sum_i (v - g_i <v, g_i> / (d + |g_i|^2))
+    # 1 / (n d) sum_i w_i (v - g_i <v, g_i> / (d + |g_i|^2))
 
     def __init__(self, rows: NetRows, damping: float | None) -> None:
         self._rows = rows
@@ -149,11 +149,12 @@ class DataInfInverse:
         """Sum over the rows' gradients; see `Inverse`."""
         given = self._rows.by_layer(directions)
         total = [torch.zeros_like(part) for part in given]
-        for block in self._rows.gradients():
+        for block, weights in self._rows.weighted_gradients():
             parts = self._rows.by_layer(block.to(directions))
+            w = weights.to(directions)
             for i, (v, g, damping) in enumerate(zip(given, parts, self._damping, strict=True)):
                 if damping > 0:  # else the layer has no gradient at all
-                    total[i] += v @ g.mT / (damping + g.square().sum(1)) @ g
+                    total[i] += (v @ g.mT * (w / (damping + g.square().sum(1)))) @ g
         layers = zip(given, total, self._damping, strict=True)
         n_rows = self._rows.n_rows
         return torch.cat([(v - t / n_rows) / d if d > 0 else 0 * v for v, t, d in layers], 1)
@@ -162,8 +163,8 @@ class DataInfInverse:
 def _damping_by_layer(rows: NetRows) -> list[float]:
     """Take, for every layer, a tenth of the mean square of a gradient's entries."""
     squares = torch.stack([rows.zero] * len(rows.layers))
-    for block in rows.gradients():
+    for block, weights in rows.weighted_gradients():
         parts = rows.by_layer(block.to(rows.zero))
-        squares += torch.stack([part.square().sum() for part in parts])
+        squares += torch.stack([weights @ part.square().sum(1) for part in parts])
     pairs = zip(squares.tolist(), rows.layers, strict=True)
     return [0.1 * total / (rows.n_rows * layer.n_parameters) for total, layer in pairs]

@@ -30,10 +30,13 @@ class _KroneckerBlock:
     bias: bool
     values: Tensor
 
-    def add_factors(self, factors: tuple[Tensor, Tensor], sign: Tensor) -> None:
+    def add_factors(
+        self, factors: tuple[Tensor, Tensor], sign: Tensor, weights: Tensor | None
+    ) -> None:
         """Add rows to the second moments of the layer's inputs and output gradients."""
-        a, b = factors
-        self.inputs += torch.einsum("nti,ntj->ij", a, a)
+        a, b = factors  # b holds the root of the row's weight
+        heavy = a if weights is None else weights[:, None, None] * a
+        self.inputs += torch.einsum("nti,ntj->ij", heavy, a)
         self.outputs += torch.einsum("n,nto,ntp->op", sign, b, b)
 
     def turn_into_bases(self) -> None:
@@ -98,18 +101,19 @@ class EKFACInverse:
 
     def _find_bases(self, loop: GradientLoop) -> None:
         rows = self._curvature.rows
-        for kept, sign in self._curvature.kept_roots(loop):
+        for kept, sign, weights in self._curvature.kept_roots(loop):
             for layer in rows.layers:
                 block = self._block(layer, kept[layer.name], rows.zero)
                 if isinstance(block, _KroneckerBlock):
-                    block.add_factors(_factors(kept[layer.name], rows.zero), sign.to(rows.zero))
+                    factors = _factors(kept[layer.name], rows.zero)
+                    block.add_factors(factors, sign.to(rows.zero), weights)
         for found in self._blocks.values():
             if isinstance(found, _KroneckerBlock):
                 found.turn_into_bases()
 
     def _find_values(self, loop: GradientLoop) -> None:
         rows = self._curvature.rows
-        for kept, sign in self._curvature.kept_roots(loop):
+        for kept, sign, _ in self._curvature.kept_roots(loop):
             for name, block in self._blocks.items():
                 if isinstance(block, _KroneckerBlock):
                     block.add_values(_factors(kept[name], rows.zero), sign.to(rows.zero))

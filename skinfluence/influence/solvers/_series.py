@@ -57,11 +57,12 @@ class LiSSAInverse:
             x = directions / self.scale
             start = x.norm(dim=1).clamp_min(1e-300)
             kept, n_kept = torch.zeros_like(x), 0
+            loss = self._curvature.rows.net_loss
             batches = self._curvature.rows.drawn_batches(
                 self._depth, self._batch_size, self._seed + repeat
             )
             for step, (X, y) in enumerate(batches):
-                curved = torch.stack([self._curvature.batch_sum(X, y, row) for row in x])
+                curved = torch.stack([self._curvature.batch_sum(loss, X, y, row) for row in x])
                 x = x + (directions - curved / len(y) - self._damping * x) / self.scale
                 if not self._is_bounded(x, start, step):
                     return None

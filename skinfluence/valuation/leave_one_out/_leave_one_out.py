@@ -127,6 +127,9 @@ class LeaveOneOut(BaseDetrimentality):
     The change by one row shrinks with the number of rows, the rounding of float32 does not: a
     net in float64 is the one to use for many rows.
 
+    With weights of rows in the training loss, it is all of a row's weight that is left out: what
+    leaving out as many copies would do. A frozen net's weights are those it was trained with.
+
     Cost: one training for every row. Up to 64 of them run at once for "replay": small nets take
     about 20 times less than that many fits. Memory: "replay" holds the training rows as tensors,
     and parameters, gradients and the optimiser's state of as many nets as run at once (parameters
@@ -174,7 +177,14 @@ class LeaveOneOut(BaseDetrimentality):
         self.verbose = verbose
 
     def fit_transform(
-        self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, *, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        groups: Any = None,
+        sample_weight: Any = None,
     ) -> NDArray[np.float64]:
         """Train with and without every row and return the scores.
 
@@ -183,7 +193,7 @@ class LeaveOneOut(BaseDetrimentality):
 
         Parameters
         ----------
-        X, y, X_val, y_val, groups : as for `fit`
+        X, y, X_val, y_val, groups, sample_weight : as for `fit`
 
         Returns
         -------
@@ -202,7 +212,8 @@ class LeaveOneOut(BaseDetrimentality):
             holds=lambda subset: subset is None,
             fix="Use fit, and read detrimentality_ and rows_.",
         )
-        return super().fit_transform(X, y, X_val, y_val, groups=groups)
+        given = {"groups": groups, "sample_weight": sample_weight}
+        return super().fit_transform(X, y, X_val, y_val, **given)
 
     _default_net = staticmethod(sgd_net)
 
@@ -247,6 +258,9 @@ class LeaveOneOut(BaseDetrimentality):
     def _needs_validation(self) -> bool:
         return True
 
+    def _takes_weights(self) -> bool:
+        return True  # those of a frozen net's training, too
+
     def _fold_parameters(self, number: int) -> dict[str, Path]:
         if self.path is None:
             return {}
@@ -275,16 +289,18 @@ class LeaveOneOut(BaseDetrimentality):
 
     def _trainings(self, rows: ModelRows, validation: ModelRows) -> tuple[LossesWithout, int]:
         """Set `loss_`; give the function that leaves rows out, and how many it takes at once."""
+        judging_weights = self._validation_weights
+        weights = {"weights": self._training_weights, "judging_weights": judging_weights}
         if self.retrain == "scratch":
-            self.loss_ = validation_loss(self.net_, validation)
+            self.loss_ = validation_loss(self.net_, validation, judging_weights)
             net, seed = self._unfitted(), self._seeds[0]
-            scratch = scratch_of(net, self._trained, rows, validation, seed)
+            scratch = scratch_of(net, self._trained, rows, validation, seed, **weights)
             return scratch.losses_without, 1
         trial = draw_trial(self.net_, as_dataset(self.net_, *rows))
         check_rows_are_independent(net_loss_of(self.net_), trial)
         whole = next(iter_batches(self.net_, *rows, n_samples_of(rows.inputs)))
         judging = list(iter_batches(self.net_, *validation, BATCH_SIZE))
-        replay = prepare_replay(self.net_, self.trace_, whole, judging)
+        replay = prepare_replay(self.net_, self.trace_, whole, judging, **weights)
         self.loss_, self.replay_distance_ = replay.whole()
         self.strategy_ = "stacked" if replay.stacked else "one by one"
         return replay.losses_without, replay.stack_size
@@ -301,13 +317,15 @@ class LeaveOneOut(BaseDetrimentality):
         if self.retrain == "replay":
             trace = self.trace_
             by = [trace.initial_state, trace.batch_indices, trace.learning_rates]
+        weights = self._training_weights, self._validation_weights
+        given = [versions(), *(of_rows for of_rows in weights if of_rows is not None)]
         return WorkFile.of_parameter(
             "path",
             Path(self.path),
-            fingerprint([self.retrain, self._unfitted(), rows, validation, by, versions()]),
+            fingerprint([self.retrain, self._unfitted(), rows, validation, by, *given]),
             kind="LeaveOneOut",
             seconds=PERIOD,
-            inputs="X, y, X_val, y_val, net, retrain, validation and random_state",
+            inputs="X, y, sample_weight, X_val, y_val, net, retrain, validation and random_state",
         )
 
     def _finish(self) -> None:

@@ -20,6 +20,7 @@ from skinfluence.gradients._net_loss import Nested, NetLoss, map_tensors
 from skinfluence.gradients._skorch import Net, net_loss_of, step_scale_of
 from skinfluence.gradients._states import module_state, net_at
 from skinfluence.gradients.routes._per_row import LossModule
+from skinfluence.rows._weights import Weights
 from skinfluence.trace._training_trace import State, TrainingTrace
 
 Batch: TypeAlias = tuple[Nested, Tensor]
@@ -60,6 +61,8 @@ class Replay:
     # what the sum of the rows' losses is multiplied by at each step: 1/|S_t| for a mean
     scales: list[float]
     stacked: bool = True  # whether many trainings run at once
+    weights: Tensor | None = None  # of the training rows, in the loss
+    judging_weights: Tensor | None = None  # of the validation rows, in their mean
 
     @property
     def stack_size(self) -> int:
@@ -70,28 +73,44 @@ class Replay:
         """Give the validation loss of trainings without each of some rows; safe in threads."""
         net_loss = _private_loss(self.net, self.trace)
         if self.stacked:
-            return _stacked_losses(net_loss, _run_stack(self, net_loss, rows), self.validation)
+            return self._losses_of(net_loss, _run_stack(self, net_loss, rows))
         losses = []
         for row in rows.tolist():
             _run_one(self, net_loss, row)
-            losses.append(mean_loss(net_loss, self.validation))
+            losses.append(mean_loss(net_loss, self.validation, self.judging_weights))
         return np.array(losses)
+
+    def _losses_of(self, net_loss: NetLoss, stacks: dict[str, Tensor]) -> NDArray[np.float64]:
+        return _stacked_losses(net_loss, stacks, self.validation, self.judging_weights)
+
+    def kept(self, index: Tensor, left_out: Tensor | int) -> Tensor:
+        """Say how much each row of a batch counts, with rows left out."""
+        kept = index != left_out
+        return kept if self.weights is None else kept * self.weights[index]
 
     def whole(self) -> tuple[float, float]:
         """Replay with no row left out; give the validation loss, and how far off it ends."""
         net_loss = _private_loss(self.net, self.trace)
         if self.stacked:
             stacks = _run_stack(self, net_loss, np.array([NO_ROW]))
-            loss = float(_stacked_losses(net_loss, stacks, self.validation)[0])
+            loss = float(self._losses_of(net_loss, stacks)[0])
             end = {name: stack[0].cpu() for name, stack in stacks.items()}
         else:
             _run_one(self, net_loss, NO_ROW)
-            loss = mean_loss(net_loss, self.validation)
+            loss = mean_loss(net_loss, self.validation, self.judging_weights)
             end = {name: p.detach().cpu() for name, p in _trainable(net_loss).items()}
         return loss, _checked_distance(self.net, self.trace, end)
 
 
-def prepare_replay(net: Net, trace: TrainingTrace, rows: Batch, validation: list[Batch]) -> Replay:
+def prepare_replay(
+    net: Net,
+    trace: TrainingTrace,
+    rows: Batch,
+    validation: list[Batch],
+    *,
+    weights: Weights = None,
+    judging_weights: Weights = None,
+) -> Replay:
     """Get ready to replay the training of a net."""
     net_loss = _private_loss(net, trace)
     device = next(net_loss.module.parameters()).device
@@ -101,15 +120,31 @@ def prepare_replay(net: Net, trace: TrainingTrace, rows: Batch, validation: list
 
     rows, validation = move(rows), [move(batch) for batch in validation]
     scales = _scales(net, net_loss, trace, rows)
-    replay = Replay(net, trace, rows, validation, scales)
+
+    def as_tensor(given: Weights) -> Tensor | None:
+        return None if given is None else torch.as_tensor(given, dtype=dtype, device=device)
+
+    dtype = next(net_loss.module.parameters()).dtype
+    replay = Replay(
+        net,
+        trace,
+        rows,
+        validation,
+        scales,
+        weights=as_tensor(weights),
+        judging_weights=as_tensor(judging_weights),
+    )
     return replace(replay, stacked=_can_stack(replay))
 
 
-def mean_loss(net_loss: NetLoss, batches: list[Batch]) -> float:
-    """Average the losses of rows."""
+def mean_loss(net_loss: NetLoss, batches: list[Batch], weights: Tensor | None = None) -> float:
+    """Average the losses of rows, by weights that are one on the mean."""
+    n_rows = sum(len(y) for _, y in batches)
     with torch.no_grad():
-        total = sum(float(net_loss(X, y)) for X, y in batches)
-    return total / sum(len(y) for _, y in batches)
+        if weights is None:
+            return sum(float(net_loss(X, y)) for X, y in batches) / n_rows
+        losses = torch.cat([net_loss.row_losses(X, y) for X, y in batches])
+    return float(weights.to(losses) @ losses) / n_rows
 
 
 def _private_loss(net: Net, trace: TrainingTrace) -> NetLoss:
@@ -165,7 +200,7 @@ def _run_one(replay: Replay, net_loss: NetLoss, row: int) -> None:
     for t, index in enumerate(steps):
         _set_rates(optimizer, replay.trace.learning_rates[t])
         X, y = _take(replay.rows, index)
-        kept, scale = index != row, replay.scales[t]
+        kept, scale = replay.kept(index, row), replay.scales[t]
 
         def loss(X: Nested = X, y: Tensor = y, kept: Tensor = kept, scale: float = scale) -> Any:
             optimizer.zero_grad()
@@ -193,7 +228,8 @@ def _run_stack(replay: Replay, net_loss: NetLoss, rows: NDArray[np.intp]) -> dic
         X, y = _take(replay.rows, index)
         with torch.no_grad():
             values = {name: stack.detach() for name, stack in stacks.items()}
-            gradients = gradients_of(values, X, y, index != left_out, replay.scales[t])
+            kept = replay.kept(index, left_out)
+            gradients = gradients_of(values, X, y, kept, replay.scales[t])
         for name in used:
             stacks[name].grad = gradients[name]
         optimizer.step()
@@ -204,7 +240,7 @@ def _stacked_gradients(net_loss: NetLoss) -> Callable[..., dict[str, Tensor]]:
     """Differentiate one batch's loss for a stack of nets."""
     loss_module = LossModule(net_loss)
 
-    # kept: (n_nets, n_rows) outside of vmap, which rows count for each net
+    # kept: (n_nets, n_rows) outside of vmap, how much rows count for each net
     def loss(
         parameters: dict[str, Tensor], X: Nested, y: Tensor, kept: Tensor, scale: float
     ) -> Tensor:
@@ -214,17 +250,27 @@ def _stacked_gradients(net_loss: NetLoss) -> Callable[..., dict[str, Tensor]]:
 
 
 def _stacked_losses(
-    net_loss: NetLoss, stacks: dict[str, Tensor], batches: list[Batch]
+    net_loss: NetLoss,
+    stacks: dict[str, Tensor],
+    batches: list[Batch],
+    weights: Tensor | None = None,
 ) -> NDArray[np.float64]:
     """Average the losses of rows for each net of a stack: (n_nets,)."""
     loss_module = LossModule(net_loss)
 
-    def loss(parameters: dict[str, Tensor], X: Nested, y: Tensor) -> Tensor:
-        return _losses(loss_module, parameters, X, y).sum()
+    sizes = [len(y) for _, y in batches]
+    parts = [None] * len(sizes) if weights is None else list(torch.split(weights, sizes))
+
+    def loss(parameters: dict[str, Tensor], X: Nested, y: Tensor, heavy: Tensor | None) -> Tensor:
+        losses = _losses(loss_module, parameters, X, y)
+        return losses.sum() if heavy is None else heavy.to(losses) @ losses
 
     with torch.no_grad():
-        totals = [vmap(loss, in_dims=(0, None, None))(stacks, X, y) for X, y in batches]
-    mean = torch.stack(totals).sum(0).double() / sum(len(y) for _, y in batches)
+        totals = [
+            vmap(loss, in_dims=(0, None, None, None))(stacks, X, y, heavy)
+            for (X, y), heavy in zip(batches, parts, strict=True)
+        ]
+    mean = torch.stack(totals).sum(0).double() / sum(sizes)
     return np.asarray(mean.cpu().numpy())
 
 

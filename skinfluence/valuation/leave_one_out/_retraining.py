@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
@@ -19,6 +20,7 @@ from skinfluence.nets._training import fit_net
 from skinfluence.rows._containers import n_samples_of, select
 from skinfluence.rows._progress import told
 from skinfluence.rows._rows import ModelRows
+from skinfluence.rows._weights import Weights, mean_one
 from skinfluence.storage._files import Plain
 from skinfluence.storage._work_file import WorkFile
 from skinfluence.trace._callbacks import without_recorders
@@ -40,6 +42,8 @@ class Scratch:
     rows: ModelRows
     validation: ModelRows
     seed: int  # of every training
+    weights: Weights = None  # of the training rows, in the loss
+    judging_weights: Weights = None  # of the validation rows, in their mean
 
     def losses_without(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
         """Train without each of some rows; see `LossesWithout`."""
@@ -53,22 +57,33 @@ class Scratch:
             # the training with all rows has warned already
             warnings.simplefilter("ignore", HeldOutRowsWarning)
             warnings.simplefilter("ignore", LeakyModuleWarning)
-            fit_net(net, select(X, kept), None if y is None else y[kept], self.seed)
-            return validation_loss(net, self.validation)
+            targets = None if y is None else y[kept]
+            weights = None if self.weights is None else mean_one(self.weights[kept])
+            fit_net(net, select(X, kept), targets, self.seed, weights=weights)
+            return validation_loss(net, self.validation, self.judging_weights)
 
 
 def scratch_of(
-    net: Net, trained: TrainedNet, rows: ModelRows, validation: ModelRows, seed: int
+    net: Net,
+    trained: TrainedNet,
+    rows: ModelRows,
+    validation: ModelRows,
+    seed: int,
+    *,
+    weights: Weights,
+    judging_weights: Weights,
 ) -> Scratch:
     """Get ready to train an unfitted net as it was trained on all rows."""
     targets = fitting_outputs(trained.net, trained.labels, rows.inputs, rows.targets)
     # these trainings would take the place of the one that is to be recorded
-    return Scratch(without_recorders(net), ModelRows(rows.inputs, targets), validation, seed)
+    given = ModelRows(rows.inputs, targets)
+    return Scratch(without_recorders(net), given, validation, seed, weights, judging_weights)
 
 
-def validation_loss(net: Net, rows: ModelRows) -> float:
+def validation_loss(net: Net, rows: ModelRows, weights: Weights = None) -> float:
     """Average a trained net's losses of rows."""
-    return mean_loss(net_loss_of(net), list(iter_batches(net, *rows, BATCH_SIZE)))
+    batches = list(iter_batches(net, *rows, BATCH_SIZE))
+    return mean_loss(net_loss_of(net), batches, None if weights is None else torch.tensor(weights))
 
 
 def leave_out(

@@ -20,6 +20,7 @@ from skinfluence.rows._parameters import (
     check_positive_integer,
 )
 from skinfluence.rows._rows import ModelRows, Rows
+from skinfluence.rows._weights import Weights
 from skinfluence.storage._fingerprint import fingerprint, versions
 from skinfluence.storage._work_file import WorkFile
 from skinfluence.valuation._rows import as_given, coded_rows, score_or_swap
@@ -117,6 +118,10 @@ class DataShapley(BaseDetrimentality):
     one class, it always predicts that. The estimator must be able to learn from any two rows of
     different classes, or one row of a regression.
 
+    With weights of rows, one on the mean, models of subsets are trained with those of their rows,
+    as `sample_weight` of the estimator's fit (of a Pipeline's last step), and a row with its weight
+    is one player: its value is what all of it is worth, nothing for a weight of zero.
+
     Cost: ``max_permutations * n_samples`` trainings at most, fewer with truncation. Linear
     algebra of scikit-learn runs on one thread while a permutation is sampled, so that the values
     do not depend on how many there are. New rows cannot be scored.
@@ -210,19 +215,24 @@ class DataShapley(BaseDetrimentality):
     def _prepare(self, rows: Rows, validation: Rows | None) -> tuple[ModelRows, ModelRows | None]:
         return coded_rows(self, rows, validation)
 
+    def _takes_weights(self) -> bool:
+        return True
+
     def _fit_scores(self, rows: ModelRows, validation: ModelRows | None) -> NDArray[np.float64]:
         self.n_permutations_: list[int] = []
         self.gelman_rubin_: list[NDArray[np.float64]] = []
-        score = self._scores if validation is not None else self._scores_of_fold
-        return score_or_swap(score, rows, validation, rule=self.validation, seed=self._seeds[1])
-
-    def _scores_of_fold(self, rows: ModelRows, validation: ModelRows) -> NDArray[np.float64]:
-        return self._scores(rows, validation, f"-{len(self.n_permutations_)}")
+        self._has_folds = validation is None
+        rule, seed = self.validation, self._seeds[1]
+        weights = self._training_weights
+        return score_or_swap(self._scores, rows, validation, weights, rule=rule, seed=seed)
 
     def _scores(
-        self, rows: ModelRows, validation: ModelRows, suffix: str = ""
+        self, rows: ModelRows, validation: ModelRows, weights: Weights, judging_weights: Weights
     ) -> NDArray[np.float64]:
-        utility = self._utility(rows, validation)
+        utility = replace(
+            self._utility(rows, validation), weights=weights, judging_weights=judging_weights
+        )
+        suffix = f"-{len(self.n_permutations_)}" if self._has_folds else ""
         alpha, beta = (1, 1) if self.method == "tmc" else (self.alpha, self.beta)
         progress = sample_values(
             utility,
@@ -266,6 +276,6 @@ class DataShapley(BaseDetrimentality):
             path.with_stem(path.stem + suffix),
             fingerprint([unfitted, settings, versions()]),
             kind="DataShapley",
-            inputs="X, y, X_val, y_val, estimator, method, alpha, beta, scoring, truncation, "
-            "validation and random_state",
+            inputs="X, y, sample_weight, X_val, y_val, estimator, method, alpha, beta, scoring, "
+            "truncation, validation and random_state",
         )
