@@ -208,9 +208,8 @@ class OutlierGradientDetector(BaseDetrimentality):
     the mean error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it
     is the contrast with neighbors. In the paper's setting the L1 norm of a row's gradient is
     ``2 (1 - p_y) (||h||_1 + 1)`` for cross-entropy, with p_y the confidence in the given label and
-    h the layer's input: compare every result with plain loss and self-confidence. Detectors that
-    look for isolated rows (LOF, KNN) can miss noise that is systematic, such as one class
-    relabelled as another, whose gradients form a cluster of their own.
+    h the layer's input: compare with plain loss and self-confidence. Detectors of isolated rows
+    (LOF, KNN) can miss systematic noise, whose gradients form a cluster of their own.
 
     Some detectors judge a new row by those it is scored with (ECOD, COPOD, ROD, VAE and others).
     On a few training rows it is tried out whether a detector does; then new rows are scored one by

@@ -64,7 +64,7 @@ SOLVERS = [
     (Exact(), "ggn", 0.1),
     (Exact(), "hessian", 5.0),
     (Exact(), "ggn", "auto"),
-    (ConjugateGradient(tol=1e-12), "ggn", 0.1),
+    pytest.param(ConjugateGradient(tol=1e-12), "ggn", 0.1, marks=pytest.mark.slow),
     (ConjugateGradient(tol=1e-12), "hessian", 5.0),
     (Arnoldi(n_iterations=200, rank=100), "ggn", 0.1),
     (EKFAC(n_corrections=0), "ggn", 0.1),
@@ -101,6 +101,7 @@ def test_an_influence_function_of_weights_is_that_of_copies(solver, curvature, d
     assert (found > 0).all()  # rows of weight zero are judged, too
 
 
+@pytest.mark.slow
 def test_lissa_draws_rows_as_often_as_they_weigh():
     X, y, X_val, y_val = rows()
     exact = InfluenceFunction(frozen(), solver=Exact(), damping=0.3)

@@ -133,6 +133,7 @@ def test_a_subset_is_worth_what_its_copies_are_worth(model):
         assert weighted(subset) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_shapley_values_are_those_of_rows_with_their_weight():
     X, y, X_val, y_val = rows()
     X, y, weights = X[:6], y[:6] % 2, COUNTS[:6]
