@@ -8,7 +8,7 @@ more position, so the mean gradient stays factored and its norm needs no matrix.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Generic, Self
 
 import torch
 from torch import Tensor
@@ -69,16 +69,42 @@ class SideBySide:
         self, layers: Sequence[Layer], kept: list[dict[str, LayerGradients]], n_rows: int
     ) -> Combined:
         """Scale what each checkpoint gave for a layer."""
-        named = iter(self.layers(layers, len(kept)))
-        found: Combined = []
-        for gradients, rates in zip(kept, self.rates, strict=True):
-            for layer in layers:
-                weights = torch.full((n_rows,), _rate_of(layer, rates) ** 0.5, dtype=torch.float64)
-                found.append((next(named), gradients[layer.name].scaled(weights)))
-        return found
+        return [
+            self.scaled(layer, gradients[layer.name], place, n_rows)
+            for place, gradients in enumerate(kept)
+            for layer in layers
+        ]
+
+    def scaled(
+        self, layer: Layer, gradients: LayerGradients, place: int, n_rows: int
+    ) -> tuple[Layer, LayerGradients]:
+        """Scale what one checkpoint gave for a layer, and name it."""
+        rate = _rate_of(layer, self.rates[place])
+        weights = torch.full((n_rows,), rate**0.5, dtype=torch.float64)
+        return replace(layer, name=f"{layer.name}@{place}"), gradients.scaled(weights)
 
 
 Combination = MeanOf | SideBySide
+
+
+@dataclass(frozen=True)
+class _AtCheckpoint(Generic[Part]):
+    """What is read off the gradients of one checkpoint that stand beside those of others."""
+
+    reading: Reading[Part, object]
+    beside: SideBySide
+    place: int
+    n_rows: int
+    has_unit_inputs: bool
+
+    def layer(self, layer: Layer, gradients: LayerGradients) -> Part:
+        """Read a layer, scaled."""
+        gradients = gradients.with_unit_activations() if self.has_unit_inputs else gradients
+        return self.reading.layer(*self.beside.scaled(layer, gradients, self.place, self.n_rows))
+
+    def total(self, layers: Sequence[Layer], parts: list[Part]) -> list[Part]:
+        """Give the parts of this checkpoint."""
+        return parts
 
 
 class TrajectoryLoop(BatchLoop):
@@ -107,6 +133,11 @@ class TrajectoryLoop(BatchLoop):
         """See `BatchLoop`."""
         return max(1, min(loop.rows_at_once for loop in self._loops) // len(self._loops))
 
+    @property
+    def rows_in_cache(self) -> int:
+        """See `BatchLoop`."""
+        return self._loops[-1].rows_in_cache
+
     def leave_factored(self) -> None:
         """See `BatchLoop`."""
         for loop in self._loops:
@@ -126,10 +157,17 @@ class TrajectoryLoop(BatchLoop):
         reading: Reading[Part, Result],
     ) -> Result:
         """See `BatchLoop`."""
-        kept = [
-            self._normalized(loop.read([recorder], X, y, Kept()))
-            for loop, recorder in zip(self._loops, recorders, strict=True)
-        ]
+        pairs = list(zip(self._loops, recorders, strict=True))
+        beside = self._combination
+        if isinstance(beside, SideBySide) and self._normalize != "gradient":
+            # each checkpoint for itself: no gradients are kept
+            unit = self._normalize == "activations"
+            found = [
+                loop.read([recorder], X, y, _AtCheckpoint(reading, beside, place, len(y), unit))
+                for place, (loop, recorder) in enumerate(pairs)
+            ]
+            return reading.total(self.layers, [part for parts in found for part in parts])
+        kept = [self._normalized(loop.read([recorder], X, y, Kept())) for loop, recorder in pairs]
         combined = self._combination.combine(self._loops[0].layers, kept, len(y))
         parts = [reading.layer(layer, gradients) for layer, gradients in combined]
         return reading.total(self.layers, parts)
