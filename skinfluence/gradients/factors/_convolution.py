@@ -99,14 +99,14 @@ class ConvShape:
         return gradient.reshape(n, -1)
 
     def _from_shifts(self, x: Tensor, b: Tensor) -> Tensor:
-        """Multiply with padded inputs, shifted: copies along all axes but the first, a step of 1."""
+        """Multiply with shifted padded inputs: views along the first axis, copies along others."""
         n, channels = x.shape[:2]
         sizes = zip(self.kernel[1:], self.stride[1:], self.dilation[1:], b.shape[3:], strict=True)
         windows = [
             [slice(i * gap, i * gap + (out - 1) * step + 1, step) for i in range(size)]
             for size, step, gap, out in sizes
         ]
-        copies = [x[(..., *window)] for window in itertools.product(*windows)]
+        copies = [x[(..., *window)] for window in itertools.product(*windows)]  # type: ignore[index]
         planes = (torch.stack(copies, 2) if len(copies) > 1 else copies[0]).reshape(
             n, channels * len(copies), -1
         )
@@ -128,7 +128,7 @@ class ConvShape:
         for place in itertools.product(*map(range, self.kernel)):
             parts = zip(place, self.dilation, ends, self.stride, strict=True)
             window = [slice(i * gap, i * gap + end, step) for i, gap, end, step in parts]
-            part = pixels[(..., *window, *window)]
+            part = pixels[(..., *window, *window)]  # type: ignore[index]
             total = part.clone() if total is None else total.add_(part)
         assert total is not None
         positions = math.prod(outputs)
@@ -198,7 +198,7 @@ class ConvGradients:
         def from_pixels(rows: slice) -> Tensor:
             x = self.shape.pad(self.x[rows]).unflatten(1, (groups, -1))  # type: ignore[no-untyped-call]
             b = self.b[rows].flatten(2).unflatten(1, (groups, -1))  # type: ignore[no-untyped-call]
-            product = self.shape.pixel_gram(x, tuple(self.b.shape[2:])) * (b.mT @ b)
+            product: Tensor = self.shape.pixel_gram(x, tuple(self.b.shape[2:])) * (b.mT @ b)
             return product.flatten(1).sum(1).clamp_min(0)  # rounding may leave a tiny negative
 
         def multiplied_out(rows: slice) -> Tensor:
