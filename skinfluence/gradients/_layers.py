@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from skinfluence.gradients._net_loss import Nested, NetLoss
+from skinfluence.gradients._net_loss import Nested, NetLoss, n_rows
 
 # The name of the layer that a module's own parameters form when no submodule holds them.
 ROOT = "<root>"
@@ -50,6 +50,7 @@ class CallOrder:
     """The modules that a forward pass enters, by name, in the order of the calls."""
 
     names: tuple[str, ...]
+    largest_output: int  # of any of them, in bytes a row
 
 
 def select_layers(net_loss: NetLoss, order: CallOrder, layers: str | Sequence[str]) -> list[Layer]:
@@ -99,17 +100,25 @@ def _matching(names: list[str], patterns: list[str]) -> set[str]:
 def call_order(net_loss: NetLoss, X: Nested) -> CallOrder:
     """Run a few rows forward and note which modules are entered."""
     names: list[str] = []
+    sizes = [0]
+
+    def note_size(module: nn.Module, args: object, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            sizes.append(output.numel() * output.element_size())
+
+    modules = list(net_loss.module.named_modules())
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name or ROOT: names.append(name))
-        for name, module in net_loss.module.named_modules()
+        for name, module in modules
     ]
+    handles += [module.register_forward_hook(note_size) for _, module in modules]
     try:
         with torch.no_grad():
             net_loss.forward(X)
     finally:
         for handle in handles:
             handle.remove()
-    return CallOrder(tuple(names))
+    return CallOrder(tuple(names), max(sizes) // max(1, n_rows(X)))
 
 
 def last_module(net_loss: NetLoss, order: CallOrder) -> tuple[str, nn.Module]:

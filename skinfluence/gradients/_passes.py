@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import Batch, NetLoss
+from skinfluence.gradients._net_loss import Batch, NetLoss, take_rows, tensors_in
 from skinfluence.gradients._readings import TensorReading
 from skinfluence.gradients._skorch import (
     Net,
@@ -17,7 +17,7 @@ from skinfluence.gradients._skorch import (
     is_fitted,
     is_net,
     iter_batches,
-    net_loss_of,
+    trial_key,
 )
 from skinfluence.gradients._states import State, net_losses_at
 from skinfluence.gradients._trajectory import Combination, TrajectoryLoop
@@ -27,7 +27,8 @@ from skinfluence.gradients._trial import (
     draw_trial,
     rows_that_differ,
 )
-from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
+from skinfluence.gradients._verdicts import keep, recalled
+from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop, slices
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._seeds import preserved_random_state
 
@@ -76,7 +77,8 @@ def gather(
         reading = choose(loop, rows)
 
         def read(batches: Iterable[Batch]) -> Iterator[np.ndarray]:
-            return (_as_array(part) for part in loop.batches(batches, reading))
+            parts = _cut(batches, loop.rows_in_cache)
+            return (_as_array(part) for part in loop.batches(parts, reading))
 
         def read_alone() -> np.ndarray:
             return np.concatenate([_as_array(part) for part in loop.tried(trial, reading)])
@@ -89,6 +91,15 @@ def gather(
             values, alone = join(read(iter_batches(net, X, y, batch_size)), rows), read_alone()
         check_results_follow_rows(trial, loop.net_loss, values, alone)
         return Gathered(values, loop.strategy)
+
+
+def _cut(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Cut batches whose tensors have one entry a row into parts."""
+    for X, y in batches:
+        if len(y) <= size or any(t.shape[:1] != y.shape[:1] for t in tensors_in(X)):
+            yield X, y
+            continue
+        yield from ((take_rows(X, rows), y[rows]) for rows in slices(len(y), size))
 
 
 def _check_losses_follow_rows(net_loss: NetLoss, trial: Trial, batches: Iterator[Batch]) -> None:
@@ -125,10 +136,13 @@ def start(
 ) -> Started:
     """Get the batch loop ready; see `gather`. To be run with the random state preserved."""
     trial, batches = tried_batches(net, X, y, batch_size)
+    states = [None] if trajectory is None else trajectory.states
+    *others, net_loss = net_losses_at(net, states)
+    key = trial_key(net, trial.batches, layers, states[-1])
+    last = GradientLoop(net_loss, trial, layers, recalled(key))
+    keep(key, last.verdict)
     if trajectory is None:
-        return Started(GradientLoop(net_loss_of(net), trial, layers), batches, trial)
-    *others, net_loss = net_losses_at(net, trajectory.states)
-    last = GradientLoop(net_loss, trial, layers)
+        return Started(last, batches, trial)
     loops = [*(last.at(other) for other in others), last]
     loop = TrajectoryLoop(loops, trajectory.combination, trajectory.normalize)
     return Started(loop, batches, trial)

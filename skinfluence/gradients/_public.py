@@ -74,7 +74,8 @@ def per_sample_gradients(
     are Linear, Conv, Embedding or normalisation layers; other layers go through
     ``torch.func.vmap``, or one backward pass per row where vmap refuses. On two batches of rows
     drawn over the whole set every route is compared with a backward pass of the batch, and left if
-    it differs; a batch whose rows the net reorders is compared anew. A row's number goes with it
+    it differs; a batch whose rows the net reorders is compared anew. What was found holds for
+    passes over the same rows until the net or its criterion changes. A row's number goes with it
     from the data set to the result.
 
     Examples

@@ -7,7 +7,7 @@ the result of the batch.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,12 @@ class Reading(Protocol[Part, Result_co]):
 TensorReading: TypeAlias = Reading[Any, Tensor]
 
 
+def scaling_of(reading: Reading[Any, Any], weight: float) -> float | None:
+    """Say by what a layer's part grows as all gradients do, by a weight >= 0; None if unknown."""
+    degree: int | None = getattr(reading, "degree", None)
+    return None if degree is None else weight**degree
+
+
 class SeededProjection(Protocol):
     """A projection with signs for every layer; see `skinfluence.gradients._projection`."""
 
@@ -59,6 +65,11 @@ class Norm:
 
     ord: int = 2
 
+    @property
+    def degree(self) -> int:
+        """See `scaling_of`."""
+        return self.ord
+
     def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
         """Sum powers."""
         return gradients.power_sum(self.ord)
@@ -72,6 +83,8 @@ class Norm:
 @dataclass(frozen=True)
 class Dense:
     """The matrix of gradients, (n_rows, n_parameters)."""
+
+    degree: ClassVar[int] = 1
 
     def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
         """Build the layer's columns."""
@@ -87,6 +100,8 @@ class InnerProduct:
     """Inner products with one direction, (n_rows,)."""
 
     direction: dict[str, Tensor]  # (n_parameters,) by layer name
+
+    degree: ClassVar[int] = 1
 
     def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
         """Multiply with the layer's part."""
@@ -117,6 +132,8 @@ class Gram:
     """Inner products with every row of another batch, (n_rows, n_rows_of_other)."""
 
     other: dict[str, LayerGradients]  # what `Kept` gave for the other batch
+
+    degree: ClassVar[int] = 1
 
     def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
         """Multiply layer by layer."""
@@ -159,6 +176,8 @@ class Projected:
 
     projection: SeededProjection
     places: dict[str, int]  # the number of each layer among those of the net, which picks its signs
+
+    degree: ClassVar[int] = 1
 
     def layer(self, layer: Layer, gradients: LayerGradients) -> Tensor:
         """Project one layer."""

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeAlias, TypeGuard
 
 import numpy as np
@@ -26,6 +26,7 @@ from skinfluence.gradients._net_loss import (
 )
 from skinfluence.gradients._numbered import Relabelled, batches_in_order
 from skinfluence.gradients._row_losses import RowByRow
+from skinfluence.gradients._verdicts import Key, key_of
 from skinfluence.rows._progress import tell
 
 # Losses of class indices; torch asks for int64 targets.
@@ -234,6 +235,20 @@ def net_loss_of(net: Net) -> NetLoss:
     return NetLoss(
         shadow.module_, forward, losses, originals, batch_loss=None if by_batch else own_loss
     )
+
+
+def trial_key(
+    net: Net,
+    batches: Sequence[Batch],
+    layers: str | Sequence[str],
+    state: Mapping[str, Tensor] | None,
+) -> Key | None:
+    """Describe a trial of a net at a state; None if it runs code that no comparison reaches."""
+    own_infer = not any(type(net).infer is base.infer for base in _SKORCH_NETS)
+    if own_infer or not takes_one_output(net) or not isinstance(net.criterion_, nn.Module):
+        return None
+    module = getattr(net.module_, "_orig_mod", net.module_)
+    return key_of(module, (type(net), net.criterion_), batches, layers, state)
 
 
 # scale(output, y, X, losses): of a batch whose rows have these losses.

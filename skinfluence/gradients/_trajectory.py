@@ -5,17 +5,18 @@ what is read off them is read off their combination. A mean of outer products is
 more position, so the mean gradient stays factored and its norm needs no matrix.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from skinfluence.gradients._layers import Layer
 from skinfluence.gradients._net_loss import Nested
-from skinfluence.gradients._readings import Kept, Part, Reading, Result
+from skinfluence.gradients._readings import Kept, Part, Reading, Result, scaling_of
 from skinfluence.gradients.factors._embedding import EmbeddingGradients
 from skinfluence.gradients.factors._layer_gradients import (
     LayerGradients,
@@ -59,26 +60,55 @@ class SideBySide:
 
     def layers(self, layers: Sequence[Layer], n_checkpoints: int) -> list[Layer]:
         """Give the layers that `combine` returns: one for each layer and checkpoint."""
-        return [
-            replace(layer, name=f"{layer.name}@{place}")
-            for place in range(n_checkpoints)
-            for layer in layers
-        ]
+        return [self.named(layer, place) for place in range(n_checkpoints) for layer in layers]
 
     def combine(
         self, layers: Sequence[Layer], kept: list[dict[str, LayerGradients]], n_rows: int
     ) -> Combined:
         """Scale what each checkpoint gave for a layer."""
-        named = iter(self.layers(layers, len(kept)))
-        found: Combined = []
-        for gradients, rates in zip(kept, self.rates, strict=True):
-            for layer in layers:
-                weights = torch.full((n_rows,), _rate_of(layer, rates) ** 0.5, dtype=torch.float64)
-                found.append((next(named), gradients[layer.name].scaled(weights)))
-        return found
+        return [
+            (
+                self.named(layer, place),
+                gradients[layer.name].scaled(_alike(self.weight(layer, place), n_rows)),
+            )
+            for place, gradients in enumerate(kept)
+            for layer in layers
+        ]
+
+    def weight(self, layer: Layer, place: int) -> float:
+        """Give what a layer's gradients at one checkpoint are multiplied with."""
+        return math.sqrt(_rate_of(layer, self.rates[place]))
+
+    def named(self, layer: Layer, place: int) -> Layer:
+        """Name a layer at one checkpoint."""
+        return replace(layer, name=f"{layer.name}@{place}")
 
 
 Combination = MeanOf | SideBySide
+
+
+@dataclass(frozen=True)
+class _AtCheckpoint:
+    """What is read off the gradients of one checkpoint that stand beside those of others."""
+
+    reading: Reading[Any, Any]
+    beside: SideBySide
+    place: int
+    n_rows: int
+    has_unit_inputs: bool
+
+    def layer(self, layer: Layer, gradients: LayerGradients) -> Any:
+        """Read a layer, scaled before, or after where that is the same."""
+        gradients = gradients.with_unit_activations() if self.has_unit_inputs else gradients
+        named, weight = self.beside.named(layer, self.place), self.beside.weight(layer, self.place)
+        scaling = scaling_of(self.reading, weight)
+        if scaling is None:
+            return self.reading.layer(named, gradients.scaled(_alike(weight, self.n_rows)))
+        return self.reading.layer(named, gradients) * scaling
+
+    def total(self, layers: Sequence[Layer], parts: list[Any]) -> list[Any]:
+        """Give the parts of this checkpoint."""
+        return parts
 
 
 class TrajectoryLoop(BatchLoop):
@@ -107,6 +137,11 @@ class TrajectoryLoop(BatchLoop):
         """See `BatchLoop`."""
         return max(1, min(loop.rows_at_once for loop in self._loops) // len(self._loops))
 
+    @property
+    def rows_in_cache(self) -> int:
+        """See `BatchLoop`."""
+        return self._loops[-1].rows_in_cache
+
     def leave_factored(self) -> None:
         """See `BatchLoop`."""
         for loop in self._loops:
@@ -126,10 +161,17 @@ class TrajectoryLoop(BatchLoop):
         reading: Reading[Part, Result],
     ) -> Result:
         """See `BatchLoop`."""
-        kept = [
-            self._normalized(loop.read([recorder], X, y, Kept()))
-            for loop, recorder in zip(self._loops, recorders, strict=True)
-        ]
+        pairs = list(zip(self._loops, recorders, strict=True))
+        beside = self._combination
+        if isinstance(beside, SideBySide) and self._normalize != "gradient":
+            # each checkpoint for itself: no gradients are kept
+            unit = self._normalize == "activations"
+            found = [
+                loop.read([recorder], X, y, _AtCheckpoint(reading, beside, place, len(y), unit))
+                for place, (loop, recorder) in enumerate(pairs)
+            ]
+            return reading.total(self.layers, [part for parts in found for part in parts])
+        kept = [self._normalized(loop.read([recorder], X, y, Kept())) for loop, recorder in pairs]
         combined = self._combination.combine(self._loops[0].layers, kept, len(y))
         parts = [reading.layer(layer, gradients) for layer, gradients in combined]
         return reading.total(self.layers, parts)
@@ -226,6 +268,10 @@ def mean_of(parts: Sequence[LayerGradients], n_rows: int) -> LayerGradients:
         return replace(table, b=table.b / len(parts))
     share = torch.full((n_rows,), 1 / len(parts), dtype=torch.float64)
     return SummedGradients([part.scaled(share) for part in parts], n_rows)
+
+
+def _alike(weight: float, n_rows: int) -> Tensor:
+    return torch.full((n_rows,), weight, dtype=torch.float64)
 
 
 def _n_weights(layer: Layer) -> int:

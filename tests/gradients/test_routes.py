@@ -229,6 +229,19 @@ def test_dense_layers_are_taken_a_few_rows_at_a_time(monkeypatch):
     np.testing.assert_allclose(per_sample_gradients(net, X, y, layers="all"), whole, atol=1e-12)
 
 
+@every_case
+def test_batches_are_cut_to_what_caches_hold(name, monkeypatch):
+    case = CASES[name]
+    X, y = case.draw(np.random.default_rng(5), 9)
+    expected = by_hand(case.fitted(), X, y)
+    monkeypatch.setattr(loop_module, "_CACHED_BYTES", 1)
+    monkeypatch.setattr(loop_module, "_LEAST_CACHED_ROWS", 2)
+    loop, _, _ = start(case.fitted(), X, y, layers="all", batch_size=9)
+    assert loop.rows_in_cache == 2
+    found = per_sample_gradients(case.fitted(), X, y, layers="all", batch_size=9)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
 class ReordersRows(nn.Module):
     """Its inner layer sees the rows in another order than the loss does."""
 

@@ -1,6 +1,9 @@
 """Layer shapes drawn at random: every reading against the matrix by plain autograd."""
 
+from unittest.mock import patch
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +20,8 @@ from skinfluence.gradients._readings import (
     Norm,
     Projected,
 )
-from skinfluence.gradients.factors._convolution import ConvGradients
+from skinfluence.gradients.factors import _convolution
+from skinfluence.gradients.factors._convolution import ConvGradients, shape_of
 from skinfluence.gradients.factors._embedding import EmbeddingGradients
 from skinfluence.gradients.factors._layer_gradients import LinearGradients
 from tests._shared.by_hand import by_hand, close, normalized, read
@@ -111,21 +115,23 @@ def test_linear(i, o, axes, bias, **rows):
     check_all_readings(lambda: nn.Linear(i, o, bias=bias), table(*axes, i), **rows)
 
 
+convolutions = {
+    "dimensions": st.integers(1, 3),
+    "groups": st.integers(1, 2),
+    "channels": st.integers(1, 3),
+    "outputs": st.integers(1, 3),
+    "kernel": st.integers(1, 3),
+    "stride": st.integers(1, 2),
+    "dilation": st.integers(1, 2),
+    "padding": st.integers(0, 1),
+    "mode": st.sampled_from(["zeros", "reflect", "circular", "replicate"]),
+    "length": st.integers(5, 6),
+    "bias": st.booleans(),
+}
+
+
 @many
-@given(
-    dimensions=st.integers(1, 3),
-    groups=st.integers(1, 2),
-    channels=st.integers(1, 3),
-    outputs=st.integers(1, 3),
-    kernel=st.integers(1, 3),
-    stride=st.integers(1, 2),
-    dilation=st.integers(1, 2),
-    padding=st.integers(0, 1),
-    mode=st.sampled_from(["zeros", "reflect", "circular", "replicate"]),
-    length=st.integers(5, 6),
-    bias=st.booleans(),
-    **rows,
-)
+@given(**convolutions, **rows)
 def test_conv(
     dimensions,
     groups,
@@ -156,6 +162,54 @@ def test_conv(
         )
 
     check_all_readings(layer, table(groups * channels, *[length] * dimensions), **rows)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@many
+@given(
+    way=st.sampled_from(["product", "positions", "pixels"]),
+    few_channels=st.sampled_from([0, 99]),
+    same=st.booleans(),
+    **convolutions,
+)
+def test_every_way_to_sum_a_convolution(
+    way,
+    few_channels,
+    same,
+    dimensions,
+    groups,
+    channels,
+    outputs,
+    kernel,
+    stride,
+    dilation,
+    padding,
+    mode,
+    length,
+    bias,
+):
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    inputs, outputs = groups * channels, groups * outputs
+    if same:  # padded unevenly where the kernel is even
+        stride, padding = 1, "same"
+    torch.manual_seed(0)
+    layer = conv(inputs, outputs, kernel, stride, padding, dilation, groups, bias, mode).double()
+    x = torch.randn(4, inputs, *[length] * dimensions, dtype=torch.float64)
+    b = torch.randn_like(layer(x))
+    expected = torch.stack(
+        [
+            torch.cat([g.flatten() for g in torch.autograd.grad(out, list(layer.parameters()))])
+            for out in ((layer(one[None]) * back).sum() for one, back in zip(x, b, strict=True))
+        ]
+    )
+    gradients = ConvGradients(x, b, shape_of(layer), weight=True, bias=bias)
+    with (
+        patch.object(_convolution, "_cheapest", lambda costs: way if way in costs else "product"),
+        patch.object(_convolution, "_FEW_CHANNELS", few_channels),
+    ):
+        close(gradients.power_sum(2), expected.square().sum(1))
+        close(gradients.power_sum(1), expected.abs().sum(1))
+        close(gradients.dense(), expected)
 
 
 @many

@@ -3,6 +3,8 @@
 Index conventions as in `_layer_gradients`, and g groups; a patch is what one output position sees.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
@@ -26,6 +28,11 @@ from skinfluence.gradients.factors._layer_gradients import (
 )
 
 _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+# What it takes to move a number, in multiplications within a product of matrices.
+_MOVE = 45
+# Convolutions of fewer channels are padded to so many by their kernels, and products are faster.
+_FEW_CHANNELS = 8
 
 
 @dataclass(frozen=True)
@@ -63,17 +70,26 @@ class ConvShape:
         return function(x, weight, stride=self.stride, dilation=self.dilation, groups=groups)
 
     def weight_gradients(self, x: Tensor, b: Tensor) -> Tensor:
-        """Differentiate every row on its own: one convolution with a group a row."""
+        """Differentiate every row on its own, from inputs that are not padded yet."""
+        if self.groups == 1 and self.stride[0] == 1 and x.shape[1] < _FEW_CHANNELS:
+            return self._from_shifts(self.pad(x), b)
+        return self._from_groups(x, b)
+
+    def _from_groups(self, x: Tensor, b: Tensor) -> Tensor:
+        """Run one convolution with a group a row, which pads by itself where it can."""
+        d = len(self.kernel)
+        before, after = self.padding[::2], self.padding[1::2]
+        pads = self.padding_mode == "constant" and before == after
+        x = x if pads else self.pad(x)
         n, channels, outputs = len(x), x.shape[1], b.shape[1]
         weight = x.new_empty(n * outputs, channels // self.groups, *self.kernel)
-        d = len(self.kernel)
         gradient: Tensor = torch.ops.aten.convolution_backward(
             b.reshape(1, n * outputs, *b.shape[2:]),
             x.reshape(1, n * channels, *x.shape[2:]),
             weight,
             None,
             self.stride,
-            (0,) * d,
+            before[::-1] if pads else (0,) * d,
             self.dilation,
             False,
             (0,) * d,
@@ -81,6 +97,42 @@ class ConvShape:
             (False, True, False),
         )[1]
         return gradient.reshape(n, -1)
+
+    def _from_shifts(self, x: Tensor, b: Tensor) -> Tensor:
+        """Multiply with shifted padded inputs: views along the first axis, copies along others."""
+        n, channels = x.shape[:2]
+        sizes = zip(self.kernel[1:], self.stride[1:], self.dilation[1:], b.shape[3:], strict=True)
+        windows = [
+            [slice(i * gap, i * gap + (out - 1) * step + 1, step) for i in range(size)]
+            for size, step, gap, out in sizes
+        ]
+        copies = [x[(..., *window)] for window in itertools.product(*windows)]  # type: ignore[index]
+        planes = (torch.stack(copies, 2) if len(copies) > 1 else copies[0]).reshape(
+            n, channels * len(copies), -1
+        )
+        back = b.flatten(2).mT
+        positions, line = back.shape[1], math.prod(b.shape[3:])
+        starts = [i * self.dilation[0] * line for i in range(self.kernel[0])]
+        parts = [torch.bmm(planes[:, :, i : i + positions], back) for i in starts]
+        gradient = torch.stack(parts, 1).view(n, len(starts), channels, len(copies), -1)
+        return gradient.permute(0, 4, 2, 1, 3).reshape(n, -1)
+
+    def pixel_gram(self, x: Tensor, outputs: tuple[int, ...]) -> Tensor:
+        """Take inner products of all patches of padded inputs (n, g, i, ...): (n, g, t, t)."""
+        # Those of pixels, added up along the kernel: no patch is cut.
+        sizes = x.shape[3:]
+        flat = x.flatten(3)
+        pixels = (flat.mT @ flat).view(*x.shape[:2], *sizes, *sizes)
+        ends = [(out - 1) * step + 1 for out, step in zip(outputs, self.stride, strict=True)]
+        total: Tensor | None = None
+        for place in itertools.product(*map(range, self.kernel)):
+            parts = zip(place, self.dilation, ends, self.stride, strict=True)
+            window = [slice(i * gap, i * gap + end, step) for i, gap, end, step in parts]
+            part = pixels[(..., *window, *window)]  # type: ignore[index]
+            total = part.clone() if total is None else total.add_(part)
+        assert total is not None
+        positions = math.prod(outputs)
+        return total.view(*x.shape[:2], positions, positions)
 
 
 @dataclass(frozen=True)
@@ -102,6 +154,12 @@ class ConvGradients:
             n_inputs *= size
         return positions, n_inputs, self.b.shape[1] // self.shape.groups
 
+    @property
+    def _padded_sizes(self) -> list[int]:
+        sides = zip(self.shape.padding[::2], self.shape.padding[1::2], strict=True)
+        added = [before + after for before, after in sides][::-1]  # the last axis came first
+        return [size + more for size, more in zip(self.x.shape[2:], added, strict=True)]
+
     def _positions(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Factors (n * g, t, i) and (n * g, t, o)."""
         a = self.shape.patches(self.shape.pad(self.x[rows]))
@@ -120,7 +178,7 @@ class ConvGradients:
         return self.b.flatten(2).sum(2)
 
     def _weights(self, rows: slice) -> Tensor:
-        return self.shape.weight_gradients(self.shape.pad(self.x[rows]), self.b[rows])
+        return self.shape.weight_gradients(self.x[rows], self.b[rows])
 
     def power_sum(self, ord: int) -> Tensor:
         """Sum over weight and bias."""
@@ -131,19 +189,40 @@ class ConvGradients:
 
     def _weight_power_sum(self, ord: int) -> Tensor:
         positions, n_inputs, n_outputs = self._sizes
-        groups = self.shape.groups
+        groups, channels = self.shape.groups, self.x.shape[1] // self.shape.groups
+        n_pixels = math.prod(self._padded_sizes)
 
         def from_positions(rows: slice) -> Tensor:
             return gram_power_sum(*self._positions(rows)).view(-1, groups).sum(1)
 
-        if ord == 2 and positions_are_cheaper(positions, n_inputs, n_outputs):
-            per_row = groups * positions * max(positions, n_inputs)
-            return in_blocks(from_positions, len(self.x), per_row)
-        return in_blocks(
-            lambda rows: power_sum(self._weights(rows), ord),
-            len(self.x),
-            groups * n_inputs * n_outputs,
-        )
+        def from_pixels(rows: slice) -> Tensor:
+            x = self.shape.pad(self.x[rows]).unflatten(1, (groups, -1))  # type: ignore[no-untyped-call]
+            b = self.b[rows].flatten(2).unflatten(1, (groups, -1))  # type: ignore[no-untyped-call]
+            product: Tensor = self.shape.pixel_gram(x, tuple(self.b.shape[2:])) * (b.mT @ b)
+            return product.flatten(1).sum(1).clamp_min(0)  # rounding may leave a tiny negative
+
+        def multiplied_out(rows: slice) -> Tensor:
+            return power_sum(self._weights(rows), ord)
+
+        pairs = positions * positions
+        kernel = n_inputs // channels
+        # by way: what it takes, in multiplications, and how many numbers of a row are in memory
+        ways: dict[str, tuple[int, int, Callable[[slice], Tensor]]] = {
+            "product": (positions * n_inputs * n_outputs, n_inputs * n_outputs, multiplied_out),
+        }
+        if ord == 2:
+            ways["positions"] = (
+                pairs * (n_inputs + n_outputs) + _MOVE * positions * n_inputs,
+                positions * max(positions, n_inputs),
+                from_positions,
+            )
+            ways["pixels"] = (
+                n_pixels**2 * channels + pairs * (n_outputs + _MOVE * kernel),
+                4 * n_pixels**2,
+                from_pixels,
+            )
+        _, numbers, way = ways[_cheapest({name: cost for name, (cost, _, _) in ways.items()})]
+        return in_blocks(way, len(self.x), groups * numbers)
 
     def dense(self) -> Tensor:
         """Multiply out, weight before bias."""
@@ -252,6 +331,10 @@ class ConvGradients:
         if self.bias:
             parts.append(self.b.flatten(2).sum((0, 2)))
         return torch.cat(parts)
+
+
+def _cheapest(costs: dict[str, int]) -> str:
+    return min(costs, key=costs.__getitem__)
 
 
 def shape_of(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> ConvShape:

@@ -20,6 +20,7 @@ from skinfluence.gradients._net_loss import (
 )
 from skinfluence.gradients._readings import Kept, Part, Reading, Result
 from skinfluence.gradients._trial import Trial, check_rows_are_independent, precision_of
+from skinfluence.gradients._verdicts import Verdict
 from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
 from skinfluence.gradients.factors._rules import rule_for
 from skinfluence.gradients.factors._tied import joined
@@ -38,6 +39,9 @@ from skinfluence.gradients.routes._per_row import (
 
 # Gradients that no rule factors are dense: rows are taken a few at a time so that they fit.
 _DENSE_BYTES = 2**28
+# A processor is fastest while a layer's output stays in its caches, but for very few rows.
+_CACHED_BYTES = 2**22
+_LEAST_CACHED_ROWS = 16
 
 
 class BatchLoop(ABC):
@@ -56,6 +60,11 @@ class BatchLoop(ABC):
     @abstractmethod
     def rows_at_once(self) -> int:
         """Say how many rows may be read together so that dense gradients fit."""
+
+    @property
+    @abstractmethod
+    def rows_in_cache(self) -> int:
+        """Say how many rows a pass takes fastest together, as far as processor caches tell."""
 
     @abstractmethod
     def leave_factored(self) -> None:
@@ -95,11 +104,23 @@ class GradientLoop(BatchLoop):
     # They give the same numbers. A layer leaves the factored route when its input does not have
     # the rows on the first axis, or when its parameters are used where no hook sees it.
 
-    def __init__(self, net_loss: NetLoss, trial: Trial, layers: str | Sequence[str]) -> None:
+    def __init__(
+        self,
+        net_loss: NetLoss,
+        trial: Trial,
+        layers: str | Sequence[str],
+        known: Verdict | None = None,  # of the same trial
+    ) -> None:
         self.net_loss = net_loss
-        check_rows_are_independent(net_loss, trial)
         X, y = trial.batches[0]
         X, y = self._some = take_rows(X, slice(0, 2)), y[:2]
+        self._kept: list[dict[str, LayerGradients]] | None = None
+        if known is not None:
+            self._order, self.strategy = known.order, dict(known.strategy)
+            self.layers = select_layers(net_loss, self._order, layers)
+            self._is_tried = True
+            return
+        check_rows_are_independent(net_loss, trial)
         order = self._order = call_order(net_loss, X)
         entered = set(order.names)
         self.layers = select_layers(net_loss, order, layers)
@@ -110,7 +131,6 @@ class GradientLoop(BatchLoop):
         }
         self._route_per_row(X, y)
         self._is_tried = False
-        self._kept: list[dict[str, LayerGradients]] | None = None
         # the second is out of order for whatever sorts rows, unless it is a part of the first
         is_part = set(trial.rows[1].tolist()) <= set(trial.rows[0].tolist())
         for batch in trial.batches if is_part else trial.batches[1:]:
@@ -118,6 +138,11 @@ class GradientLoop(BatchLoop):
         self._is_tried = True
         # of the second batch; not what is large
         self._kept = None if any(map(self._is_dense, self.layers)) else kept
+
+    @property
+    def verdict(self) -> Verdict:
+        """Say what the trial found, which holds for the same trial of the same net."""
+        return Verdict(self._order, dict(self.strategy))
 
     def at(self, net_loss: NetLoss) -> "GradientLoop":
         """Give the loop of the same net at other parameters, whose routes need no other trial."""
@@ -137,6 +162,14 @@ class GradientLoop(BatchLoop):
             return 2**62
         itemsize = next(iter(self.layers[0].parameters.values())).element_size()
         return max(1, _DENSE_BYTES // (dense * itemsize))
+
+    @property
+    def rows_in_cache(self) -> int:
+        """See `BatchLoop`."""
+        if next(iter(self.layers[0].parameters.values())).device.type != "cpu":
+            return 2**62
+        fitting = _CACHED_BYTES // max(1, self._order.largest_output)
+        return max(_LEAST_CACHED_ROWS, 2 ** (fitting.bit_length() - 1) if fitting else 0)
 
     def leave_factored(self) -> None:
         """See `BatchLoop`."""
