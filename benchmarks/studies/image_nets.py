@@ -39,7 +39,7 @@ from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
 
-DEFAULT = "points weighted, both (default)"
+DEFAULT = "points weighted, net on all (default)"
 RIVALS = (
     *("area under the margin", "EL2N, mean", "loss, mean", "normalized margin, mean"),
     *("forest out of bag, confidence", "forest out of bag, margin"),

@@ -9,6 +9,8 @@ from scipy.special import gammaln
 _SUREST, _FEWEST = 0.25, 10.0
 # Pseudo-counts that draw a class's wrong labels to all alike: where the likeliest is looked for.
 _DRAWN = np.geomspace(0.3, 300, 13)
+# Members that are even less sure than by so much tell no rate.
+_LEAST_KNOWN = 0.1
 # Probabilities that differ by less are as likely.
 _TIE = 1e-9
 
@@ -55,7 +57,8 @@ def _rate(n_disagree: float, n: float, n_doubted: float, n_classes: int) -> floa
     """Give the rate of wrong labels by which more of n disagree than the members expect."""
     # with u the share doubted and r the rate, 1 - (1 - r) (1 - u) - r u / (n_classes - 1) disagree
     doubt = n_doubted / n
-    rate = (n_disagree / n - doubt) / (1 - doubt * n_classes / (n_classes - 1))
+    known = max(1 - doubt * n_classes / (n_classes - 1), _LEAST_KNOWN)
+    rate = (n_disagree / n - doubt) / known
     # below the highest rate right labels are the most frequent; n rows tell none below 1 / n
     return float(np.clip(rate, 1 / (n + 1), 0.98 * (1 - 1 / n_classes)))
 

@@ -167,6 +167,14 @@ def test_scores_are_twice_the_probability_of_a_wrong_label():
         np.testing.assert_allclose(scores[i], 2 * (1 - joint[given_[i]] / sum(joint)), atol=1e-10)
 
 
+def test_members_that_know_nothing_tell_no_rate():
+    codes = np.arange(60) % 3
+    found = noise_transitions(np.full((60, 3), 1 / 3), codes)
+    np.testing.assert_allclose(np.diag(found), 60 / 61)  # the lowest that so many rows can tell
+    pool, _ = fit_pool(np.zeros((2, 60, 3)), codes, "classes")
+    np.testing.assert_allclose(pool.predict(np.zeros((2, 60, 3))), 1 / 3)
+
+
 def test_one_class_is_always_right():
     pool, transitions = fit_pool(np.zeros((2, 7, 1)), np.zeros(7, dtype=int), "classes")
     assert transitions.tolist() == [[1.0]]

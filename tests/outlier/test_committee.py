@@ -498,12 +498,12 @@ def test_points_of_a_training_on_images_count_by_what_halves_say_of_each_other(
     targets = Targets(Y, "classes")
     points = Pool.fit(targets.as_outputs(of_halves, _members._VOTES_OF_A_MODEL), Y, "classes")
     assert points.weights.min() >= 0
-    added = points.added(targets.as_outputs(of_halves, _members._VOTES_OF_A_MODEL)) / 2
+    added = np.zeros((len(Y), 3))
     for weight, point in zip(points.weights, on_all.trace.evenly_spaced(3), strict=True):
         outputs = targets.as_outputs(
             on_all.probabilities_at(images, [point.state]), _members._VOTES_OF_A_MODEL
         )
-        added += weight * (outputs - outputs.mean(1, keepdims=True)) / 2
+        added += weight * (outputs - outputs.mean(1, keepdims=True))
     np.testing.assert_allclose(committee.judged, committee._pool.predict(added[None]), atol=1e-6)
     new = np.mean([member._along(net, images[:4]) for net in member.trained], axis=0)
     expected = committee._pool.predict(

@@ -256,7 +256,8 @@ class HalfNets:
     Images are learnt from many rows, and slowly by heart: along the training, a net on all of them
     says more of a row than one on half of them, though it has seen the row. Which points of the
     training count is what the halves tell: points are weighted so that they make the labels of the
-    other half likeliest. The weight is that of the halves; rows are judged by both.
+    other half likeliest. The weight is that of the halves; classes are judged by the net on all.
+    Of numbers and several labels, of which the end of the training speaks, rows are judged by both.
     """
 
     def __init__(self, checkpoints: int | str, seed: int) -> None:
@@ -281,7 +282,8 @@ class HalfNets:
 
     def judge(self, out_of_sample: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give the outputs by which training rows are judged."""
-        return (out_of_sample + self._in_sample) / 2
+        along = self._targets.kind == "classes"
+        return self._in_sample if along else (out_of_sample + self._in_sample) / 2
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Predict other rows by all three."""
