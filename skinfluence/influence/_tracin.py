@@ -39,6 +39,9 @@ class TracIn(InfluenceQueries):
         What a row's gradient is compared with: itself, or the mean gradient of validation rows.
     checkpoints : "last", "all" or int, default=5
         At the end of training, after every epoch, or k evenly spaced ones.
+    initial : bool, default=False
+        Count the net before its first step, too, with the learning rate of the first epoch, whose
+        steps begin there; see Notes. A trace holds that state whatever else was recorded.
     layers : "last", "all", or sequence of str, default="last"
         Layers whose gradients count; see `GradientEmbedding`.
     normalize : {None, "activations", "gradient"}, default=None
@@ -98,13 +101,16 @@ class TracIn(InfluenceQueries):
 
     See Also
     --------
-    GradientEmbedding : With ``combine="concat"``, vectors whose inner products are TracIn's.
+    GradientEmbedding : With ``combine="concat"``, vectors whose inner products are TracIn's,
+        without `initial`.
 
     Notes
     -----
     Each checkpoint counts with its own learning rate, per parameter group, once. The theory is
     of plain SGD with one row a step; momentum, Adam and batches make it an approximation, and
-    checkpoints stand in for the steps between them.
+    checkpoints stand in for the steps between them. The first steps of a fine-tuning are its
+    largest, and once a task is learnt its gradients say little of it: `initial` is for these, and
+    for trainings of so few epochs that no checkpoint is early.
 
     Steps on a row of weight w, where one is the mean, are w times as long: with
     ``reference="validation"`` and in `influence`, products count so many times. The self-influence
@@ -138,6 +144,7 @@ class TracIn(InfluenceQueries):
         *,
         reference: str = "self",
         checkpoints: int | str = 5,
+        initial: bool = False,
         layers: str | Sequence[str] = "last",
         normalize: str | None = None,
         n_components: int | None = None,
@@ -153,6 +160,7 @@ class TracIn(InfluenceQueries):
         self.net = net
         self.reference = reference
         self.checkpoints = checkpoints
+        self.initial = initial
         self.layers = layers
         self.normalize = normalize
         self.n_components = n_components
@@ -193,6 +201,9 @@ class TracIn(InfluenceQueries):
 
     def _check_parameters(self) -> None:
         check_gradient_settings(self)
+        check_parameter(
+            "initial", self.initial, "a bool", holds=lambda value: isinstance(value, bool)
+        )
         check_parameter(
             "reference",
             self.reference,
@@ -241,7 +252,11 @@ class TracIn(InfluenceQueries):
 
     def _settings(self) -> EmbeddingSettings:
         trajectory = trajectory_of(
-            self.trace_, self.checkpoints, combine="concat", normalize=self.normalize
+            self.trace_,
+            self.checkpoints,
+            combine="concat",
+            normalize=self.normalize,
+            initial=self.initial,
         )
         return EmbeddingSettings(
             self.layers,

@@ -49,12 +49,17 @@ def needs_of_checkpoints(checkpoints: int | str, combine: str = "mean") -> Trace
 
 
 def trajectory_of(
-    trace: TrainingTrace | None, checkpoints: int | str, *, combine: str, normalize: str | None
+    trace: TrainingTrace | None,
+    checkpoints: int | str,
+    *,
+    combine: str,
+    normalize: str | None,
+    initial: bool = False,
 ) -> Trajectory | None:
     """Choose checkpoints and how to combine their gradients; None for those of the net itself."""
     if combine == "concat":
         assert trace is not None
-        chosen = trace.evenly_spaced(checkpoints)
+        chosen = [*([trace.start()] if initial else []), *trace.evenly_spaced(checkpoints)]
         weighted = SideBySide([trace.rates_of(checkpoint) for checkpoint in chosen])
         return Trajectory([checkpoint.state for checkpoint in chosen], weighted, normalize)
     if checkpoints == "last":

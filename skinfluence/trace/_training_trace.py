@@ -173,6 +173,31 @@ class TrainingTrace:
         total += sum(rows.nbytes for rows in self.batch_indices or [])
         return total + self.learning_rates.nbytes
 
+    def start(self) -> Checkpoint:
+        """Give the net before its first step, as a checkpoint of epoch 0.
+
+        Returns
+        -------
+        Checkpoint
+            Its learning rate is that of the first epoch, at its last step, as a checkpoint's is;
+            of a trace without steps, that of the first checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If the state before training is unknown, as for `nets.from_torch` without it.
+        """
+        if not self.initial_state:
+            raise ValueError(
+                "The trace does not hold the state before training. Train the net with a "
+                "TraceRecorder among its callbacks, or give from_torch an initial_state."
+            )
+        rate = self.checkpoints[0].learning_rate
+        if self.n_steps:
+            end = self.epoch_starts[1] if len(self.epoch_starts) > 1 else self.n_steps
+            rate = self.learning_rates[max(end, 1) - 1]
+        return Checkpoint(0, rate, self.initial_state)
+
     def evenly_spaced(self, checkpoints: int | str) -> list[Checkpoint]:
         """Choose among the recorded checkpoints.
 

@@ -10,6 +10,7 @@ from torch import nn
 from skinfluence import GradientEmbedding, TraceRecorder, TracIn
 from skinfluence.gradients import per_sample_gradients
 from skinfluence.gradients._states import net_at
+from skinfluence.nets import from_torch
 from tests._shared.problems import SmallMlp, blobs, classifier, noisy_blobs
 
 SGD = {"optimizer": torch.optim.SGD, "lr": 0.1, "max_epochs": 6}
@@ -81,6 +82,63 @@ def test_scores_and_influence_are_the_sums_over_checkpoints(layers, normalize):
         own = TracIn(FrozenEstimator(net), checkpoints="all", layers=layers).fit(X, y)
         squares = sum(rate * (g**2).sum(1) for rate, g in train)
         np.testing.assert_allclose(own.detrimentality_, squares, rtol=1e-8)
+
+
+@pytest.mark.parametrize("checkpoints", ["last", 2, "all"])
+def test_the_state_before_training_counts_with_the_rate_of_the_first_epoch(checkpoints):
+    from skorch.callbacks import LRScheduler
+
+    X, y, _ = noisy_blobs(n=40)
+    X_val, y_val = blobs(n=15, seed=1)
+    schedule = LRScheduler(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5, step_every="batch")
+    recorder = TraceRecorder(checkpoints=checkpoints)
+    X, X_val = X.astype(np.float64), X_val.astype(np.float64)
+    torch.manual_seed(0)
+    net = classifier(Double, callbacks=[recorder, schedule], batch_size=20, **SGD).fit(X, y)
+    trace = recorder.trace_
+    assert trace.learning_rates[:3, 0].tolist() == [0.1, 0.05, 0.025]
+    assert trace.start().epoch == 0
+    before = net_at(net, trace.initial_state)
+    query, train = (
+        per_sample_gradients(before, *rows, layers="all") for rows in ((X_val, y_val), (X, y))
+    )
+    both = [
+        TracIn(
+            FrozenEstimator(net),
+            reference="validation",
+            checkpoints=checkpoints,
+            layers="all",
+            initial=initial,
+        ).fit(X, y, X_val, y_val)
+        for initial in (False, True)
+    ]
+    without, with_it = (method.influence(X_val, y_val) for method in both)
+    np.testing.assert_allclose(with_it - without, 0.05 * query @ train.T, rtol=1e-7, atol=1e-9)
+    own = [
+        TracIn(FrozenEstimator(net), checkpoints=checkpoints, layers="all", initial=initial)
+        .fit(X, y)
+        .detrimentality_
+        for initial in (False, True)
+    ]
+    np.testing.assert_allclose(own[1] - own[0], 0.05 * (train**2).sum(1), rtol=1e-7)
+
+
+def test_a_state_before_training_that_nobody_kept_is_refused():
+    X, y, _ = noisy_blobs(n=30)
+    module, criterion = SmallMlp(), nn.CrossEntropyLoss()
+    states = [{name: p.clone() for name, p in module.state_dict().items()}]
+    net = from_torch(module, criterion, X, y, states=states)
+    with pytest.raises(ValueError, match="give from_torch an initial_state"):
+        TracIn(net, initial=True).fit(X, y)
+    given = from_torch(
+        module, criterion, X, y, states=states, learning_rates=[0.1], initial_state=states[0]
+    )
+    twice, once = (
+        TracIn(given, initial=initial).fit(X, y).detrimentality_ for initial in (True, False)
+    )
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
+    with pytest.raises(ValueError, match="initial='yes'"):
+        TracIn(net, initial="yes").fit(X, y)
 
 
 def test_embedding_side_by_side_has_tracins_inner_products():

@@ -1,5 +1,7 @@
 """The committee: members judge rows they did not see, and what they say is pooled as it should."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -459,6 +461,23 @@ def test_sparse_rows_score_as_dense_ones_and_stay_sparse(monkeypatch):
     assert np.corrcoef(method.detrimentality_, dense.detrimentality_)[0, 1] > 0.95
     assert method.score_detrimentality(words[:5], labels[:5]).shape == (5,)
     assert method.n_features_in_ == 3000
+
+
+def test_neighbors_of_sparse_rows_hold_few_distances_at_once(monkeypatch):
+    words = sparse.random(2500, 2000, 0.02, format="csr", random_state=0)
+    rows = Seen(words, InputViews(words, 0))
+    peaks, outputs = [], []
+    for mebibytes in (1024, 8):
+        monkeypatch.setattr(_members, "_DISTANCES", mebibytes)
+        tracemalloc.start()
+        member = Neighbors(10, 0)
+        found = member.fit(rows, Targets(np.arange(2500) % 2, "classes"))
+        outputs.append([found, member.predict(rows)])
+        peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+        tracemalloc.stop()
+    np.testing.assert_array_equal(*outputs)
+    assert peaks[0] > 2500**2 * 8 / 2**20  # all distances
+    assert peaks[1] < peaks[0] / 2
 
 
 def test_sparse_rows_go_through_what_cleans_and_calibrates():

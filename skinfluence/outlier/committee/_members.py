@@ -47,6 +47,8 @@ _ROWS_OF_A_TREE = 20_000
 _VOTES_OF_A_MODEL = 100
 # Of that many rows, drawn at random, neighbors are looked for.
 _REFERENCE = 20_000
+# In MiB, the distances of sparse rows held at once; their products take twice as much more.
+_DISTANCES = 64
 _FOLDS = 5
 # Of few rows, boosted trees have few leaves, since many learn wrong labels, and see few values of a
 # column, which costs less; of many rows, they are scikit-learn's.
@@ -169,15 +171,20 @@ class Neighbors(_OutOfSample):
         self._weights = None if targets.weights is None else targets.weights[reference]
         self._count = min(self._n_neighbors, len(reference) - 1)
         self._search = NearestNeighbors().fit(rows.scaled[reference])
-        near = self._search.kneighbors(rows.scaled, self._count + 1, return_distance=False)
+        near = self._nearest(rows, self._count + 1)
         is_itself = reference[near] == np.arange(len(rows))[:, np.newaxis]
         is_itself[:, -1] |= ~is_itself.any(1)  # without it, the last of the k + 1 is one too many
         return self._outputs(near[~is_itself].reshape(len(rows), self._count))
 
     def predict(self, rows: Seen) -> NDArray[np.float64]:
         """Ask the nearest training rows of other rows."""
-        near = self._search.kneighbors(rows.scaled, self._count, return_distance=False)
-        return self._outputs(near)
+        return self._outputs(self._nearest(rows, self._count))
+
+    def _nearest(self, rows: Seen, count: int) -> NDArray[np.intp]:
+        """Look for so many of the reference rows, of a part of the rows at a time."""
+        with config_context(working_memory=_DISTANCES):
+            found = self._search.kneighbors(rows.scaled, count, return_distance=False)
+        return np.asarray(found)
 
     def _outputs(self, near: np.ndarray) -> NDArray[np.float64]:
         if self._weights is None:
