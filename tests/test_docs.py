@@ -155,7 +155,7 @@ def test_figures_of_the_readme_were_measured():
     assert not list(unfounded(readme))
 
 
-@pytest.mark.parametrize("change", [("0.931", "0.932345"), ("gains 8.6", "gains 8.5")])
+@pytest.mark.parametrize("change", [("0.935", "0.932345"), ("gains 8.6", "gains 8.5")])
 def test_a_figure_that_was_not_measured_is_found(change):
     readme = (ROOT / "README.md").read_text()
     assert change[0] in readme
