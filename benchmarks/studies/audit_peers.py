@@ -83,13 +83,14 @@ def run(options):
 
 def table(lines):
     print(
-        "| file | rows | errors | expected by ours | likely to tabaudit | of them errors | of as "
+        "| file | seed | rows | errors | expected by ours | likely to tabaudit | of them errors | of as "
         "many of ours | suspected by tabaudit | of them errors | of as many of ours | seconds, "
         "tabaudit | ours |"
     )
-    print("|" + "---|" * 12)
+    print("|" + "---|" * 13)
     for line in lines:
-        cells = [line["file"], line["rows"], line["errors"], f"{line['expected']:.0f}"]
+        cells = [line[key] for key in ("file", "seed", "rows", "errors")]
+        cells.append(f"{line['expected']:.0f}")
         for name in ("likely", "suspected"):
             cells += [line[name][key] for key in ("flags", "tabaudit", "ours")]
         cells += [f"{line['seconds'][who]:.0f}" for who in ("tabaudit", "ours")]
