@@ -83,8 +83,8 @@ def run(options):
 
 def table(lines):
     print(
-        "| file | seed | rows | errors | expected by ours | likely to tabaudit | of them errors | of as "
-        "many of ours | suspected by tabaudit | of them errors | of as many of ours | seconds, "
+        "| file | seed | rows | errors | expected by ours | likely to tabaudit | of them errors | of "
+        "as many of ours | suspected by tabaudit | of them errors | of as many of ours | seconds, "
         "tabaudit | ours |"
     )
     print("|" + "---|" * 13)
