@@ -83,9 +83,9 @@ def run(options):
 
 def table(lines):
     print(
-        "| file | seed | rows | errors | expected by ours | likely to tabaudit | of them errors | of "
-        "as many of ours | suspected by tabaudit | of them errors | of as many of ours | seconds, "
-        "tabaudit | ours |"
+        "| file | seed | rows | errors | expected by ours | likely to tabaudit | of them errors "
+        "| of as many of ours | suspected by tabaudit | of them errors | of as many of ours "
+        "| seconds, tabaudit | ours |"
     )
     print("|" + "---|" * 13)
     for line in lines:
