@@ -65,6 +65,7 @@ def kinds_of(method, X, y):
             codes[row],
             y[near[row]],
             stands_alone(distances[row], closest),
+            transitions=method.committee_.transitions,
         ).kind
         for row in range(len(y))
     ]

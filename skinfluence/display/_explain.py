@@ -89,8 +89,9 @@ def explain(
     not seen.
 
     The kind of fault is said by plain grounds, in this order. "wrong label": another label has a
-    probability above a half, by models that were not trained on the row, and most of the five
-    nearest rows are given it. "rare": the nearest row is farther away than that of nine rows in
+    probability above a half, by models that were not trained on the row (of a committee, the label
+    given known, too, which is right more often than not), and most of the five nearest rows are
+    given it. "rare": the nearest row is farther away than that of nine rows in
     ten. "ambiguous": of the label given and the likeliest other one, the less likely has at least
     half the probability of the other, or the other is likelier and the five nearest rows are given
     both. Inputs that are unusable cannot be told from wrong labels
@@ -351,12 +352,14 @@ def _fault(method: Any, answers: Answers, row: int, place: _Place | None) -> Fau
         return None
     near = nearest(place.distances, np.ones(len(place.distances), dtype=bool), N_NEAR)
     code = codes_in(method.classes_, answers.given[[row]])[0]
+    committee = getattr(method, "committee_", None)
     return fault_of(
         np.asarray(method.oof_probabilities_[row], dtype=np.float64),
         method.classes_,
         code,
         answers.given[near],
         stands_alone(place.distances, place.closest),
+        transitions=None if committee is None else committee.transitions,
     )
 
 

@@ -50,6 +50,8 @@ def fault_of(
     code: int,  # of the label given
     near: np.ndarray,  # labels of the nearest rows
     alone: bool,
+    *,
+    transitions: NDArray[np.float64] | None = None,  # how labels go wrong, where that is known
 ) -> Fault:
     """Name the kind of fault of a row; see `explain`."""
     others = probabilities.copy()
@@ -59,8 +61,12 @@ def fault_of(
     near_given, near_other = (int((near == classes[c]).sum()) for c in (code, rival))
     is_split = min(given, other) >= max(given, other) / 2
     are_split = other > given and bool(near_given) and bool(near_other)
+    is_other = other
+    if transitions is not None:  # right labels are more frequent: the other one must outweigh that
+        joint = probabilities * transitions[:, code]
+        is_other = float(joint[rival] / joint.sum())
     kind = None
-    if other > 0.5 and near_other > len(near) / 2:
+    if is_other > 0.5 and near_other > len(near) / 2:
         kind = "wrong label"
     elif alone:
         kind = "rare"

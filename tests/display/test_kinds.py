@@ -39,6 +39,16 @@ def test_grounds_decide_the_kind(probabilities, near, alone, kind):
     assert fault.near_given == near.split().count("ant")
 
 
+def test_a_label_is_wrong_where_that_outweighs_how_often_labels_are_right():
+    transitions = np.array([[0.9, 0.05, 0.05], [0.02, 0.9, 0.08], [0.05, 0.05, 0.9]])
+    near = np.array(["bee"] * 5)
+    for own, kind in ((0.02, None), (0.01, "wrong label")):  # .9 own against .02 (.9 - own)
+        probabilities = np.array([own, 0.9 - own, 0.1])
+        found = fault_of(probabilities, CLASSES, 0, near, False, transitions=transitions)
+        assert found.kind == kind
+        assert (found.given, found.other) == (own, 0.9 - own)  # as predicted
+
+
 def test_nine_rows_in_ten_have_nearer_neighbors_than_one_that_stands_alone():
     closest = np.arange(10.0)
     assert not stands_alone(np.array([8.5, 20]), np.arange(10.0) + 1)
