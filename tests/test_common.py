@@ -94,6 +94,22 @@ def outcome(fitted, X):
 
 # Checks that fit in every sparse format there is.
 LONG_CHECKS = {"check_estimator_sparse_array", "check_estimator_sparse_matrix"}
+# Checks that compare what fits give. Others ask for errors, attributes and untouched inputs, which
+# are the same however long a net is trained.
+OF_RESULTS = {
+    "check_classifiers_train",
+    "check_estimators_pickle",
+    "check_f_contiguous_array_estimator",
+    "check_fit_idempotent",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_pipeline_consistency",
+    "check_regressors_train",
+    "check_sample_weights_not_an_array",
+    "check_sample_weights_pandas_series",
+    "check_transformer_data_not_an_array",
+    "check_transformer_general",
+}
 # As of scikit-learn's own nets: batches, folds and bootstrap samples are drawn of rows.
 DRAWN = "rows of weight zero, and rows that are there twice, change what is drawn"
 
@@ -116,31 +132,32 @@ def not_equivalent(estimator):
     return found | {f"check_sample_weight_equivalence_on_{name}_data": reason for name in names}
 
 
-def every_check(is_long):
+def every_check(holds):
+    """Give the checks of each estimator whose name `holds` keeps."""
     mark = parametrize_with_checks(list(SMALLEST.values()), expected_failed_checks=not_equivalent)
     names, pairs = mark.args
     # a pair, or a pytest.param with its values
     checks = [(getattr(pair, "values", pair)[1].func.__name__, pair) for pair in pairs]
-    kept = [pair for name, pair in checks if (name in LONG_CHECKS) == is_long]
+    kept = [pair for name, pair in checks if holds(name)]
     assert 0 < len(kept) < len(checks)
     return pytest.mark.parametrize(names, kept, **mark.kwargs)
 
 
 @pytest.mark.usefixtures("brief_nets")
-@every_check(is_long=False)
+@every_check(lambda name: name not in LONG_CHECKS)
 def test_sklearn_check(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("brief_nets")
-@every_check(is_long=True)
+@every_check(LONG_CHECKS.__contains__)
 def test_long_sklearn_check(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
-@every_check(is_long=False)
+@every_check(OF_RESULTS.__contains__)
 def test_sklearn_check_of_fully_trained_nets(estimator, check):
     check(estimator)
 
