@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 # Of the rows predicted as a class, the share that models are surest of, which show what becomes of
-# its labels: rows of one class almost surely. Where these are fewer rows, so many.
-_SUREST, _FEWEST = 0.25, 10.0
+# its labels: rows of one class almost surely. Where these are few, up to a half, or so many.
+_SUREST, _FEW, _FEWEST = 0.25, 30.0, 10.0
 # Pseudo-counts that draw a class's wrong labels to all alike: where the likeliest is looked for.
 _DRAWN = np.geomspace(0.3, 300, 13)
 # Members that are even less sure than by so much tell no rate.
@@ -75,7 +75,8 @@ def _say_of_surest(
             continue
         rows = rows[np.argsort(-sureness[rows], kind="stable")]
         before = np.cumsum(of_rows[rows]) - of_rows[rows]
-        wanted = max(_SUREST * of_rows[rows].sum(), _FEWEST)
+        n = of_rows[rows].sum()
+        wanted = max(_SUREST * n, min(n / 2, _FEW), _FEWEST)
         least = sureness[rows[before < wanted][-1]]
         rows = rows[sureness[rows] >= least]
         say[rows] = of_rows[rows]
