@@ -194,15 +194,15 @@ class OutlierGradientDetector(BaseDetrimentality):
     A committee's outputs z_m of a row, on the scale of logits and out of sample, are added up with
     weights w_m >= 0: p = softmax(sum w_m z_m), the last layer of one net whose body are the
     members. Weights make the labels given likeliest, by ``sum_c p[c] T[c, label]`` with T how
-    likely a row of class c is given a label. T is counted among the rows, a quarter of each
-    predicted class, that models are surest of, beyond what they doubt; to which classes wrong
-    labels go is taken over by half at least, and as far as it makes labels likelier. The gradient
-    of a row's loss at these outputs, which is what the detector sees, is ``P(class | row, label) -
-    onehot(label)``, with P proportional to ``p[class] T[class, label]``. Of numbers, weights are
-    those of robust least squares and the gradient is the residual in units of its spread; of
-    several labels, each has a logit. Sparse tables are never made dense; columns are standardised
-    unless they are a hundred or more and nearly all entries are zero, as those of words are. New
-    rows are judged by all members.
+    likely a row of class c is given a label. T is counted among those rows of each predicted class
+    that models are surest of, beyond what they doubt; to which classes wrong labels go is taken
+    over by half at least, and as far as it makes labels likelier. The gradient of a row's loss at
+    these outputs, which is what the detector sees, is ``P(class | row, label) - onehot(label)``,
+    with P proportional to ``p[class] T[class, label]``. Of numbers, weights are those of robust
+    least squares and the gradient is the residual in units of its spread; of several labels, each
+    has a logit. Sparse tables are never made dense; columns are standardised unless they are a
+    hundred or more and nearly all entries are zero, as those of words are. New rows are judged by
+    all members.
 
     Of one net with unit activations, the norm of the last layer's mean gradient is nearly that of
     the mean error vector ``softmax - onehot``, which is the mean EL2N: what the defaults add to it
