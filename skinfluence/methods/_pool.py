@@ -44,14 +44,12 @@ class Pool:
         targets: np.ndarray,
         kind: str,
         of_rows: NDArray[np.float64] | None = None,
-        transitions: np.ndarray | None = None,
     ) -> "Pool":
         """Choose weights that make the targets given likeliest, of outputs out of sample."""
         if kind == "numbers":
             return cls(kind, _robust_weights(outputs, targets, of_rows))
         outputs, spread = _in_units(_centered(outputs, kind))
-        weights = _likeliest_weights(outputs, targets, kind, of_rows, transitions=transitions)
-        return cls(kind, weights / spread)
+        return cls(kind, _likeliest_weights(outputs, targets, kind, of_rows) / spread)
 
     def predict(self, outputs: np.ndarray) -> NDArray[np.float64]:
         """Pool outputs: probabilities, or numbers, (n_rows, n_outputs)."""
@@ -92,8 +90,8 @@ def _likeliest_weights(
     if kind != "classes":
         given = targets.astype(np.float64)
     elif transitions is None:
-        given = np.zeros(outputs.shape[1:])
-        given[np.arange(n_rows), targets] = 1
+        log_given = np.full(outputs.shape[1:], -np.inf)
+        log_given[np.arange(n_rows), targets] = 0
     else:
         log_given = np.log(transitions[:, targets].T)  # log T[class, label], (n_rows, n_classes)
 
@@ -102,14 +100,10 @@ def _likeliest_weights(
         if kind != "classes":
             losses, error = (np.logaddexp(0, pooled) - given * pooled).sum(1), expit(pooled) - given
         else:
-            norm = logsumexp(pooled, axis=1, keepdims=True)
-            if transitions is None:
-                losses, expected = norm[:, 0] - (given * pooled).sum(1), given
-            else:
-                joint = pooled + log_given
-                total = logsumexp(joint, axis=1, keepdims=True)
-                losses, expected = (norm - total)[:, 0], np.exp(joint - total)
-            error = np.exp(pooled - norm) - expected
+            joint, norm = pooled + log_given, logsumexp(pooled, axis=1, keepdims=True)
+            of_labels = logsumexp(joint, axis=1, keepdims=True)
+            losses = (norm - of_labels)[:, 0]
+            error = np.exp(pooled - norm) - np.exp(joint - of_labels)
         slope = np.tensordot(outputs, w[:, np.newaxis] * error, 2) / n_rows
         return (w * losses).mean() + ridge * (weights @ weights), slope + 2 * ridge * weights
 
