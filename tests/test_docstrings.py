@@ -46,6 +46,9 @@ ACCEPTED = {
         r'Folds for "auto"; numbers are shuffled folds, stratified for classes, of whole groups .*',
     ],
     "batch_size": [
+        r"Most rows per pass through the net; on a processor it takes fewer where they would not "
+        r"fit its caches\. It changes memory and speed, not the result\.",
+        # an encoder's, forward alone
         r"Rows per pass through the net\. It changes memory and speed, not the result\.",
         # the training rows come in the batches of the training
         r"Rows per pass over the validation rows\. Steps are retraced with their own batches\.",

@@ -31,7 +31,7 @@ class CheckpointMean(BaseDetrimentality):
         *,
         checkpoints: int | str = "last",
         cv: Any = None,
-        batch_size: int = 256,
+        batch_size: int = 1024,
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,
@@ -140,8 +140,9 @@ class LossScore(CheckpointMean):
     cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains

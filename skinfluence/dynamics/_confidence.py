@@ -64,8 +64,9 @@ class SelfConfidence(ClassScore):
     cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -159,8 +160,9 @@ class NormalizedMargin(ClassScore):
     cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -255,8 +257,9 @@ class ConfidenceWeightedEntropy(ClassScore):
     cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -352,8 +355,9 @@ class EL2N(ClassScore):
     cv : int, splitter, list of folds or None, default=None
         Score every row by a net that was not trained on it; scores become quantiles within their
         fold.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains

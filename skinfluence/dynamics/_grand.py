@@ -41,8 +41,9 @@ class GraNd(BaseDetrimentality):
     cv : int, splitter, list of folds or None, default=None
         Score every row by nets that were not trained on it; scores become quantiles within their
         fold.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -129,7 +130,7 @@ class GraNd(BaseDetrimentality):
         n_seeds: int = 10,
         layers: str | Sequence[str] = "all",
         cv: Any = None,
-        batch_size: int = 256,
+        batch_size: int = 1024,
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,

@@ -53,6 +53,19 @@ class CallOrder:
     largest_output: int  # of any of them, in bytes a row
 
 
+# A processor is fastest while a layer's output stays in its caches, but for very few rows.
+_CACHED_BYTES = 2**22
+_LEAST_CACHED_ROWS = 16
+
+
+def rows_in_cache(net_loss: NetLoss, order: CallOrder) -> int:
+    """Say how many rows a pass takes fastest together, as far as processor caches tell."""
+    if any(parameter.device.type != "cpu" for parameter in net_loss.module.parameters()):
+        return 2**62
+    fitting = _CACHED_BYTES // max(1, order.largest_output)
+    return max(_LEAST_CACHED_ROWS, 2 ** (fitting.bit_length() - 1) if fitting else 0)
+
+
 def select_layers(net_loss: NetLoss, order: CallOrder, layers: str | Sequence[str]) -> list[Layer]:
     """Resolve "last", "all", names or shell patterns to layers, in the order of the parameters."""
     if not isinstance(layers, str) and not (

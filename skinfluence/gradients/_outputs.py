@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skinfluence.gradients._layers import call_order, last_module
+from skinfluence.gradients._layers import call_order, last_module, rows_in_cache
 from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, n_rows, take_rows, tensors_in
-from skinfluence.gradients._passes import tried_batches
+from skinfluence.gradients._passes import cut, tried_batches
 from skinfluence.gradients._skorch import (
     Net,
     array_of,
@@ -52,6 +52,8 @@ def mean_over_states(
         trial, batches = tried_batches(net, X, y, batch_size)
         losses = net_losses_at(net, states)
         check_rows_are_independent(losses[-1], trial)
+        order = call_order(losses[-1], take_rows(trial.batches[0][0], slice(0, 2)))
+        batches = cut(batches, rows_in_cache(losses[-1], order))
 
         def read_mean(batch: Batch) -> NDArray[np.float64]:
             return np.asarray(np.mean([read(loss, *batch) for loss in losses], axis=0))
@@ -222,8 +224,8 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
         trial, batches = tried_batches(net, X, y, batch_size)
         net_loss = net_loss_of(net)
         check_outputs_are_independent(net_loss, trial)
-        some = take_rows(trial.batches[0][0], slice(0, 2))
-        name, last = last_module(net_loss, call_order(net_loss, some))
+        order = call_order(net_loss, take_rows(trial.batches[0][0], slice(0, 2)))
+        name, last = last_module(net_loss, order)
         seen: list[object] = []
         last.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
 
@@ -232,6 +234,7 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
             net_loss.forward(batch[0])
             return _as_rows(seen[-1] if seen else None, n_rows(batch[0]))
 
+        batches = cut(batches, rows_in_cache(net_loss, order))
         parts = [*map(read, batches), read(trial.batches[1])]
         found = [part for part in parts if part is not None]
         if len(found) == len(parts):

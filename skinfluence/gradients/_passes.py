@@ -77,23 +77,24 @@ def gather(
         reading = choose(loop, rows)
 
         def read(batches: Iterable[Batch]) -> Iterator[np.ndarray]:
-            parts = _cut(batches, loop.rows_in_cache)
+            parts = cut(batches, loop.rows_in_cache)
             return (_as_array(part) for part in loop.batches(parts, reading))
 
         def read_alone() -> np.ndarray:
             return np.concatenate([_as_array(part) for part in loop.tried(trial, reading)])
 
-        values, alone = join(read(batches), rows), read_alone()
+        # the tried rows first: what is watched in a net's first calls costs little of few rows
+        alone, values = read_alone(), join(read(batches), rows)
         if rows_that_differ(trial, loop.net_loss, values, alone):
             # what the tried rows did not show: a matter of the net, or of the route alone
             _check_losses_follow_rows(loop.net_loss, trial, iter_batches(net, X, y, batch_size))
             loop.leave_factored()
-            values, alone = join(read(iter_batches(net, X, y, batch_size)), rows), read_alone()
+            alone, values = read_alone(), join(read(iter_batches(net, X, y, batch_size)), rows)
         check_results_follow_rows(trial, loop.net_loss, values, alone)
         return Gathered(values, loop.strategy)
 
 
-def _cut(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+def cut(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
     """Cut batches whose tensors have one entry a row into parts."""
     for X, y in batches:
         if len(y) <= size or any(t.shape[:1] != y.shape[:1] for t in tensors_in(X)):
@@ -139,7 +140,11 @@ def start(
     states = [None] if trajectory is None else trajectory.states
     *others, net_loss = net_losses_at(net, states)
     key = trial_key(net, trial.batches, layers, states[-1])
-    last = GradientLoop(net_loss, trial, layers, recalled(key))
+    known = recalled(key)
+    if known is not None:  # a net's first calls are watched on copies of their rows: of few here
+        with torch.no_grad():
+            net_loss.forward(trial.batches[0][0])
+    last = GradientLoop(net_loss, trial, layers, known)
     keep(key, last.verdict)
     if trajectory is None:
         return Started(last, batches, trial)

@@ -23,7 +23,7 @@ def per_sample_gradients(
     y: Any,
     *,
     layers: str | Sequence[str] = "last",
-    batch_size: int = 256,
+    batch_size: int = 1024,
     max_bytes: int = 2**30,
 ) -> NDArray[Any]:
     """Compute the gradient of every row's loss with respect to the net's parameters.
@@ -45,8 +45,9 @@ def per_sample_gradients(
         Layers whose trainable parameters count: the one that the forward pass enters last, all,
         or names and shell patterns such as ``"body.*"``. Parameters with `requires_grad` False
         are left out.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     max_bytes : int, default=2**30
         Refuse a larger matrix before computing it.
 
@@ -111,7 +112,7 @@ def gradient_norms(
     *,
     layers: str | Sequence[str] = "last",
     ord: int = 2,
-    batch_size: int = 256,
+    batch_size: int = 1024,
 ) -> NDArray[Any]:
     """Compute the norm of every row's loss gradient, without the matrix of gradients.
 
@@ -125,8 +126,9 @@ def gradient_norms(
         As for `per_sample_gradients`; the norm is taken over all of them together.
     ord : {1, 2}, default=2
         Sum of absolute values, or Euclidean.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
 
     Returns
     -------
@@ -167,7 +169,7 @@ def check_per_sample_gradients(
     y: Any,
     *,
     layers: str | Sequence[str] = "all",
-    batch_size: int = 256,
+    batch_size: int = 1024,
     rtol: float | None = None,
 ) -> dict[str, float]:
     """Hold the fast per-sample gradients of a net against one backward pass per row.
@@ -180,7 +182,7 @@ def check_per_sample_gradients(
         A few dozen rows are enough: the reference takes one backward pass for each.
     layers : "last", "all", or sequence of str, default="all"
         As for `per_sample_gradients`.
-    batch_size : int, default=256
+    batch_size : int, default=1024
         Rows per pass of the fast route.
     rtol : float, optional
         Largest deviation of a layer's gradients, relative to the layer's largest entry. By

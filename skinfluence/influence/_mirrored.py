@@ -38,8 +38,9 @@ class MirroredInfluence(InfluenceQueries):
     validation : "cross" or float, default="cross"
         What serves as validation rows when fit gets none: the other half of the training rows
         for each half, or this share of them.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -107,7 +108,7 @@ class MirroredInfluence(InfluenceQueries):
         n_steps: int = 3,
         step_size: float = 1e-3,
         validation: str | float = "cross",
-        batch_size: int = 256,
+        batch_size: int = 1024,
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,

@@ -44,6 +44,7 @@ class NetRows:
         self.trial = draw_trial(net, self._dataset)
         # refuses nets whose rows have no gradient of their own
         self._loop = GradientLoop(net_loss_of(net), self.trial, layers)
+        self._rows_of_pass = min(batch_size, self._loop.rows_in_cache)
         self.net_loss = self._loop.net_loss
         self.layers = self._loop.layers
         self.parameters = [p for layer in self.layers for p in layer.parameters.values()]
@@ -65,7 +66,7 @@ class NetRows:
     def rows_at_once(self) -> int:
         """How many rows of dense gradients fit a block."""
         bytes_of_row = self.n_parameters * self.parameters[0].element_size()
-        return max(1, min(self._batch_size, _BLOCK_BYTES // bytes_of_row))
+        return max(1, min(self._rows_of_pass, _BLOCK_BYTES // bytes_of_row))
 
     def others(self, rows: ModelRows) -> "NetRows":
         """Take other rows, of the same weights, through the same net and layers."""
@@ -77,7 +78,7 @@ class NetRows:
 
     def batches(self, batch_size: int | None = None) -> Iterator[tuple[Nested, Tensor]]:
         """Yield (X, y) of the rows in order."""
-        return iter_batches(self._net, self._dataset, None, batch_size or self._batch_size)
+        return iter_batches(self._net, self._dataset, None, batch_size or self._rows_of_pass)
 
     def weighted_batches(
         self, batch_size: int | None = None

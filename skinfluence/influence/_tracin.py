@@ -60,8 +60,9 @@ class TracIn(InfluenceQueries):
         fold.
     max_bytes : int, default=2**30
         Refuse a larger matrix of sketches before computing it.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -151,7 +152,7 @@ class TracIn(InfluenceQueries):
         validation: str | float = "cross",
         cv: Any = None,
         max_bytes: int = 2**30,
-        batch_size: int = 256,
+        batch_size: int = 1024,
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,

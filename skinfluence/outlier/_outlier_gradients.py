@@ -118,8 +118,9 @@ class OutlierGradientDetector(BaseDetrimentality):
         Score every row by a net that was not trained on it, and by a detector fitted on the
         gradients of that net's training rows; scores become quantiles within their fold.
         Where fit gets `groups`, a fold holds out whole ones.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     memory : joblib.Memory, str or None, default=None
         Cache of trainings, as in a Pipeline: a folder, in which the trained parameters and the
         trace are kept by net, rows, targets and seed, so that a search over other parameters trains
@@ -227,8 +228,7 @@ class OutlierGradientDetector(BaseDetrimentality):
     References
     ----------
     Chhabra, Li, Chen, Mohapatra, Liu. "Outlier Gradient Analysis: Efficiently Identifying
-    Detrimental Training Samples for Deep Learning Models". ICML 2025, arXiv 2405.03869,
-    algorithm 1.
+    Detrimental Training Samples for Deep Learning Models". ICML 2025, arXiv 2405.03869, alg. 1.
 
     Wolpert. "Stacked Generalization". Neural Networks 5, 1992 (the weights). Patrini, Rozza,
     Menon, Nock, Qu. "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
@@ -264,7 +264,7 @@ class OutlierGradientDetector(BaseDetrimentality):
         n_components: int | str | None = "auto",
         max_bytes: int = 2**30,
         cv: Any = None,
-        batch_size: int = 256,
+        batch_size: int = 1024,
         memory: Any = None,
         task: str | None = None,
         random_state: Any = None,

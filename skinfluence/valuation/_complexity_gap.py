@@ -75,8 +75,9 @@ class ComplexityGap(BaseDetrimentality):
         Of H. float32 halves memory and time; scores correlate at 0.999 and more.
     max_bytes : int, default=2**30
         Refuse a larger kernel matrix before making it.
-    batch_size : int, default=256
-        Rows per pass through the net. It changes memory and speed, not the result.
+    batch_size : int, default=1024
+        Most rows per pass through the net; on a processor it takes fewer where they would not fit
+        its caches. It changes memory and speed, not the result.
     task : {"classification", "regression"}, optional
         What the targets are, where no net or estimator of your own says it. By default their
         values tell: floats with a fraction, or more than 20 distinct ones, are numbers.
@@ -168,7 +169,7 @@ class ComplexityGap(BaseDetrimentality):
         n_landmarks: int = 1_000,
         dtype: str = "float64",
         max_bytes: int = 2**30,
-        batch_size: int = 256,
+        batch_size: int = 1024,
         task: str | None = None,
         random_state: Any = None,
         verbose: int = 0,

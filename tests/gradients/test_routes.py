@@ -14,6 +14,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from skinfluence.exceptions import GradientMismatchError
 from skinfluence.gradients import (
+    _layers,
     check_per_sample_gradients,
     gradient_norms,
     per_sample_gradients,
@@ -234,8 +235,8 @@ def test_batches_are_cut_to_what_caches_hold(name, monkeypatch):
     case = CASES[name]
     X, y = case.draw(np.random.default_rng(5), 9)
     expected = by_hand(case.fitted(), X, y)
-    monkeypatch.setattr(loop_module, "_CACHED_BYTES", 1)
-    monkeypatch.setattr(loop_module, "_LEAST_CACHED_ROWS", 2)
+    monkeypatch.setattr(_layers, "_CACHED_BYTES", 1)
+    monkeypatch.setattr(_layers, "_LEAST_CACHED_ROWS", 2)
     loop, _, _ = start(case.fitted(), X, y, layers="all", batch_size=9)
     assert loop.rows_in_cache == 2
     found = per_sample_gradients(case.fitted(), X, y, layers="all", batch_size=9)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from skinfluence.gradients._closeness import all_close
-from skinfluence.gradients._layers import Layer, call_order, select_layers
+from skinfluence.gradients._layers import Layer, call_order, rows_in_cache, select_layers
 from skinfluence.gradients._net_loss import (
     Batch,
     Nested,
@@ -39,9 +39,6 @@ from skinfluence.gradients.routes._per_row import (
 
 # Gradients that no rule factors are dense: rows are taken a few at a time so that they fit.
 _DENSE_BYTES = 2**28
-# A processor is fastest while a layer's output stays in its caches, but for very few rows.
-_CACHED_BYTES = 2**22
-_LEAST_CACHED_ROWS = 16
 
 
 class BatchLoop(ABC):
@@ -166,10 +163,7 @@ class GradientLoop(BatchLoop):
     @property
     def rows_in_cache(self) -> int:
         """See `BatchLoop`."""
-        if next(iter(self.layers[0].parameters.values())).device.type != "cpu":
-            return 2**62
-        fitting = _CACHED_BYTES // max(1, self._order.largest_output)
-        return max(_LEAST_CACHED_ROWS, 2 ** (fitting.bit_length() - 1) if fitting else 0)
+        return rows_in_cache(self.net_loss, self._order)
 
     def leave_factored(self) -> None:
         """See `BatchLoop`."""
