@@ -19,6 +19,7 @@ from skinfluence.gradients._skorch import (
     iter_batches,
     kind_of,
     net_loss_of,
+    shadow_of,
     takes_one_output,
 )
 from skinfluence.gradients._states import State, net_losses_at
@@ -179,9 +180,9 @@ def multiply_adds(net: Net, X: object, y: object) -> float:
         return np.inf
     with preserved_random_state(), torch.no_grad():
         Xi, _ = next(iter_batches(net, X, y, 2))
-        net_loss = net_loss_of(net)
+        shadow = shadow_of(net)
         with FlopCounterMode(display=False) as counter:
-            net_loss.forward(Xi)
+            shadow.infer(Xi)
     # it knows products of matrices and convolutions; others use a parameter once, at the least
     counted = counter.get_total_flops() / 2 / n_rows(Xi)
     return float(max(counted, sum(parameter.numel() for parameter in parameters)))

@@ -15,6 +15,7 @@ from skorch.utils import is_dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from skinfluence.gradients._layout import laid_out
 from skinfluence.gradients._net_loss import (
     Batch,
     Nested,
@@ -203,6 +204,7 @@ def net_loss_of(net: Net) -> NetLoss:
         criterion.double()
     align = _aligner(net, criterion)
 
+    infer = laid_out(shadow.infer, shadow.module_)
     n_tried, overwrites = 0, False
 
     def forward(X: Nested) -> Nested:
@@ -210,10 +212,10 @@ def net_loss_of(net: Net) -> NetLoss:
         # user. The first calls find out on copies; most nets need none after that.
         nonlocal n_tried, overwrites
         if n_tried >= _TRIED_CALLS and not overwrites:
-            return shadow.infer(X)
+            return infer(X)
         copied = map_tensors(torch.clone, X)
         versions = [tensor._version for tensor in tensors_in(copied)]
-        output = shadow.infer(copied)
+        output = infer(copied)
         n_tried += 1
         overwrites |= versions != [tensor._version for tensor in tensors_in(copied)]
         return output

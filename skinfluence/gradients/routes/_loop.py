@@ -147,6 +147,8 @@ class GradientLoop(BatchLoop):
         # parameters shows in its own graph, and in the results of the rows that are tried.
         other = copy.copy(self)
         other.net_loss, other.strategy, other._kept = net_loss, dict(self.strategy), None
+        with torch.no_grad():  # watched before anything is recorded
+            net_loss.forward(self._some[0])
         names = [layer.name for layer in self.layers]
         other.layers = select_layers(net_loss, self._order, names)
         return other
