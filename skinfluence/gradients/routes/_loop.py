@@ -44,7 +44,7 @@ _DENSE_BYTES = 2**28
 # net it is kilobytes a row; for 128 tokens through a language model 10 MiB and more, however few
 # the parameters that are asked for. Rows are taken so many at a time that it fits beside the rest
 # of a program in a few gigabytes, and so that a pass is large enough for any processor.
-_SAVED_BYTES = 2**30
+_SAVED_BYTES = 2**29
 # A processor is fastest while a layer's output stays in its caches, but for very few rows.
 _CACHED_BYTES = 2**22
 _LEAST_CACHED_ROWS = 16
