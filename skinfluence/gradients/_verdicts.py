@@ -39,10 +39,11 @@ _APART = frozenset({"training", "_parameters", "_buffers", "_modules"}) | _HOOKS
 
 
 class Verdict(NamedTuple):
-    """Which modules a forward enters, and the route that each layer may take."""
+    """Which modules a forward enters, the route that each layer may take, what a row takes."""
 
     order: CallOrder
     strategy: Mapping[str, str]
+    saved_a_row: int  # bytes that autograd saves of a row's forward pass
 
 
 Key: TypeAlias = tuple[nn.Module, Hashable]

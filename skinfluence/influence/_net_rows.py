@@ -68,6 +68,11 @@ class NetRows:
         bytes_of_row = self.n_parameters * self.parameters[0].element_size()
         return max(1, min(self._rows_of_pass, _BLOCK_BYTES // bytes_of_row))
 
+    @property
+    def saved_at_once(self) -> int:
+        """How many rows pass together where autograd saves what a backward pass needs."""
+        return min(self._batch_size, self._loop.saved_at_once)
+
     def others(self, rows: ModelRows) -> "NetRows":
         """Take other rows, of the same weights, through the same net and layers."""
         return NetRows(self._net, rows, self.layer_names, self._batch_size, self.weights)
@@ -124,12 +129,15 @@ class NetRows:
     def inner_products(self, direction: Direction) -> NDArray[np.float64]:
         """Multiply every row's gradient with one direction, forming no gradient: (n_rows,)."""
         return self._of_rows(
-            lambda X, y: inner_products(self.net_loss, self.layers, X, y, direction)
+            lambda X, y: inner_products(self.net_loss, self.layers, X, y, direction),
+            self.saved_at_once,
         )
 
-    def _of_rows(self, read: Callable[[Nested, Tensor], Tensor]) -> NDArray[np.float64]:
+    def _of_rows(
+        self, read: Callable[[Nested, Tensor], Tensor], batch_size: int | None = None
+    ) -> NDArray[np.float64]:
         """Read one number off every row, in one pass: (n_rows,)."""
-        values = stacked([read(X, y) for X, y in self.batches()])
+        values = stacked([read(X, y) for X, y in self.batches(batch_size)])
         check_results_follow_rows(
             self.trial, self.net_loss, values, stacked([read(*self.trial.batches[1])])
         )
@@ -147,7 +155,7 @@ class NetRows:
     ) -> Direction:
         """Add up, by (n_rows,) weights, the gradients of ``values(X, y)``, a number for a row."""
         total, start = self.zero.new_zeros(self.n_parameters), 0
-        for X, y in self.batches():
+        for X, y in self.batches(self.saved_at_once):
             weight = weights[start : start + len(y)]
             start += len(y)
             with require_gradients_of(self.net_loss.module, self.layers):

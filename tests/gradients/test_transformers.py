@@ -104,6 +104,15 @@ def test_padding_further_changes_nothing():
     np.testing.assert_allclose(there, here, atol=1e-12)
 
 
+def test_padding_an_adapted_model_further_changes_nothing():
+    wide, y = tokens(8, width=12, longest=7), np.arange(8) % 3
+    narrow = {name: values[:, :7] for name, values in wide.items()}
+    net = text_classifier(text_nets.bert(), text_nets.lora())
+    there = per_sample_gradients(net, wide, y, layers=["*lora_*", "output"])
+    here = per_sample_gradients(net, narrow, y, layers=["*lora_*", "output"])
+    np.testing.assert_allclose(there, here, atol=1e-12)
+
+
 def test_untied_and_unknown_layers_go_by_a_slower_right_way():
     class Doubled(nn.Linear):  # of a class that no rule knows
         def forward(self, x):

@@ -8,11 +8,11 @@ from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge, saved_tensors_hooks
 from torch.utils.hooks import RemovableHandle
 
 from skinfluence.gradients._layers import Layer
-from skinfluence.gradients._net_loss import Nested, NetLoss, tensors_in
+from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, tensors_in
 
 # For each call of a layer: the module, its input and the gradient of the loss by its output.
 Flows: TypeAlias = list[tuple[nn.Module, Tensor, Tensor]]
@@ -222,6 +222,31 @@ def require_gradients_of(module: nn.Module, layers: Sequence[Layer]) -> Iterator
     finally:
         for parameter, flag in before:
             parameter.requires_grad_(flag)
+
+
+def counting_saved(
+    run: Callable[[], Tensor], module: nn.Module, batch: Batch
+) -> tuple[Tensor, int]:
+    """Run a forward pass; count the bytes that autograd saves of it for the backward pass."""
+    # Not what is there anyway: the batch, and the tensors that the module holds.
+    X, y = batch
+    known: dict[int, int] = {}
+    found: dict[int, int] = {}  # by storage: a tensor is saved by each operation that reads it
+
+    def note(tensor: Tensor, places: dict[int, int] = found) -> Tensor:
+        if tensor.layout is torch.strided:
+            storage = tensor.untyped_storage()
+            places[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # itself would hold on to the graph, and the graph to it
+
+    for tensor in (*tensors_in(X), y, *module.parameters(), *module.buffers()):
+        note(tensor, known)
+    try:
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            output = run()
+    except RuntimeError:  # torch.func, within a forward, refuses hooks; or it comes again
+        return run(), 0
+    return output, sum(size for place, size in found.items() if place not in known)
 
 
 def explore_graph(

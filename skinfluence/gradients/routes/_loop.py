@@ -28,6 +28,7 @@ from skinfluence.gradients.routes._capture import (
     Capture,
     Flows,
     Recorder,
+    counting_saved,
     explore_graph,
     require_gradients_of,
 )
@@ -39,6 +40,11 @@ from skinfluence.gradients.routes._per_row import (
 
 # Gradients that no rule factors are dense: rows are taken a few at a time so that they fit.
 _DENSE_BYTES = 2**28
+# What autograd saves of a forward pass is held until the backward pass, as in training. For a small
+# net it is kilobytes a row; for 128 tokens through a language model 10 MiB and more, however few
+# the parameters that are asked for. Rows are taken so many at a time that it fits beside the rest
+# of a program in a few gigabytes, and so that a pass is large enough for any processor.
+_SAVED_BYTES = 2**29
 
 
 class BatchLoop(ABC):
@@ -56,7 +62,7 @@ class BatchLoop(ABC):
     @property
     @abstractmethod
     def rows_at_once(self) -> int:
-        """Say how many rows may be read together so that dense gradients fit."""
+        """Say how many rows may be read together so that they fit into memory."""
 
     @property
     @abstractmethod
@@ -86,7 +92,7 @@ class BatchLoop(ABC):
         """Read one quantity off a batch of at most `rows_at_once`."""
 
     def batches(self, batches: Iterable[Batch], reading: Reading[Part, Result]) -> Iterator[Result]:
-        """Read each batch, in several parts where its dense gradients would not fit at once."""
+        """Read each batch, in several parts where it would not fit into memory at once."""
         with self.opened() as recorders:
             for X, y in batches:
                 for rows in slices(len(y), self.rows_at_once):
@@ -114,6 +120,7 @@ class GradientLoop(BatchLoop):
         self._kept: list[dict[str, LayerGradients]] | None = None
         if known is not None:
             self._order, self.strategy = known.order, dict(known.strategy)
+            self._saved_a_row = known.saved_a_row
             self.layers = select_layers(net_loss, self._order, layers)
             self._is_tried = True
             return
@@ -121,7 +128,10 @@ class GradientLoop(BatchLoop):
         order = self._order = call_order(net_loss, X)
         entered = set(order.names)
         self.layers = select_layers(net_loss, order, layers)
-        _check_graph_reaches(net_loss, self.layers, entered, X, y)
+        few, n_few = trial.batches[1], min(2, len(trial.batches[1][1]))
+        few = take_rows(few[0], slice(0, 2)), few[1][:2]
+        saved_of_few = _check_graph_reaches(net_loss, self.layers, entered, *few)
+        self._saved = self._saved_a_row = 0  # while it is tried nothing is cut
         self.strategy = {
             layer.name: "factored" if _may_factor(layer, entered) else "functional"
             for layer in self.layers
@@ -133,13 +143,16 @@ class GradientLoop(BatchLoop):
         for batch in trial.batches if is_part else trial.batches[1:]:
             kept = self._try_routes(*batch)
         self._is_tried = True
+        # of rows beyond the first: weights that a forward computes anew are saved once a pass
+        more = len(trial.batches[1][1]) - n_few
+        self._saved_a_row = max(0, self._saved - saved_of_few) // more if more else 0
         # of the second batch; not what is large
         self._kept = None if any(map(self._is_dense, self.layers)) else kept
 
     @property
     def verdict(self) -> Verdict:
         """Say what the trial found, which holds for the same trial of the same net."""
-        return Verdict(self._order, dict(self.strategy))
+        return Verdict(self._order, dict(self.strategy), self._saved_a_row)
 
     def at(self, net_loss: NetLoss) -> "GradientLoop":
         """Give the loop of the same net at other parameters, whose routes need no other trial."""
@@ -156,6 +169,16 @@ class GradientLoop(BatchLoop):
     @property
     def rows_at_once(self) -> int:
         """See `BatchLoop`."""
+        return min(self.dense_at_once, self.saved_at_once)
+
+    @property
+    def saved_at_once(self) -> int:
+        """Say how many rows may pass together so that what autograd saves of them fits."""
+        return max(1, _SAVED_BYTES // self._saved_a_row) if self._saved_a_row else 2**62
+
+    @property
+    def dense_at_once(self) -> int:
+        """Say how many rows may be read together so that dense gradients fit."""
         dense = sum(layer.n_parameters for layer in self.layers if self._is_dense(layer))
         if not dense:
             return 2**62
@@ -314,7 +337,9 @@ class GradientLoop(BatchLoop):
         """Add up the rows' gradients, by (n_rows,) weights, with one backward pass."""
         parameters = [p for layer in self.layers for p in layer.parameters.values()]
         with require_gradients_of(self.net_loss.module, self.layers):
-            losses = self.net_loss.row_losses(X, y)
+            losses, self._saved = counting_saved(
+                lambda: self.net_loss.row_losses(X, y), self.net_loss.module, (X, y)
+            )
             total = (weights.to(losses) * losses).sum()
         parts = iter(gradients_or_zeros(total, parameters))
         return {
@@ -398,10 +423,10 @@ def _apply_rule(layer: Layer, flows: Flows, rows: int) -> LayerGradients:
 
 def _check_graph_reaches(
     net_loss: NetLoss, layers: list[Layer], entered: set[str], X: Nested, y: Tensor
-) -> None:
-    """Refuse nets whose loss cannot be differentiated by the parameters that were asked for."""
+) -> int:
+    """Refuse nets whose loss does not come from the layers; count the bytes that autograd saves."""
     with require_gradients_of(net_loss.module, layers):
-        loss = net_loss(X, y)
+        loss, saved = counting_saved(lambda: net_loss(X, y), net_loss.module, (X, y))
     uses, _ = explore_graph(loss, [])
     if not net_loss.originals.isdisjoint(uses):
         raise ValueError(
@@ -416,3 +441,4 @@ def _check_graph_reaches(
             "autograd sees. Likely causes are torch.no_grad, detach, and checkpointing with "
             "use_reentrant=True; use use_reentrant=False."
         )
+    return saved

@@ -43,7 +43,7 @@ class Curvature:
     def product(self, direction: Direction) -> Direction:
         """Multiply with one direction, in one pass over the rows."""
         total = torch.zeros_like(direction)
-        for batch in self.rows.weighted_batches():
+        for batch in self.rows.weighted_batches(self.rows.saved_at_once):
             total += self.batch_sum(*batch, direction)
         return total / self.rows.n_rows
 
@@ -58,7 +58,7 @@ class Curvature:
         rows = self.rows
         total = rows.zero.new_zeros(rows.n_parameters, rows.n_parameters)
         roots = self.root_loop() if self.kind == "ggn" else None
-        for net_loss, X, y in rows.weighted_batches():
+        for net_loss, X, y in rows.weighted_batches(rows.saved_at_once):
             if self.kind == "ggn":
                 total += gauss_newton_matrix(net_loss, rows.layers, X, y, roots)
             else:
@@ -78,11 +78,12 @@ class Curvature:
     ) -> Iterator[tuple[dict[str, LayerGradients], Tensor, Tensor | None]]:
         """Yield gradients of `root_loop` by layer, their rows' signs and weights, by blocks."""
         start = 0
-        for net_loss, X, y in self.rows.weighted_batches(self.rows.rows_at_once):
+        at_once = min(self.rows.rows_at_once, loop.rows_at_once)
+        for net_loss, X, y in self.rows.weighted_batches(at_once):
             weights = self.rows.weights_of(slice(start, start + len(y)))
             start += len(y)
             for batch, sign in root_batches(net_loss, X, y):
-                (kept,) = loop.batches([batch], Kept())  # so few rows come in one part
+                (kept,) = loop.batches([batch], Kept())  # these rows come in one part
                 yield kept, sign, weights
 
 
