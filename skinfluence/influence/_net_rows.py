@@ -44,7 +44,7 @@ class NetRows:
         self.trial = draw_trial(net, self._dataset)
         # refuses nets whose rows have no gradient of their own
         self._loop = GradientLoop(net_loss_of(net), self.trial, layers)
-        self._rows_of_pass = min(batch_size, self._loop.rows_in_cache)
+        self._rows_of_pass = min(batch_size, self._loop.rows_in_cache, self._loop.saved_at_once)
         self.net_loss = self._loop.net_loss
         self.layers = self._loop.layers
         self.parameters = [p for layer in self.layers for p in layer.parameters.values()]
@@ -67,11 +67,6 @@ class NetRows:
         """How many rows of dense gradients fit a block."""
         bytes_of_row = self.n_parameters * self.parameters[0].element_size()
         return max(1, min(self._rows_of_pass, _BLOCK_BYTES // bytes_of_row))
-
-    @property
-    def saved_at_once(self) -> int:
-        """How many rows pass together where autograd saves what a backward pass needs."""
-        return min(self._batch_size, self._loop.saved_at_once)
 
     def others(self, rows: ModelRows) -> "NetRows":
         """Take other rows, of the same weights, through the same net and layers."""
@@ -129,15 +124,12 @@ class NetRows:
     def inner_products(self, direction: Direction) -> NDArray[np.float64]:
         """Multiply every row's gradient with one direction, forming no gradient: (n_rows,)."""
         return self._of_rows(
-            lambda X, y: inner_products(self.net_loss, self.layers, X, y, direction),
-            self.saved_at_once,
+            lambda X, y: inner_products(self.net_loss, self.layers, X, y, direction)
         )
 
-    def _of_rows(
-        self, read: Callable[[Nested, Tensor], Tensor], batch_size: int | None = None
-    ) -> NDArray[np.float64]:
+    def _of_rows(self, read: Callable[[Nested, Tensor], Tensor]) -> NDArray[np.float64]:
         """Read one number off every row, in one pass: (n_rows,)."""
-        values = stacked([read(X, y) for X, y in self.batches(batch_size)])
+        values = stacked([read(X, y) for X, y in self.batches()])
         check_results_follow_rows(
             self.trial, self.net_loss, values, stacked([read(*self.trial.batches[1])])
         )
@@ -155,7 +147,7 @@ class NetRows:
     ) -> Direction:
         """Add up, by (n_rows,) weights, the gradients of ``values(X, y)``, a number for a row."""
         total, start = self.zero.new_zeros(self.n_parameters), 0
-        for X, y in self.batches(self.saved_at_once):
+        for X, y in self.batches():
             weight = weights[start : start + len(y)]
             start += len(y)
             with require_gradients_of(self.net_loss.module, self.layers):

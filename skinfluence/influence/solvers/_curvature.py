@@ -43,7 +43,7 @@ class Curvature:
     def product(self, direction: Direction) -> Direction:
         """Multiply with one direction, in one pass over the rows."""
         total = torch.zeros_like(direction)
-        for batch in self.rows.weighted_batches(self.rows.saved_at_once):
+        for batch in self.rows.weighted_batches():
             total += self.batch_sum(*batch, direction)
         return total / self.rows.n_rows
 
@@ -58,7 +58,7 @@ class Curvature:
         rows = self.rows
         total = rows.zero.new_zeros(rows.n_parameters, rows.n_parameters)
         roots = self.root_loop() if self.kind == "ggn" else None
-        for net_loss, X, y in rows.weighted_batches(rows.saved_at_once):
+        for net_loss, X, y in rows.weighted_batches():
             if self.kind == "ggn":
                 total += gauss_newton_matrix(net_loss, rows.layers, X, y, roots)
             else:
