@@ -135,7 +135,7 @@ def wrong_given(
 ) -> NDArray[np.float64]:
     """Give the probability that each label is wrong, from those of the right classes."""
     joint = clean * _likely(rate, codes, spread.of_rows)
-    right = joint[np.arange(len(codes)), codes] / np.maximum(joint.sum(1), _TINY)
+    right = joint[np.arange(len(codes)), codes] / np.maximum(joint.sum(1), np.finfo(float).tiny)
     return np.asarray(np.clip(1 - right, 0, 1))
 
 

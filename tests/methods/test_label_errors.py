@@ -17,7 +17,7 @@ from skinfluence import (
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.exceptions import UnknownErrorsWarning
 from skinfluence.methods import _noise_link
-from skinfluence.methods._noise_link import Link, fit_link, learn_noise, learn_spread
+from skinfluence.methods._noise_link import fit_link, learn_spread, wrong_given
 from tests._shared.problems import classifier, noisy_blobs
 
 NET = classifier(max_epochs=2)
@@ -37,14 +37,14 @@ def drawn(rate, *, n=3000, kind=EVEN, hard=0.3, seed=0):
     return learnt, given, given != true, clean, law
 
 
-def likelihood_by_a_loop(logits, codes, link, spread):
+def likelihood_by_a_loop(logits, codes, link):
     unit = np.mean([max(row) ** 2 for row in logits])
     total = 0.0
-    for row, code, share in zip(logits, codes, spread.of_rows):
+    for row, code in zip(logits, codes):
         stretch = np.exp(link.log_factor) * (1 + link.convexity * max(row) ** 2 / unit)
-        given = link.rate * share
-        given[code] = 1 - given[code]
-        total += np.log(softmax(row * stretch) @ given)
+        top = softmax(row * stretch)[row.argmax()]
+        agrees = (1 - link.rate) * top + link.rate * (1 - top) / (len(row) - 1)
+        total += np.log(agrees if row.argmax() == code else 1 - agrees)
     return total
 
 
@@ -57,27 +57,26 @@ def centered(probabilities):
 def test_link_has_the_greatest_likelihood(rate):
     learnt, given, *_ = drawn(rate, n=400)
     logits = centered(learnt)
-    link, spread = learn_noise(logits, given)
-    best = likelihood_by_a_loop(logits, given, link, spread)
+    link = fit_link(logits, given)
+    best = likelihood_by_a_loop(logits, given, link)
     assert -link.loss == pytest.approx(best, rel=1e-9)
     for name, step in (("log_factor", 0.05), ("rate", 0.02), ("convexity", 0.05)):
         for moved in (getattr(link, name) - step, getattr(link, name) + step):
             if name == "log_factor" or moved >= 0:
                 near = type(link)(**{**vars(link), name: moved})
-                assert likelihood_by_a_loop(logits, given, near, spread) < best + 1e-6
-    fixed = fit_link(logits, given, spread, link, 0.35)
+                assert likelihood_by_a_loop(logits, given, near) < best + 1e-6
+    fixed = fit_link(logits, given, link, 0.35)
     assert fixed.rate == 0.35
     assert fixed.loss > link.loss
 
 
 def test_wrong_is_what_is_left_by_bayes_rule():
-    learnt, given, *_ = drawn(0.2, n=50, kind=PAIR)
-    logits = centered(learnt)
-    link, spread = Link(0.3, 0.2, 0.1, 0.0), learn_spread(learnt, given, 0.2)
-    found = link.wrong(logits, given, spread)
-    for clean, code, share, p in zip(link.clean(logits), given, spread.of_rows, found):
-        given_of = [clean[k] * 0.2 * share[k] for k in range(N_CLASSES)]
-        given_of[code] = clean[code] * (1 - 0.2 * share[code])
+    _, given, _, clean, _ = drawn(0.2, n=50, kind=PAIR)
+    spread = learn_spread(clean, given, 0.2)
+    found = wrong_given(clean, given, 0.2, spread)
+    for row, code, share, p in zip(clean, given, spread.of_rows, found):
+        given_of = [row[k] * 0.2 * share[k] for k in range(N_CLASSES)]
+        given_of[code] = row[code] * (1 - 0.2 * share[code])
         assert p == pytest.approx(1 - given_of[code] / sum(given_of), abs=1e-9)
 
 
@@ -109,13 +108,17 @@ def spread_without_a_row(clean, codes, rate, before, left_out, drawn_to=3.0, tie
     return found
 
 
-def test_no_row_teaches_how_its_own_label_goes_wrong(monkeypatch):
-    monkeypatch.setattr(_noise_link, "_EM_MORE", 1)
-    learnt, given, *_ = drawn(0.2, n=40, kind=PAIR)
-    before = learn_spread(learnt, given, 0.2)
-    found = learn_spread(learnt, given, 0.2, before).of_rows
+@pytest.mark.parametrize("steps", [0, 3])
+def test_no_row_teaches_how_its_own_label_goes_wrong(steps, monkeypatch):
+    _, given, _, clean, _ = drawn(0.2, n=40, kind=PAIR)
+    monkeypatch.setattr(_noise_link, "_EM_STEPS", steps + 1)
+    found = learn_spread(clean, given, 0.2).of_rows
+    before = (EVEN + np.eye(N_CLASSES))[:, given].T
+    if steps:
+        monkeypatch.setattr(_noise_link, "_EM_STEPS", steps)
+        before = learn_spread(clean, given, 0.2).of_rows
     for row in (0, 7, 39):
-        slow = spread_without_a_row(learnt, given, 0.2, before.of_rows, row)
+        slow = spread_without_a_row(clean, given, 0.2, before, row)
         np.testing.assert_allclose(found[row], slow, rtol=1e-9)
 
 
@@ -127,9 +130,8 @@ def test_labels_of_rows_that_say_nothing_do_not_confirm_themselves():
     clean[np.arange(len(codes)), codes] = 0.9
     right = codes.copy()
     codes[::12] = (codes[::12] + 1 + np.arange(10)) % n_classes  # 10 wrong, each another way
-    logits = np.log(clean) - np.log(clean).mean(1, keepdims=True)
     spread = learn_spread(clean, codes, 0.1)
-    wrong = Link(0.0, 0.1, 0.0, 0.0).wrong(logits, codes, spread)[codes != right]
+    wrong = wrong_given(clean, codes, 0.1, spread)[codes != right]
     between = spread.of_classes[right[codes != right], codes[codes != right]]
     even = (1 - np.eye(n_classes)) / (n_classes - 1)
     by_even = 0.9 * 0.1 * even[0, 1] / (0.9 * 0.1 * even[0, 1] + clean[0, 1] * 0.9)
@@ -143,7 +145,9 @@ def test_transitions_are_found_at_the_rate():
     found = spread.transitions(0.2)
     np.testing.assert_allclose(found.sum(1), 1)
     np.testing.assert_allclose(found, law, atol=0.05)
-    np.testing.assert_array_equal(spread.transitions(0.0), np.eye(N_CLASSES))
+    nothing = learn_spread(clean, given, 0.0)
+    np.testing.assert_array_equal(nothing.transitions(0.0), np.eye(N_CLASSES))
+    np.testing.assert_array_equal(wrong_given(clean, given, 0.0, nothing), 0)
 
 
 @pytest.mark.parametrize("kind", [EVEN, PAIR], ids=["even", "pair"])
