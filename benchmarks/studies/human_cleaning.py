@@ -8,10 +8,14 @@ rows, on those that `contamination="auto"` keeps (chosen for that model), on tho
 "disagreement" and ("fdr", 0.2) keep, without the worst 10 % of the ranking, without as many random
 rows as disagree, or as "auto" removes, and without exactly the wrong ones. Gains over all rows in
 points of accuracy, with 95 % intervals over paired draws; `--arms` chooses some of the columns.
-With `--sets letter satellite`, rows as in the battery "eight" and `--noise`, or none.
+Each draw is a line of `--out` when it is done, and is not run again. With `--sets letter
+satellite`, rows as in the battery "eight" and `--noise`, or none.
 """
 
 import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from sklearn.base import clone
@@ -52,8 +56,13 @@ def models(seed):
 
 
 def measure(name, noise, draw, folder, arms):
+    with TemporaryDirectory() as memory:  # "auto" fits the same committees for each model
+        return measured(name, noise, draw, folder, arms, memory)
+
+
+def measured(name, noise, draw, folder, arms, memory):
     X, y, is_error, X_test, y_test = problem_of(name, noise, draw, folder)
-    method = OutlierGradientDetector(random_state=draw).fit(X, y)
+    method = OutlierGradientDetector(random_state=draw, memory=memory).fit(X, y)
     everything, generator = np.arange(len(y)), np.random.default_rng(draw)
     disagrees = everything[method.committee_.judged_labels() != y]
     gone = {
@@ -78,10 +87,28 @@ def measure(name, noise, draw, folder, arms):
     return found
 
 
+def runs_of(name, options):
+    """Run the draws that the file lacks, and give all that were asked for."""
+    done = {}
+    if options.out.exists():
+        for line in map(json.loads, options.out.read_text().splitlines()):
+            if (line["set"], line["noise"]) == (name, options.noise):
+                done[line["draw"]] = line["found"]
+    for draw in range(options.first, options.first + options.draws):
+        if draw not in done or not set(options.arms) <= set(done[draw]):
+            done[draw] = measure(name, options.noise, draw, options.data, options.arms)
+            cell = {"set": name, "noise": options.noise, "draw": draw, "found": done[draw]}
+            with options.out.open("a") as file:
+                file.write(json.dumps(cell) + "\n")
+        yield done[draw]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_argument(parser)
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first draw")
+    parser.add_argument("--out", type=Path, default=Path("human_cleaning.jsonl"))
     parser.add_argument("--sets", nargs="+", default=list(CROWDS))
     parser.add_argument("--noise", default="none")
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
@@ -89,8 +116,7 @@ def main():
     print("| set | model | draws | all rows | " + " | ".join(options.arms) + " |")
     print("|" + "---|" * (4 + len(options.arms)))
     for name in options.sets:
-        draws = range(options.draws)
-        runs = [measure(name, options.noise, d, options.data, options.arms) for d in draws]
+        runs = list(runs_of(name, options))
         title = name if name in CROWDS else f"{name}, {options.noise}"
         for kind in models(0):
             by_arm = {arm: np.array([run[arm][kind] for run in runs]) for arm in runs[0]}

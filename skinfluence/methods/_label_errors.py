@@ -7,28 +7,27 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize
-from scipy.special import softmax
 from scipy.stats import norm, t
 
+from skinfluence.methods._noise_link import (
+    Link,
+    fit_link,
+    highest_rate,
+    learn_spread,
+    wrong_given,
+)
 from skinfluence.methods._pool import MEDIAN_OF_NORMAL
 from skinfluence.rows._containers import check_finite
 from skinfluence.rows._parameters import check_parameter, is_real
 from skinfluence.rows._targets import classes_and_codes
 
-# Bounds of what sharpens probabilities: the logarithm of a factor, and its growth with confidence.
-_LOG_FACTOR, _CONVEXITY = (-1.5, 3.0), (0.0, 10.0)
 # Of numbers, the degrees of freedom of residuals where targets are right: tails, but not of errors.
 _FREEDOM = (5.0, 100.0)
-# Noise rates that the search starts from, for classes with the logarithm of the factor.
-_STARTS = ((0.0, 0.02), (0.7, 0.15), (1.2, 0.35))
+# Noise rates of numbers that the search starts from.
+_STARTS = (0.02, 0.15, 0.35)
 # A rate is refused where twice the log-likelihood falls by more: one-sided 5 %, and its normal.
 _DROP, _NORMAL = 2.706, 1.645
 _RATE_STEP = 2e-3
-# Rows by which a class's rate is drawn to that of all, and its wrong labels to all alike.
-_TIE, _EVEN = 10.0, 5.0
-_EM_STEPS = 30
-# No class is taken to be wrong more often.
-_MOST_WRONG = 0.95
 # To be told from hard rows, errors must explain this part of the disagreements, and the models be
 # so certain of this share of the rows; unless so few labels disagree that it hardly matters.
 _KNOWN_PART = 1 / 8
@@ -172,7 +171,8 @@ def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors
     of disagreements that stays however confident the models are is e; rows that are merely hard
     agree ever more often, and do not count. Then the transitions between labels are estimated by
     expectation-maximisation at that rate, drawn to alike for all classes where rows are few, and
-    ``P(right | x, label)`` is ``P(class | x) T[class, label]``, normalised, at the label.
+    ``P(right | x, label)`` is ``P(class | x) T[class, label]``, normalised, at the label. For each
+    row, T is counted without that row: where classes have few, its label would confirm itself.
 
     Errors that people make on hard rows alone look like hard rows, and are not counted. Where
     labels of more than 5 % of the rows disagree, `is_known` is False in two cases: a noise rate of
@@ -214,18 +214,14 @@ def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors
     link = fit_link(logits, codes)
     low, high = (
         rate_limit(link, lambda rate: fit_link(logits, codes, link, rate), top)
-        for top in (0.0, _highest(logits.shape[1]))
+        for top in (0.0, highest_rate(logits.shape[1]))
     )
     disagree = logits.argmax(1) != codes
-
-    def wrong_by(link: Link) -> NDArray[np.float64]:
-        clean = link.clean(logits)
-        return wrong_given(clean, codes, transitions_at(clean, codes, link.rate))
-
     clean, other = link.clean(logits), link.clean(logits)
     other[np.arange(len(codes)), codes] = 0
-    transitions = transitions_at(clean, codes, link.rate)
-    p_wrong, cautious, bold = wrong_given(clean, codes, transitions), wrong_by(low), wrong_by(high)
+    spread = learn_spread(clean, codes, link.rate)
+    p_wrong = wrong_given(clean, codes, link.rate, spread)
+    cautious, bold = low.wrong(logits, codes), high.wrong(logits, codes)
     share = disagree.mean()
     top = np.sort(clean.max(1))
     certainty = float(top[int((1 - _CERTAIN_SHARE) * len(top)) :].mean())
@@ -240,7 +236,7 @@ def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors
         interval=interval,
         noise_rate=link.rate,
         noise_rate_interval=(low.rate, high.rate),
-        transitions=transitions,
+        transitions=spread.transitions(link.rate),
         is_known=is_known,
         certainty=certainty,
         other=other.argmax(1),
@@ -328,59 +324,6 @@ def estimate_target_errors(predicted: ArrayLike, y: ArrayLike) -> LabelErrors:
 
 
 @dataclass(frozen=True)
-class Link:
-    """How probabilities of the given label tell those of the right one, and the noise rate."""
-
-    log_factor: float
-    rate: float
-    convexity: float
-    loss: float  # minus the log-likelihood
-
-    def clean(self, logits: np.ndarray) -> NDArray[np.float64]:
-        """Give the probabilities of the right classes, (n_rows, n_classes)."""
-        stretch = np.exp(self.log_factor) * (1 + self.convexity * _confidence(logits))
-        return np.asarray(softmax(logits * stretch[:, None], axis=1))
-
-
-def fit_link(
-    logits: np.ndarray,
-    codes: np.ndarray,
-    start: Link | None = None,
-    fixed: float | None = None,
-) -> Link:
-    """Fit by how often labels are the likeliest class; the rate may be fixed, near a `start`."""
-    n, n_classes = logits.shape
-    rows, likeliest, confidence = np.arange(n), logits.argmax(1), _confidence(logits)
-    agrees, chance = likeliest == codes, 1 / (n_classes - 1)
-    sign = np.where(agrees, 1.0, -1.0)
-
-    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        log_factor, rate, convexity = values
-        factor, curve = np.exp(log_factor), 1 + convexity * confidence
-        clean = softmax(logits * (factor * curve)[:, None], axis=1)
-        top = clean[rows, likeliest]
-        p = (1 - rate) * top + rate * chance * (1 - top)
-        p = np.clip(np.where(agrees, p, 1 - p), _TINY, 1)
-        by_top = -sign / p * (1 - rate * (1 + chance))
-        by_rate = -sign / p * (chance * (1 - top) - top)
-        # how the top probability grows with what logits are multiplied by
-        by_stretch = by_top * top * (logits[rows, likeliest] - (clean * logits).sum(1))
-        slope = [factor * (by_stretch * curve).sum(), by_rate.sum()]
-        slope.append(factor * (by_stretch * confidence).sum())
-        return -np.log(p).sum(), np.array(slope)
-
-    limits = (0.0, _highest(n_classes)) if fixed is None else (fixed, fixed)
-    starts = [(factor, np.clip(rate, *limits), 0.0) for factor, rate in _STARTS]
-    if start is not None:
-        starts = [(start.log_factor, np.clip(start.rate, *limits), start.convexity)]
-    bounds = [_LOG_FACTOR, limits, _CONVEXITY]
-    found = [minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds) for first in starts]
-    best = min(found, key=lambda result: float(result.fun))
-    log_factor, rate, convexity = (float(value) for value in best.x)
-    return Link(log_factor, rate, convexity, float(best.fun))
-
-
-@dataclass(frozen=True)
 class Law:
     """The law of residuals at right targets, and the rate of wrong ones."""
 
@@ -405,7 +348,7 @@ def fit_law(residuals: np.ndarray, other: np.ndarray, fixed: float | None = None
 
     limits = (0.0, 0.5) if fixed is None else (fixed, fixed)
     bounds = [(-5.0, 5.0), limits, tuple(np.log(_FREEDOM))]
-    starts = [rate for _, rate in _STARTS] if fixed is None else [fixed]
+    starts = _STARTS if fixed is None else (fixed,)
     found = [
         minimize(loss, (0.0, rate, np.log(10)), method="L-BFGS-B", bounds=bounds) for rate in starts
     ]
@@ -427,36 +370,6 @@ def rate_limit(best: Fitted, refit: Callable[[float], Fitted], end: float) -> Fi
     return refit(float(brentq(excess, *sorted((best.rate, end)), xtol=_RATE_STEP)))
 
 
-def transitions_at(clean: np.ndarray, codes: np.ndarray, rate: float) -> NDArray[np.float64]:
-    """Estimate how likely each class is given each label, wrong ones at that rate in all."""
-    n, n_classes = clean.shape
-    given = np.zeros((n, n_classes))
-    given[np.arange(n), codes] = 1
-    even = (1 - np.eye(n_classes)) / (n_classes - 1)
-    transitions: NDArray[np.float64] = rate * even + (1 - rate) * np.eye(n_classes)
-    for _ in range(_EM_STEPS if rate > 0 else 0):
-        joint = clean * transitions[:, codes].T
-        joint /= np.maximum(joint.sum(1, keepdims=True), _TINY)
-        of_class, off = joint.sum(0), joint.T @ given
-        np.fill_diagonal(off, 0)
-        rates = (off.sum(1) + _TIE * off.sum() / n) / (of_class + _TIE)
-        rates *= rate * n / max(rates @ of_class, _TINY)
-        rates = np.minimum(rates, _MOST_WRONG)
-        off += even * min(n_classes - 1, _EVEN)
-        transitions = rates[:, None] * off / off.sum(1, keepdims=True)
-        np.fill_diagonal(transitions, 1 - rates)
-    return transitions
-
-
-def wrong_given(
-    clean: np.ndarray, codes: np.ndarray, transitions: np.ndarray
-) -> NDArray[np.float64]:
-    """Give the probability that each label is wrong, by Bayes' rule."""
-    joint = clean * transitions[:, codes].T
-    right = joint[np.arange(len(codes)), codes] / np.maximum(joint.sum(1), _TINY)
-    return np.asarray(np.clip(1 - right, 0, 1))
-
-
 def _interval(cautious: np.ndarray, bold: np.ndarray) -> tuple[float, float]:
     """Add chance to what the ends of the rate's interval let expect."""
     # n rows do not show that a probability is nearer to 0 or 1 than this, by the rule of succession
@@ -465,16 +378,6 @@ def _interval(cautious: np.ndarray, bold: np.ndarray) -> tuple[float, float]:
     chance = [_NORMAL * np.sqrt((p * (1 - p)).sum()) for p in bounded]
     low, high = cautious.sum() - chance[0], bold.sum() + chance[1]
     return float(max(low, 0)), float(min(high, len(bold)))
-
-
-def _highest(n_classes: int) -> float:
-    """Give the largest noise rate looked at: below it, right labels are the most frequent."""
-    return 0.98 * (1 - 1 / n_classes)
-
-
-def _confidence(logits: np.ndarray) -> NDArray[np.float64]:
-    squares = np.square(logits.max(1))
-    return np.asarray(squares / max(squares.mean(), _TINY))
 
 
 def _checked(probabilities: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,8 @@ from skinfluence import (
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.exceptions import UnknownErrorsWarning
-from skinfluence.methods._label_errors import fit_link, transitions_at, wrong_given
+from skinfluence.methods import _noise_link
+from skinfluence.methods._noise_link import fit_link, learn_spread, wrong_given
 from tests._shared.problems import classifier, noisy_blobs
 
 NET = classifier(max_epochs=2)
@@ -70,19 +71,83 @@ def test_link_has_the_greatest_likelihood(rate):
 
 
 def test_wrong_is_what_is_left_by_bayes_rule():
-    _, given, _, clean, law = drawn(0.2, n=50, kind=PAIR)
-    found = wrong_given(clean, given, law)
-    for row, code, p in zip(clean, given, found):
-        given_of = [row[k] * law[k, code] for k in range(N_CLASSES)]
+    _, given, _, clean, _ = drawn(0.2, n=50, kind=PAIR)
+    spread = learn_spread(clean, given, 0.2)
+    found = wrong_given(clean, given, 0.2, spread)
+    for row, code, share, p in zip(clean, given, spread.of_rows, found):
+        given_of = [row[k] * 0.2 * share[k] for k in range(N_CLASSES)]
+        given_of[code] = row[code] * (1 - 0.2 * share[code])
         assert p == pytest.approx(1 - given_of[code] / sum(given_of), abs=1e-9)
+
+
+def spread_without_a_row(clean, codes, rate, before, left_out, drawn_to=3.0, tie=10.0):
+    """Learn from all other rows how wrong labels are spread, by a step from the spread before."""
+    n = len(codes)
+    of_class, toward = np.zeros(N_CLASSES), np.zeros((N_CLASSES, N_CLASSES))
+    all_of_class, all_wrong = np.zeros(N_CLASSES), np.zeros(N_CLASSES)
+    for row in range(n):
+        joint = clean[row] * rate * before[row]
+        joint[codes[row]] = clean[row, codes[row]] * (1 - rate * before[row, codes[row]])
+        joint /= joint.sum()
+        for k in range(N_CLASSES):
+            wrong = joint[k] if k != codes[row] else 0.0
+            all_of_class[k] += joint[k]
+            all_wrong[k] += wrong
+            if row != left_out:
+                of_class[k] += joint[k]
+                toward[k, codes[row]] += wrong
+    tied = tie * all_wrong.sum() / n
+    unit = n / (((all_wrong + tied) / (all_of_class + tie)) @ all_of_class)
+    found = np.zeros(N_CLASSES)
+    for k in range(N_CLASSES):
+        of_wrong = toward[k].sum()
+        found[k] = unit * (of_wrong + tied) / (of_class[k] + tie)
+        if k != codes[left_out]:
+            even = drawn_to / (N_CLASSES - 1)
+            found[k] *= (toward[k, codes[left_out]] + even) / (of_wrong + drawn_to)
+    return found
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_no_row_teaches_how_its_own_label_goes_wrong(steps, monkeypatch):
+    _, given, _, clean, _ = drawn(0.2, n=40, kind=PAIR)
+    monkeypatch.setattr(_noise_link, "_EM_STEPS", steps + 1)
+    found = learn_spread(clean, given, 0.2).of_rows
+    before = (EVEN + np.eye(N_CLASSES))[:, given].T
+    if steps:
+        monkeypatch.setattr(_noise_link, "_EM_STEPS", steps)
+        before = learn_spread(clean, given, 0.2).of_rows
+    for row in (0, 7, 39):
+        slow = spread_without_a_row(clean, given, 0.2, before, row)
+        np.testing.assert_allclose(found[row], slow, rtol=1e-9)
+
+
+def test_labels_of_rows_that_say_nothing_do_not_confirm_themselves():
+    # one row a class and label: by its own label it would be the likeliest transition
+    n_classes = 20
+    codes = np.repeat(np.arange(n_classes), 6)
+    clean = np.full((len(codes), n_classes), 0.1 / (n_classes - 1))
+    clean[np.arange(len(codes)), codes] = 0.9
+    right = codes.copy()
+    codes[::12] = (codes[::12] + 1 + np.arange(10)) % n_classes  # 10 wrong, each another way
+    spread = learn_spread(clean, codes, 0.1)
+    wrong = wrong_given(clean, codes, 0.1, spread)[codes != right]
+    between = spread.of_classes[right[codes != right], codes[codes != right]]
+    even = (1 - np.eye(n_classes)) / (n_classes - 1)
+    by_even = 0.9 * 0.1 * even[0, 1] / (0.9 * 0.1 * even[0, 1] + clean[0, 1] * 0.9)
+    assert (between > 3 * even[0, 1]).all()  # what all rows say
+    assert (wrong < by_even + 0.05).all()
 
 
 def test_transitions_are_found_at_the_rate():
     _, given, _, clean, law = drawn(0.2, kind=PAIR)
-    found = transitions_at(clean, given, 0.2)
+    spread = learn_spread(clean, given, 0.2)
+    found = spread.transitions(0.2)
     np.testing.assert_allclose(found.sum(1), 1)
     np.testing.assert_allclose(found, law, atol=0.05)
-    np.testing.assert_array_equal(transitions_at(clean, given, 0.0), np.eye(N_CLASSES))
+    nothing = learn_spread(clean, given, 0.0)
+    np.testing.assert_array_equal(nothing.transitions(0.0), np.eye(N_CLASSES))
+    np.testing.assert_array_equal(wrong_given(clean, given, 0.0, nothing), 0)
 
 
 @pytest.mark.parametrize("kind", [EVEN, PAIR], ids=["even", "pair"])
