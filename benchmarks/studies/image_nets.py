@@ -6,7 +6,9 @@ A set and seed cost one fit of `OutlierGradientDetector()`, whose members are tr
 keeps what they said. The rivals read that fit's own net on all rows, the one that they would train
 for themselves, and its forest. The candidates differ in which points of the nets' training count
 (all alike, or weighted by how likely the labels are to the net of the other half), and in which
-nets judge a row: those of the halves, that on all rows, or both. Higher = more suspect.
+nets judge a row: those of the halves, that on all rows, or both; and in whether that on all rows
+has the weight that halves tell, all weight ("alone"), or judges by the mean of the probabilities of
+these two ("between"). Higher = more suspect.
 """
 
 import argparse
@@ -39,7 +41,7 @@ from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
 
-DEFAULT = "points weighted, net on all (default)"
+DEFAULT = "points weighted, between (default)"
 RIVALS = (
     *("area under the margin", "EL2N, mean", "loss, mean", "normalized margin, mean"),
     *("forest out of bag, confidence", "forest out of bag, margin"),
@@ -98,14 +100,22 @@ def scores(found):
         }
         for who, judge in judges.items():
             stacks = [np.concatenate([others, one[np.newaxis]]) for one in (z["halves"], judge)]
-            label = f"{name}, {who}"
-            own[DEFAULT if DEFAULT.startswith(label) else label] = _judged(*stacks, codes)
+            own[f"{name}, {who}"] = _judged(*stacks, codes)
+        of_all = stacks[0], np.concatenate([others, z["all"][np.newaxis]])
+        alone = z["halves"][np.newaxis], z["all"][np.newaxis]
+        own[f"{name}, net on all alone"] = _judged(*alone, codes)
+        label = f"{name}, between"
+        own[DEFAULT if DEFAULT.startswith(label) else label] = _judged(*of_all, codes, alone)
     return own
 
 
-def _judged(fitted, judging, codes):
+def _judged(fitted, judging, codes, alone=None):
+    """Score by a pool, or by the mean of the probabilities of it and of another one."""
     pool, transitions = fit_pool(fitted, codes, "classes")
-    return scores_of(pool.predict(judging), codes, transitions)["L1"]
+    predicted = pool.predict(judging)
+    if alone is not None:
+        predicted = (predicted + fit_pool(alone[0], codes, "classes")[0].predict(alone[1])) / 2
+    return scores_of(predicted, codes, transitions)["L1"]
 
 
 def table(cells, seeds, data, folder):
