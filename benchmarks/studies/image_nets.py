@@ -12,6 +12,7 @@ these two ("between"). Higher = more suspect.
 """
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -49,8 +50,16 @@ RIVALS = (
 SMALLEST = 1e-40
 
 
-def member_outputs(problem, seed):
+def shrunk(images, by):
+    """Take means of `by` x `by` pixels."""
+    n, channels, height, width = images.shape
+    return images.reshape(n, channels, height // by, by, width // by, by).mean((3, 5))
+
+
+def member_outputs(problem, seed, shrink=1):
     """Train the members; what they say of rows, the nets at every point of their training."""
+    if shrink > 1:
+        problem = replace(problem, X=shrunk(np.asarray(problem.X, dtype=np.float32), shrink))
     codes = np.unique(problem.y, return_inverse=True)[1]
     targets, kept = Targets(codes, "classes"), {"codes": codes}
     recorded = partial(TraceNeeds, logits=True)
@@ -118,10 +127,10 @@ def _judged(fitted, judging, codes, alone=None):
     return scores_of(predicted, codes, transitions)["L1"]
 
 
-def table(cells, seeds, data, folder):
+def table(cells, seeds, data, folder, shrink=1):
     """Judge all scores: one line a set, seed and score."""
     for cell, seed in product(cells, seeds):
-        found = kept_outputs(cell, seed, data, folder, member_outputs)
+        found = kept_outputs(cell, seed, data, folder, partial(member_outputs, shrink=shrink))
         is_error, scored = found.pop("is_error"), found.pop("scored")
         for name, values in scores(found).items():
             truth, judged_by = is_error[scored], values[scored]
@@ -159,6 +168,7 @@ if __name__ == "__main__":
     parser.add_argument("--noises", nargs="+", help="of these sets, only these noises")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, required=True, help="a folder for members' outputs")
+    parser.add_argument("--shrink", type=int, default=1, help="means of so many pixels squared")
     arguments = parser.parse_args()
     chosen = [
         (name, noise)
@@ -166,4 +176,8 @@ if __name__ == "__main__":
         if (not arguments.sets or name in arguments.sets)
         and (not arguments.noises or noise in arguments.noises)
     ]
-    show(pd.DataFrame(table(chosen, arguments.seeds, arguments.data, arguments.keep)))
+    show(
+        pd.DataFrame(
+            table(chosen, arguments.seeds, arguments.data, arguments.keep, arguments.shrink)
+        )
+    )
