@@ -6,10 +6,13 @@ A set and seed cost one fit of `OutlierGradientDetector()`, whose members are tr
 keeps what they said. The rivals read that fit's own net on all rows, the one that they would train
 for themselves, and its forest. The candidates differ in which points of the nets' training count
 (all alike, or weighted by how likely the labels are to the net of the other half), and in which
-nets judge a row: those of the halves, that on all rows, or both. Higher = more suspect.
+nets judge a row: those of the halves, that on all rows, or both; and in whether that on all rows
+has the weight that halves tell, all weight ("alone"), or judges by the mean of the probabilities of
+these two ("between"). Higher = more suspect.
 """
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -39,7 +42,7 @@ from skinfluence.rows._seeds import draw_seeds
 from skinfluence.rows._threads import one_thread
 from skinfluence.trace._needs import TraceNeeds
 
-DEFAULT = "points weighted, net on all (default)"
+DEFAULT = "points weighted, between (default)"
 RIVALS = (
     *("area under the margin", "EL2N, mean", "loss, mean", "normalized margin, mean"),
     *("forest out of bag, confidence", "forest out of bag, margin"),
@@ -47,8 +50,16 @@ RIVALS = (
 SMALLEST = 1e-40
 
 
-def member_outputs(problem, seed):
+def shrunk(images, by):
+    """Take means of `by` x `by` pixels."""
+    n, channels, height, width = images.shape
+    return images.reshape(n, channels, height // by, by, width // by, by).mean((3, 5))
+
+
+def member_outputs(problem, seed, shrink=1):
     """Train the members; what they say of rows, the nets at every point of their training."""
+    if shrink > 1:
+        problem = replace(problem, X=shrunk(np.asarray(problem.X, dtype=np.float32), shrink))
     codes = np.unique(problem.y, return_inverse=True)[1]
     targets, kept = Targets(codes, "classes"), {"codes": codes}
     recorded = partial(TraceNeeds, logits=True)
@@ -98,20 +109,28 @@ def scores(found):
         }
         for who, judge in judges.items():
             stacks = [np.concatenate([others, one[np.newaxis]]) for one in (z["halves"], judge)]
-            label = f"{name}, {who}"
-            own[DEFAULT if DEFAULT.startswith(label) else label] = _judged(*stacks, codes)
+            own[f"{name}, {who}"] = _judged(*stacks, codes)
+        of_all = stacks[0], np.concatenate([others, z["all"][np.newaxis]])
+        alone = z["halves"][np.newaxis], z["all"][np.newaxis]
+        own[f"{name}, net on all alone"] = _judged(*alone, codes)
+        label = f"{name}, between"
+        own[DEFAULT if DEFAULT.startswith(label) else label] = _judged(*of_all, codes, alone)
     return own
 
 
-def _judged(fitted, judging, codes):
+def _judged(fitted, judging, codes, alone=None):
+    """Score by a pool, or by the mean of the probabilities of it and of another one."""
     pool, transitions = fit_pool(fitted, codes, "classes")
-    return scores_of(pool.predict(judging), codes, transitions)["L1"]
+    predicted = pool.predict(judging)
+    if alone is not None:
+        predicted = (predicted + fit_pool(alone[0], codes, "classes")[0].predict(alone[1])) / 2
+    return scores_of(predicted, codes, transitions)["L1"]
 
 
-def table(cells, seeds, data, folder):
+def table(cells, seeds, data, folder, shrink=1):
     """Judge all scores: one line a set, seed and score."""
     for cell, seed in product(cells, seeds):
-        found = kept_outputs(cell, seed, data, folder, member_outputs)
+        found = kept_outputs(cell, seed, data, folder, partial(member_outputs, shrink=shrink))
         is_error, scored = found.pop("is_error"), found.pop("scored")
         for name, values in scores(found).items():
             truth, judged_by = is_error[scored], values[scored]
@@ -149,6 +168,7 @@ if __name__ == "__main__":
     parser.add_argument("--noises", nargs="+", help="of these sets, only these noises")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, required=True, help="a folder for members' outputs")
+    parser.add_argument("--shrink", type=int, default=1, help="means of so many pixels squared")
     arguments = parser.parse_args()
     chosen = [
         (name, noise)
@@ -156,4 +176,8 @@ if __name__ == "__main__":
         if (not arguments.sets or name in arguments.sets)
         and (not arguments.noises or noise in arguments.noises)
     ]
-    show(pd.DataFrame(table(chosen, arguments.seeds, arguments.data, arguments.keep)))
+    show(
+        pd.DataFrame(
+            table(chosen, arguments.seeds, arguments.data, arguments.keep, arguments.shrink)
+        )
+    )

@@ -32,12 +32,12 @@ from skinfluence import (
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.exceptions import LeakyFeaturesWarning
-from skinfluence.methods._pool import Pool, error_vectors
+from skinfluence.methods._pool import Pool, error_vectors, fit_pool
 from skinfluence.methods._transitions import noise_transitions
 from skinfluence.nets import _default
 from skinfluence.nets._stacked import MemberLoss, PerceptronCommittee, StackedPerceptrons
 from skinfluence.nets._trained_net import train_net
-from skinfluence.outlier.committee import _members
+from skinfluence.outlier.committee import _committee, _members
 from skinfluence.outlier.committee._committee import ALWAYS
 from skinfluence.outlier.committee._inputs import InputViews, Seen
 from skinfluence.outlier.committee._kernels import (
@@ -529,6 +529,27 @@ def test_points_of_a_training_on_images_count_by_what_halves_say_of_each_other(
         points.added(targets.as_outputs(new, _members._VOTES_OF_A_MODEL))[np.newaxis]
     )
     np.testing.assert_allclose(committee.pooled(images[:4]), expected, atol=1e-6)
+
+
+def test_images_are_judged_between_what_halves_and_all_weight_make_of_the_net_on_all(
+    brief_nets, monkeypatch
+):
+    images = X[:, :, np.newaxis, np.newaxis] * np.ones((1, 1, 6, 6), dtype=np.float32)
+    fitted_on = []
+
+    def recorded(outputs, *others):
+        fitted_on.append(outputs)
+        return fit_pool(outputs, *others)
+
+    monkeypatch.setattr(_committee, "fit_pool", recorded)
+    committee = fitted(images, Y, committee=["perceptrons", "forest"]).committee_
+    of_all, of_nets = fitted_on
+    np.testing.assert_array_equal(of_nets, of_all[:1])
+    on_all = committee._members[0]._in_sample
+    by_all = fit_pool(of_all, Y, "classes")[0].predict(np.concatenate([on_all, of_all[1:]]))
+    by_net = fit_pool(of_nets, Y, "classes")[0].predict(on_all)
+    assert np.abs(by_all - by_net).max() > 0.05
+    np.testing.assert_allclose(committee.judged, (by_all + by_net) / 2, atol=1e-12)
 
 
 def test_members_and_models_of_ones_own():

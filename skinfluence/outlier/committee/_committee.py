@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,16 @@ class Committee:
             judging = [m.judge(found) for m, found in zip(self._members, outputs, strict=True)]
             self.out_of_sample = self._pool.predict(np.concatenate(outputs))
             self.judged = self.out_of_sample
-            if any(one is not other for one, other in zip(judging, outputs, strict=True)):
-                self.judged = self._pool.predict(np.concatenate(judging))  # images: seen in part
+            saw_rows = [one is not other for one, other in zip(judging, outputs, strict=True)]
+            if any(saw_rows):  # images: the net on all rows
+                self.judged = self._pool.predict(np.concatenate(judging))
+            if any(saw_rows) and kind == "classes":
+                # halves tell the least that it deserves, and the most is all: the mean of both
+                parts = [
+                    np.concatenate(list(compress(each, saw_rows))) for each in (outputs, judging)
+                ]
+                alone, _ = fit_pool(parts[0], targets.values, kind, weights)
+                self.judged = (self.judged + alone.predict(parts[1])) / 2
         self._spread = np.ones(self.judged.shape[1])
         if kind == "numbers":
             self._spread = spread_of((self.judged - targets.values)[counting])

@@ -263,7 +263,8 @@ class HalfNets:
     Images are learnt from many rows, and slowly by heart: along the training, a net on all of them
     says more of a row than one on half of them, though it has seen the row. Which points of the
     training count is what the halves tell: points are weighted so that they make the labels of the
-    other half likeliest. The weight is that of the halves; classes are judged by the net on all.
+    other half likeliest. The weight among members is that of the halves, which is the least that a
+    net on all deserves; the most is all weight. Classes are judged by the mean of both.
     Of numbers and several labels, of which the end of the training speaks, rows are judged by both.
     """
 
