@@ -24,6 +24,7 @@ from skinfluence import (
     DataShapley,
     DetrimentalityUnion,
     DetrimentalSampleCleaner,
+    InnerProductInfluence,
     KNNShapley,
     LeaveOneOut,
     LossScore,
@@ -35,6 +36,7 @@ from skinfluence import (
 )
 from skinfluence.datasets import make_noisy_labels
 from skinfluence.exceptions import ValidationOverlapWarning
+from skinfluence.gradients import _skorch
 from skinfluence.nets import default_net
 from skinfluence.rows._containers import check_inputs
 from skinfluence.rows._words import holds_words, rows_of_length_one
@@ -176,7 +178,9 @@ def test_nothing_but_a_batch_is_made_dense(kind, monkeypatch, brief_nets):
         watch(cls, cls.toarray)
     X, y = table(kind, n=300)
     few = sparse.csr_array(X)
-    for method in (TracIn(batch_size=100), LossScore(NET)):
+    monkeypatch.setattr(_skorch, "_MADE_DENSE_BYTES", 4 * X.shape[1] * 100)
+    InnerProductInfluence(random_state=0).fit(few, y)
+    for method in (TracIn(), LossScore(NET)):
         method.fit(few, y).score_detrimentality(few, y)
     assert shapes
     assert max(n for n, width in shapes if width == X.shape[1]) <= 256

@@ -17,6 +17,7 @@ from skinfluence.gradients._skorch import (
     is_fitted,
     is_net,
     iter_batches,
+    rows_made_dense,
     trial_key,
 )
 from skinfluence.gradients._states import State, net_losses_at
@@ -73,7 +74,8 @@ def gather(
         loop, batches, trial = start(
             net, X, y, layers=layers, batch_size=batch_size, trajectory=trajectory
         )
-        rows = len(as_dataset(net, X, y))
+        dataset = as_dataset(net, X, y)
+        rows, batch_size = len(dataset), rows_made_dense(dataset, batch_size)
         reading = choose(loop, rows)
 
         def read(batches: Iterable[Batch]) -> Iterator[np.ndarray]:
@@ -168,7 +170,8 @@ def tried_batches(net: Net, X: object, y: object, batch_size: int) -> tuple[Tria
     dataset = as_dataset(net, X, y)
     if not len(dataset):
         raise ValueError("X has 0 rows; expected at least one.")
-    return draw_trial(net, dataset), iter_batches(net, dataset, None, batch_size)
+    size = rows_made_dense(dataset, batch_size)
+    return draw_trial(net, dataset), iter_batches(net, dataset, None, size)
 
 
 def check_matrix_fits(loop: BatchLoop, rows: int, columns: int, max_bytes: int) -> None:

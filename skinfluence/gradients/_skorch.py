@@ -43,6 +43,8 @@ _ELEMENTWISE_LOSSES = (
     nn.SmoothL1Loss,
     nn.SoftMarginLoss,
 )
+# Rows of a sparse table are made dense together up to so many bytes.
+_MADE_DENSE_BYTES = 2**26
 # The batches of a trial.
 _TRIED_CALLS = 2
 # Single precision's rounding of a loss.
@@ -302,6 +304,14 @@ def iter_batches(net: Net, X: object, y: object, batch_size: int) -> Iterator[Ba
             done += len(yi)
     finally:
         tell(loop, "rows", done, done)
+
+
+def rows_made_dense(dataset: Any, most: int) -> int:
+    """Say how many rows a batch takes, at most so many: fewer of a wide sparse table."""
+    if not issparse(getattr(dataset, "X", None)):
+        return most
+    n_columns: int = dataset.X.shape[1]
+    return max(1, min(most, _MADE_DENSE_BYTES // (n_columns * torch.float32.itemsize)))
 
 
 def rows_at(net: Net, dataset: Any, index: NDArray[np.intp]) -> Batch | None:

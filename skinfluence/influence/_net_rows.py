@@ -12,7 +12,12 @@ from torch import Tensor
 from skinfluence.gradients._directional import inner_products
 from skinfluence.gradients._net_loss import Nested, NetLoss
 from skinfluence.gradients._readings import Dense, Gram, Kept
-from skinfluence.gradients._skorch import as_dataset, iter_batches, net_loss_of
+from skinfluence.gradients._skorch import (
+    as_dataset,
+    iter_batches,
+    net_loss_of,
+    rows_made_dense,
+)
 from skinfluence.gradients._trial import check_results_follow_rows, draw_trial
 from skinfluence.gradients.factors._layer_gradients import DenseGradients, LayerGradients
 from skinfluence.gradients.routes._capture import require_gradients_of
@@ -44,7 +49,8 @@ class NetRows:
         self.trial = draw_trial(net, self._dataset)
         # refuses nets whose rows have no gradient of their own
         self._loop = GradientLoop(net_loss_of(net), self.trial, layers)
-        self._rows_of_pass = min(batch_size, self._loop.rows_in_cache, self._loop.saved_at_once)
+        fitting = min(batch_size, self._loop.rows_in_cache, self._loop.saved_at_once)
+        self._rows_of_pass = rows_made_dense(self._dataset, fitting)
         self.net_loss = self._loop.net_loss
         self.layers = self._loop.layers
         self.parameters = [p for layer in self.layers for p in layer.parameters.values()]
