@@ -53,16 +53,16 @@ class CallOrder:
     largest_output: int  # of any of them, in bytes a row
 
 
-# A processor is fastest while a layer's output stays in its caches, but for very few rows.
-_CACHED_BYTES = 2**22
+# A processor is fastest while a layer's output stays in its caches, but for very few rows; on
+# other devices it shall leave room for the rest.
+_CACHED_BYTES, _DEVICE_BYTES = 2**22, 2**28
 _LEAST_CACHED_ROWS = 16
 
 
 def rows_in_cache(net_loss: NetLoss, order: CallOrder) -> int:
     """Say how many rows a pass takes fastest together, as far as processor caches tell."""
-    if any(parameter.device.type != "cpu" for parameter in net_loss.module.parameters()):
-        return 2**62
-    fitting = _CACHED_BYTES // max(1, order.largest_output)
+    on_cpu = all(parameter.device.type == "cpu" for parameter in net_loss.module.parameters())
+    fitting = (_CACHED_BYTES if on_cpu else _DEVICE_BYTES) // max(1, order.largest_output)
     return max(_LEAST_CACHED_ROWS, 2 ** (fitting.bit_length() - 1) if fitting else 0)
 
 

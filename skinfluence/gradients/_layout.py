@@ -12,7 +12,7 @@ from skinfluence.gradients._net_loss import Nested, map_tensors, n_rows, tensors
 def laid_out(infer: Callable[[Nested], Nested], module: nn.Module) -> Callable[[Nested], Nested]:
     """Give a forward pass that reads images with channels last, where that is faster and equal."""
     # A processor does max pooling several times faster in that order. Whether the net takes it, and
-    # gives the same, shows in the first call, which runs twice.
+    # gives the same, shows in the first call of several rows, which runs twice.
     channels_last = any(isinstance(part, nn.MaxPool2d) for part in module.modules()) and all(
         parameter.device.type == "cpu" for parameter in module.parameters()
     )

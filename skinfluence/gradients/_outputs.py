@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skinfluence.gradients._layers import call_order, last_module, rows_in_cache
-from skinfluence.gradients._net_loss import Batch, Nested, NetLoss, n_rows, take_rows, tensors_in
-from skinfluence.gradients._passes import cut, tried_batches
+from skinfluence.gradients._net_loss import (
+    Batch,
+    Nested,
+    NetLoss,
+    map_tensors,
+    n_rows,
+    take_rows,
+    tensors_in,
+)
+from skinfluence.gradients._passes import prepare
 from skinfluence.gradients._skorch import (
     Net,
     array_of,
@@ -19,6 +27,7 @@ from skinfluence.gradients._skorch import (
     iter_batches,
     kind_of,
     net_loss_of,
+    rows_made_dense,
     shadow_of,
     takes_one_output,
 )
@@ -50,11 +59,12 @@ def mean_over_states(
 ) -> NDArray[np.float64]:
     """Average over states what is read off a forward pass of every row."""
     with preserved_random_state(), torch.no_grad():
-        trial, batches = tried_batches(net, X, y, batch_size)
+        trial, dataset = prepare(net, X, y, batch_size)
         losses = net_losses_at(net, states)
         check_rows_are_independent(losses[-1], trial)
         order = call_order(losses[-1], take_rows(trial.batches[0][0], slice(0, 2)))
-        batches = cut(batches, rows_in_cache(losses[-1], order))
+        size = min(rows_made_dense(dataset, batch_size), rows_in_cache(losses[-1], order))
+        batches = iter_batches(net, dataset, None, size)
 
         def read_mean(batch: Batch) -> NDArray[np.float64]:
             return np.asarray(np.mean([read(loss, *batch) for loss in losses], axis=0))
@@ -182,7 +192,7 @@ def multiply_adds(net: Net, X: object, y: object) -> float:
         Xi, _ = next(iter_batches(net, X, y, 2))
         shadow = shadow_of(net)
         with FlopCounterMode(display=False) as counter:
-            shadow.infer(Xi)
+            shadow.infer(map_tensors(torch.clone, Xi))  # a forward may overwrite its input
     # it knows products of matrices and convolutions; others use a parameter once, at the least
     counted = counter.get_total_flops() / 2 / n_rows(Xi)
     return float(max(counted, sum(parameter.numel() for parameter in parameters)))
@@ -222,7 +232,7 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
     """Read the input of the trainable layer entered last, flattened: (n_samples, n_features)."""
     with preserved_random_state(), torch.no_grad():
         y = np.zeros(n_samples_of(X), np.int64)
-        trial, batches = tried_batches(net, X, y, batch_size)
+        trial, dataset = prepare(net, X, y, batch_size)
         net_loss = net_loss_of(net)
         check_outputs_are_independent(net_loss, trial)
         order = call_order(net_loss, take_rows(trial.batches[0][0], slice(0, 2)))
@@ -235,7 +245,8 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
             net_loss.forward(batch[0])
             return _as_rows(seen[-1] if seen else None, n_rows(batch[0]))
 
-        batches = cut(batches, rows_in_cache(net_loss, order))
+        size = min(rows_made_dense(dataset, batch_size), rows_in_cache(net_loss, order))
+        batches = iter_batches(net, dataset, None, size)
         parts = [*map(read, batches), read(trial.batches[1])]
         found = [part for part in parts if part is not None]
         if len(found) == len(parts):

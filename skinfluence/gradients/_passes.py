@@ -1,6 +1,6 @@
 """A pass over all rows: batches through the gradient loop, parts collected in the order of rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import chain
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
-from skinfluence.gradients._net_loss import Batch, NetLoss, take_rows, tensors_in
+from skinfluence.gradients._net_loss import Batch, NetLoss
 from skinfluence.gradients._readings import TensorReading
 from skinfluence.gradients._skorch import (
     Net,
@@ -29,7 +29,7 @@ from skinfluence.gradients._trial import (
     rows_that_differ,
 )
 from skinfluence.gradients._verdicts import keep, recalled
-from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop, slices
+from skinfluence.gradients.routes._loop import BatchLoop, GradientLoop
 from skinfluence.rows._parameters import check_positive_integer
 from skinfluence.rows._seeds import preserved_random_state
 
@@ -75,12 +75,11 @@ def gather(
             net, X, y, layers=layers, batch_size=batch_size, trajectory=trajectory
         )
         dataset = as_dataset(net, X, y)
-        rows, batch_size = len(dataset), rows_made_dense(dataset, batch_size)
+        rows, size = len(dataset), _rows_of_pass(loop, dataset, batch_size)
         reading = choose(loop, rows)
 
         def read(batches: Iterable[Batch]) -> Iterator[np.ndarray]:
-            parts = cut(batches, loop.rows_in_cache)
-            return (_as_array(part) for part in loop.batches(parts, reading))
+            return (_as_array(part) for part in loop.batches(batches, reading))
 
         def read_alone() -> np.ndarray:
             return np.concatenate([_as_array(part) for part in loop.tried(trial, reading)])
@@ -89,20 +88,11 @@ def gather(
         alone, values = read_alone(), join(read(batches), rows)
         if rows_that_differ(trial, loop.net_loss, values, alone):
             # what the tried rows did not show: a matter of the net, or of the route alone
-            _check_losses_follow_rows(loop.net_loss, trial, iter_batches(net, X, y, batch_size))
+            _check_losses_follow_rows(loop.net_loss, trial, iter_batches(net, dataset, None, size))
             loop.leave_factored()
-            alone, values = read_alone(), join(read(iter_batches(net, X, y, batch_size)), rows)
+            alone, values = read_alone(), join(read(iter_batches(net, dataset, None, size)), rows)
         check_results_follow_rows(trial, loop.net_loss, values, alone)
         return Gathered(values, loop.strategy)
-
-
-def cut(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Cut batches whose tensors have one entry a row into parts."""
-    for X, y in batches:
-        if len(y) <= size or any(t.shape[:1] != y.shape[:1] for t in tensors_in(X)):
-            yield X, y
-            continue
-        yield from ((take_rows(X, rows), y[rows]) for rows in slices(len(y), size))
 
 
 def _check_losses_follow_rows(net_loss: NetLoss, trial: Trial, batches: Iterator[Batch]) -> None:
@@ -138,7 +128,7 @@ def start(
     trajectory: Trajectory | None = None,
 ) -> Started:
     """Get the batch loop ready; see `gather`. To be run with the random state preserved."""
-    trial, batches = tried_batches(net, X, y, batch_size)
+    trial, dataset = prepare(net, X, y, batch_size)
     states = [None] if trajectory is None else trajectory.states
     *others, net_loss = net_losses_at(net, states)
     key = trial_key(net, trial.batches, layers, states[-1])
@@ -148,6 +138,7 @@ def start(
             net_loss.forward(trial.batches[0][0])
     last = GradientLoop(net_loss, trial, layers, known)
     keep(key, last.verdict)
+    batches = iter_batches(net, dataset, None, _rows_of_pass(last, dataset, batch_size))
     if trajectory is None:
         return Started(last, batches, trial)
     loops = [*(last.at(other) for other in others), last]
@@ -155,8 +146,12 @@ def start(
     return Started(loop, batches, trial)
 
 
-def tried_batches(net: Net, X: object, y: object, batch_size: int) -> tuple[Trial, Iterator[Batch]]:
-    """Check a net and its rows; give rows to try it on, and the batches of all rows."""
+def _rows_of_pass(loop: BatchLoop, dataset: object, batch_size: int) -> int:
+    return min(rows_made_dense(dataset, batch_size), loop.rows_in_cache)
+
+
+def prepare(net: Net, X: object, y: object, batch_size: int) -> tuple[Trial, Sized]:
+    """Check a net and its rows; give rows to try it on, and the data set of all rows."""
     check_positive_integer("batch_size", batch_size)
     if not is_net(net):
         raise TypeError(
@@ -170,8 +165,7 @@ def tried_batches(net: Net, X: object, y: object, batch_size: int) -> tuple[Tria
     dataset = as_dataset(net, X, y)
     if not len(dataset):
         raise ValueError("X has 0 rows; expected at least one.")
-    size = rows_made_dense(dataset, batch_size)
-    return draw_trial(net, dataset), iter_batches(net, dataset, None, size)
+    return draw_trial(net, dataset), dataset
 
 
 def check_matrix_fits(loop: BatchLoop, rows: int, columns: int, max_bytes: int) -> None:

@@ -172,7 +172,8 @@ def estimate_label_errors(probabilities: ArrayLike, y: ArrayLike) -> LabelErrors
     agree ever more often, and do not count. Then the transitions between labels are estimated by
     expectation-maximisation at that rate, drawn to alike for all classes where rows are few, and
     ``P(right | x, label)`` is ``P(class | x) T[class, label]``, normalised, at the label. For each
-    row, T is counted without that row: where classes have few, its label would confirm itself.
+    row, T is counted without that row, but for the rate of all classes together: where classes have
+    few rows, a label would confirm itself.
 
     Errors that people make on hard rows alone look like hard rows, and are not counted. Where
     labels of more than 5 % of the rows disagree, `is_known` is False in two cases: a noise rate of

@@ -35,7 +35,7 @@ class Spread(NamedTuple):
         """Give how likely a row of each class is given each label."""
         wrong = rate * np.diag(self.of_classes)
         toward = self.of_classes - np.diag(np.diag(self.of_classes))
-        toward /= toward.sum(1, keepdims=True)
+        toward /= np.maximum(toward.sum(1, keepdims=True), _TINY)  # of 0 where none is wrong
         return np.asarray(wrong[:, None] * toward + np.diag(1 - wrong))
 
 

@@ -91,6 +91,16 @@ def test_gradients_are_those_of_the_usual_order(module):
     assert set(start(net, X, Y, layers="all", batch_size=9).loop.strategy.values()) == {"factored"}
 
 
+@pytest.mark.parametrize("cls", [EL2N, TracIn])
+def test_a_net_that_is_still_to_be_trained_leaves_the_rows_alone(cls):
+    net = NeuralNetClassifier(
+        Overwriting, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=1
+    )
+    given = X.astype(np.float32)
+    cls(net, random_state=0).fit(given, Y)
+    np.testing.assert_array_equal(given, X.astype(np.float32))
+
+
 @pytest.mark.parametrize("module", [Pooling, Viewing])
 def test_several_checkpoints_are_read_alike(module):
     net = fitted(module, callbacks=[TraceRecorder(checkpoints="all")])

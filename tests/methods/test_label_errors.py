@@ -150,6 +150,12 @@ def test_transitions_are_found_at_the_rate():
     np.testing.assert_array_equal(wrong_given(clean, given, 0.0, nothing), 0)
 
 
+def test_transitions_are_finite_where_no_label_is_wrong():
+    given = np.tile(np.arange(N_CLASSES), 5)
+    found = learn_spread(np.eye(N_CLASSES)[given], given, 0.2).transitions(0.2)
+    np.testing.assert_array_equal(found, np.eye(N_CLASSES))
+
+
 @pytest.mark.parametrize("kind", [EVEN, PAIR], ids=["even", "pair"])
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.4])
 def test_number_and_flags_are_right_where_the_assumption_holds(rate, kind):
