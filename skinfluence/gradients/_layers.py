@@ -60,7 +60,7 @@ _LEAST_CACHED_ROWS = 16
 
 
 def rows_in_cache(net_loss: NetLoss, order: CallOrder) -> int:
-    """Say how many rows a pass takes fastest together, as far as processor caches tell."""
+    """Say how many rows a pass takes together, by what caches hold or, elsewhere, memory."""
     on_cpu = all(parameter.device.type == "cpu" for parameter in net_loss.module.parameters())
     fitting = (_CACHED_BYTES if on_cpu else _DEVICE_BYTES) // max(1, order.largest_output)
     return max(_LEAST_CACHED_ROWS, 2 ** (fitting.bit_length() - 1) if fitting else 0)

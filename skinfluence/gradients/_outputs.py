@@ -63,7 +63,7 @@ def mean_over_states(
         losses = net_losses_at(net, states)
         check_rows_are_independent(losses[-1], trial)
         order = call_order(losses[-1], take_rows(trial.batches[0][0], slice(0, 2)))
-        size = min(rows_made_dense(dataset, batch_size), rows_in_cache(losses[-1], order))
+        size = rows_made_dense(dataset, min(batch_size, rows_in_cache(losses[-1], order)))
         batches = iter_batches(net, dataset, None, size)
 
         def read_mean(batch: Batch) -> NDArray[np.float64]:
@@ -245,7 +245,7 @@ def penultimate_features(net: Net, X: object, *, batch_size: int) -> np.ndarray:
             net_loss.forward(batch[0])
             return _as_rows(seen[-1] if seen else None, n_rows(batch[0]))
 
-        size = min(rows_made_dense(dataset, batch_size), rows_in_cache(net_loss, order))
+        size = rows_made_dense(dataset, min(batch_size, rows_in_cache(net_loss, order)))
         batches = iter_batches(net, dataset, None, size)
         parts = [*map(read, batches), read(trial.batches[1])]
         found = [part for part in parts if part is not None]

@@ -75,7 +75,7 @@ def gather(
             net, X, y, layers=layers, batch_size=batch_size, trajectory=trajectory
         )
         dataset = as_dataset(net, X, y)
-        rows, size = len(dataset), _rows_of_pass(loop, dataset, batch_size)
+        rows, size = len(dataset), rows_made_dense(dataset, min(batch_size, loop.rows_in_cache))
         reading = choose(loop, rows)
 
         def read(batches: Iterable[Batch]) -> Iterator[np.ndarray]:
@@ -138,16 +138,13 @@ def start(
             net_loss.forward(trial.batches[0][0])
     last = GradientLoop(net_loss, trial, layers, known)
     keep(key, last.verdict)
-    batches = iter_batches(net, dataset, None, _rows_of_pass(last, dataset, batch_size))
+    size = rows_made_dense(dataset, min(batch_size, last.rows_in_cache))
+    batches = iter_batches(net, dataset, None, size)
     if trajectory is None:
         return Started(last, batches, trial)
     loops = [*(last.at(other) for other in others), last]
     loop = TrajectoryLoop(loops, trajectory.combination, trajectory.normalize)
     return Started(loop, batches, trial)
-
-
-def _rows_of_pass(loop: BatchLoop, dataset: object, batch_size: int) -> int:
-    return min(rows_made_dense(dataset, batch_size), loop.rows_in_cache)
 
 
 def prepare(net: Net, X: object, y: object, batch_size: int) -> tuple[Trial, Sized]:
